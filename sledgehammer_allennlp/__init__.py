@@ -1,0 +1,16 @@
+"""Sledgehammer for AllenNLP: text classifiers with early exits.
+
+Importing the package registers its classes with AllenNLP. Without AllenNLP installed, `encoders`,
+`exits` and `calibration` can be used alone.
+"""
+
+__version__ = "0.1.0"
+
+try:
+    import allennlp as _allennlp  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "allennlp":
+        raise
+else:
+    from sledgehammer_allennlp import data, models, predictors, training  # noqa: F401
+    from sledgehammer_allennlp.training import temperature_calibration  # noqa: F401

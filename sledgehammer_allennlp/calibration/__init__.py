@@ -1,0 +1,17 @@
+"""Fitting temperatures, and calibration error."""
+
+from sledgehammer_allennlp.calibration.calibration_error import (
+    expected_calibration_error as expected_calibration_error,
+)
+from sledgehammer_allennlp.calibration.exit_calibration import ExitCalibration as ExitCalibration
+from sledgehammer_allennlp.calibration.exit_calibration import calibrate_exits as calibrate_exits
+from sledgehammer_allennlp.calibration.exit_calibration import (
+    calibration_metrics as calibration_metrics,
+)
+from sledgehammer_allennlp.calibration.exit_calibration import (
+    calibration_report as calibration_report,
+)
+from sledgehammer_allennlp.calibration.temperature import fit_temperature as fit_temperature
+from sledgehammer_allennlp.calibration.temperature import (
+    negative_log_likelihood as negative_log_likelihood,
+)

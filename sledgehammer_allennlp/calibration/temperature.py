@@ -1,0 +1,89 @@
+"""Fitting one temperature to one exit's logits."""
+
+from typing import Optional
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+LOG_TEMPERATURE_BOUNDS = (-10.0, 10.0)
+"""Where the log of a temperature is looked for."""
+
+
+def negative_log_likelihood(
+    logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0
+) -> float:
+    """
+    The mean over instances of -log softmax(logits / temperature)[label], in nats.
+
+    # Parameters
+
+    logits : `np.ndarray`
+        `(num_instances, num_labels)`
+    labels : `np.ndarray`
+        `(num_instances,)`, of integers.
+    temperature : `float`, optional (default = `1.0`)
+    """
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, name: str = "logits") -> float:
+    """
+    The temperature that minimises the negative log-likelihood (Guo et al. 2017, "On Calibration
+    of Modern Neural Networks", section 4.2).
+
+    The problem is convex in the inverse temperature and is solved over the log of the temperature
+    in float64. Where every instance is classified right, no temperature is low enough; where the
+    logits say nothing, none is high enough. Then the result is a bound, see `is_at_bound`.
+
+    # Parameters
+
+    logits : `np.ndarray`
+        `(num_instances, num_labels)`, finite.
+    labels : `np.ndarray`
+        `(num_instances,)`, integers below `num_labels`.
+    name : `str`, optional
+        What the logits are called in error messages.
+
+    # Raises
+
+    ValueError
+        If there is no instance, a logit is not finite, or shapes or labels do not fit.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    labels = np.asarray(labels)
+    problem = _problem_with(logits, labels)
+    if problem:
+        raise ValueError(f"cannot fit a temperature to {name}: {problem}")
+    result = minimize_scalar(
+        lambda log_temperature: negative_log_likelihood(logits, labels, np.exp(log_temperature)),
+        bounds=LOG_TEMPERATURE_BOUNDS,
+        method="bounded",
+        options={"xatol": 1e-9, "maxiter": 500},
+    )
+    return float(np.exp(result.x))
+
+
+def is_at_bound(temperature: float) -> bool:
+    """Whether a fitted temperature is at the end of the range, so that the data gave no answer."""
+    low, high = LOG_TEMPERATURE_BOUNDS
+    return not low + 0.01 < np.log(temperature) < high - 0.01
+
+
+def _problem_with(logits: np.ndarray, labels: np.ndarray) -> Optional[str]:
+    if logits.ndim != 2:
+        return f"they have shape {logits.shape}: wanted (num_instances, num_labels)"
+    if len(logits) == 0:
+        return "there are no instances"
+    if labels.shape != logits.shape[:1]:
+        return f"there are {logits.shape[0]} of them and labels of shape {labels.shape}"
+    if not np.isfinite(logits).all():
+        bad = int((~np.isfinite(logits)).any(axis=1).sum())
+        return (
+            f"{bad} of {len(logits)} instances have logits that are not finite numbers. The model "
+            "has diverged: train again with a lower learning rate"
+        )
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        return f"labels go from {labels.min()} to {labels.max()}: wanted 0 to {logits.shape[1] - 1}"
+    return None

@@ -1,0 +1,9 @@
+"""The dataset reader and its tokenizer."""
+
+from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader as LabeledTsvReader
+from sledgehammer_allennlp.data.pretrained_transformer import (
+    ArchivedTransformerIndexer as ArchivedTransformerIndexer,
+)
+from sledgehammer_allennlp.data.pretrained_transformer import (
+    ArchivedTransformerTokenizer as ArchivedTransformerTokenizer,
+)

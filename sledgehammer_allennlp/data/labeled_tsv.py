@@ -1,0 +1,219 @@
+"""The dataset reader: labelled texts, one a line."""
+
+from os import PathLike
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.file_utils import cached_path
+from allennlp.data import DatasetReader, Field, Instance, Token, TokenIndexer, Tokenizer, Vocabulary
+from allennlp.data.fields import LabelField, TextField
+from allennlp.data.tokenizers import PretrainedTransformerTokenizer
+
+from sledgehammer_allennlp.data.pretrained_transformer import ArchivedTransformerIndexer
+
+
+@DatasetReader.register("labeled_tsv")
+class LabeledTsvReader(DatasetReader):
+    """
+    Reads `label<TAB>text`, or for pairs `label<TAB>text<TAB>second text`, one instance a line.
+
+    There is no quoting and no header: a tab always separates columns. Every line of a file has
+    the same number of columns. Blank lines are allowed at the end of the file only.
+
+    Gives instances with the fields `tokens` (a `TextField`, of both texts for pairs) and `label`
+    (a `LabelField`).
+
+    Registered as a `DatasetReader` with name "labeled_tsv".
+
+    # Parameters
+
+    tokenizer : `Tokenizer`
+        With type "pretrained_transformer", texts longer than its `max_length`, by default what
+        the pretrained tokenizer says its model takes, are truncated; of a pair, the longer first.
+        Special tokens are added whatever its `add_special_tokens`.
+    token_indexers : `Dict[str, TokenIndexer]`, optional
+        (default = the "pretrained_transformer" indexer of the tokenizer's model)
+    encoding : `str`, optional (default = `"utf-8"`)
+        The encoding of the files.
+    label_namespace : `str`, optional (default = `"labels"`)
+
+    # Raises
+
+    ValueError
+        While reading, with file and line, if a line has too few or too many columns, an empty
+        text or label, or bytes that are not in the encoding; if a file has no instances.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        token_indexers: Optional[Dict[str, TokenIndexer]] = None,
+        encoding: str = "utf-8",
+        label_namespace: str = "labels",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            manual_distributed_sharding=True, manual_multiprocess_sharding=True, **kwargs
+        )
+        self._tokenizer = tokenizer
+        self._token_indexers = token_indexers or self._default_indexers()
+        # Files from Windows programs begin with a byte order mark, which is not part of a label.
+        self._encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+        try:
+            "".encode(self._encoding)
+        except LookupError:
+            raise ConfigurationError(
+                f"encoding is '{encoding}': wanted the name of a text encoding, such as utf-8"
+            )
+        self._label_namespace = label_namespace
+
+    def _default_indexers(self) -> Dict[str, TokenIndexer]:
+        if not isinstance(self._tokenizer, PretrainedTransformerTokenizer):
+            raise ConfigurationError(
+                "labeled_tsv needs token_indexers when its tokenizer is not 'pretrained_transformer'"
+            )
+        return {
+            "tokens": ArchivedTransformerIndexer(
+                self._tokenizer._model_name,
+                tokenizer_kwargs=self._tokenizer._tokenizer_kwargs,
+                serialization_dir=self.serialization_dir,
+            )
+        }
+
+    def _read(self, file_path: Union[str, "PathLike[str]"]) -> Iterator[Instance]:
+        path = str(cached_path(file_path))
+        rows = self._rows(path, str(file_path))
+        for line_number, label, text, second_text in self.shard_iterable(rows):
+            instance = self.text_to_instance(text, second_text)
+            source = f"{file_path}, line {line_number}"
+            instance.add_field("label", _SourcedLabelField(label, self._label_namespace, source))
+            yield instance
+
+    def _rows(self, path: str, name: str) -> Iterator[Tuple[int, str, str, Optional[str]]]:
+        """Line number, label, text, second text of each line of the file at `path`."""
+        num_columns = None
+        blank_line = None
+        for line_number, line in enumerate(self._lines(path, name), start=1):
+            if not line.strip():
+                blank_line = blank_line or line_number
+                continue
+            if blank_line is not None:
+                raise ValueError(f"{name}, line {blank_line}: the line is blank")
+            columns = line.split("\t")
+            where = f"{name}, line {line_number}"
+            _check_columns(columns, where)
+            num_columns = num_columns or len(columns)
+            if len(columns) != num_columns:
+                raise ValueError(
+                    f"{where}: found {len(columns)} tab-separated columns, but {num_columns} in the "
+                    "lines before: wanted the same number in every line"
+                )
+            yield line_number, columns[0].strip(), columns[1], (
+                columns[2] if num_columns == 3 else None
+            )
+        if num_columns is None:
+            raise ValueError(f"{name}: the file is empty: wanted label<TAB>text in each line")
+
+    def _lines(self, path: str, name: str) -> Iterable[str]:
+        # Only "\n" ends a line: other characters that Python could take for one are text.
+        with open(path, encoding=self._encoding, newline="\n") as file:
+            try:
+                for line in file:
+                    yield line.rstrip("\n").rstrip("\r")
+            except UnicodeError as error:
+                raise ValueError(
+                    f"{name}, line {self._line_with_bad_bytes(path)}: the bytes are not "
+                    f"{self._encoding} text: wanted another 'encoding'? {error}"
+                ) from error
+
+    def _line_with_bad_bytes(self, path: str) -> int:
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            data.decode(self._encoding)
+        except UnicodeDecodeError as error:
+            good = data[: error.start].decode(self._encoding, errors="ignore")
+            return good.count("\n") + 1
+        except UnicodeError:
+            pass
+        return 1
+
+    def text_to_instance(  # type: ignore[override]
+        self, text: str, second_text: Optional[str] = None, label: Optional[str] = None
+    ) -> Instance:
+        """
+        # Parameters
+
+        text : `str`
+            May be empty.
+        second_text : `str`, optional (default = `None`)
+            The second text of a pair.
+        label : `str`, optional (default = `None`)
+
+        # Returns
+
+        An `Instance` with the field `tokens`, and `label` if one is given.
+        """
+        fields: Dict[str, Field] = {"tokens": TextField(self._tokenize(text, second_text))}
+        if label is not None:
+            fields["label"] = LabelField(label, self._label_namespace)
+        return Instance(fields)
+
+    def _tokenize(self, text: str, second_text: Optional[str]) -> List[Token]:
+        if not isinstance(self._tokenizer, PretrainedTransformerTokenizer):
+            if second_text is None:
+                return self._tokenizer.tokenize(text)
+            return self._tokenizer.add_special_tokens(
+                self._tokenizer.tokenize(text), self._tokenizer.tokenize(second_text)
+            )
+        tokenizer = self._tokenizer.tokenizer
+        encoded = tokenizer(
+            text,
+            second_text,
+            add_special_tokens=True,
+            truncation="longest_first",
+            max_length=self._tokenizer._max_length,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        ids = encoded["input_ids"]
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        return [
+            Token(text=piece, text_id=id_, type_id=type_id)
+            for piece, id_, type_id in zip(pieces, ids, encoded["token_type_ids"])
+        ]
+
+    def apply_token_indexers(self, instance: Instance) -> None:
+        instance["tokens"].token_indexers = self._token_indexers
+
+
+class _SourcedLabelField(LabelField):
+    """A label that knows where it was read, to say so if it is not in the vocabulary."""
+
+    __slots__ = ["_source"]
+
+    def __init__(self, label: str, label_namespace: str, source: str) -> None:
+        super().__init__(label, label_namespace)
+        self._source = source
+
+    def index(self, vocab: Vocabulary) -> None:
+        try:
+            super().index(vocab)
+        except KeyError:
+            known = sorted(vocab.get_token_to_index_vocabulary(self._label_namespace))
+            shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+            raise ValueError(
+                f"{self._source}: label '{self.label}' was not among the labels the model was "
+                f"trained with: wanted one of {shown}"
+            ) from None
+
+
+def _check_columns(columns: List[str], where: str) -> None:
+    if not 2 <= len(columns) <= 3:
+        raise ValueError(
+            f"{where}: found {len(columns)} tab-separated column{'s' * (len(columns) != 1)}: wanted "
+            f"label<TAB>text or label<TAB>text<TAB>second text. The line starts {columns[0][:60]!r}"
+        )
+    for name, column in zip(("label", "text", "second text"), columns):
+        if not column.strip():
+            raise ValueError(f"{where}: the {name} is empty")

@@ -1,0 +1,235 @@
+"""Which transformer families are supported, and where each one keeps the parts of a layer.
+
+Every supported family computes the same layer, the post-norm layer of BERT:
+
+    attended = norm_1(x + dropout(W_o · attention(W_q x, W_k x, W_v x)))
+    output   = norm_2(attended + dropout(W_2 · activation(W_1 · attended)))
+
+They differ in what they call the parts and in what happens before layer 0. This module is the
+only one that knows those names.
+"""
+
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Optional
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+
+@dataclass
+class LayerParts:
+    """
+    The modules and settings of one post-norm transformer layer.
+
+    The modules belong to the pretrained model; several layers may share them (ALBERT).
+    """
+
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    attention_output: nn.Module
+    attention_norm: nn.Module
+    feed_forward_in: nn.Module
+    activation: Callable[[torch.Tensor], torch.Tensor]
+    feed_forward_out: nn.Module
+    output_norm: nn.Module
+    attention_dropout: float
+    """On the attention weights."""
+    hidden_dropout: float
+    """On the output of the attention, before it is added."""
+    output_dropout: float
+    """On the output of the feed-forward part, before it is added."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """
+    How to read one family of pretrained models.
+
+    # Parameters
+
+    layers : one `LayerParts` for each layer that is to be kept, first to last.
+    embed : `(transformer, token_ids, type_ids) -> hidden states` before layer 0.
+    drop_layers : removes the modules that only layers from `keep` on use.
+    pool : the pretrained pooler, from a first token's output, both of shape
+        `(batch_size, hidden_size)`; `None` for a family that has none.
+    drop_pooler : removes the pretrained pooler.
+    """
+
+    layers: Callable[[PreTrainedModel], List[LayerParts]]
+    embed: Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
+    drop_layers: Callable[[PreTrainedModel, int], None]
+    pool: Optional[Callable[[PreTrainedModel, torch.Tensor], torch.Tensor]] = None
+
+
+def _bert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
+    config = transformer.config
+    return [
+        LayerParts(
+            query=layer.attention.self.query,
+            key=layer.attention.self.key,
+            value=layer.attention.self.value,
+            attention_output=layer.attention.output.dense,
+            attention_norm=layer.attention.output.LayerNorm,
+            feed_forward_in=layer.intermediate.dense,
+            activation=layer.intermediate.intermediate_act_fn,
+            feed_forward_out=layer.output.dense,
+            output_norm=layer.output.LayerNorm,
+            attention_dropout=config.attention_probs_dropout_prob,
+            hidden_dropout=config.hidden_dropout_prob,
+            output_dropout=config.hidden_dropout_prob,
+        )
+        for layer in transformer.encoder.layer
+    ]
+
+
+def _distilbert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
+    config = transformer.config
+    return [
+        LayerParts(
+            query=layer.attention.q_lin,
+            key=layer.attention.k_lin,
+            value=layer.attention.v_lin,
+            attention_output=layer.attention.out_lin,
+            attention_norm=layer.sa_layer_norm,
+            feed_forward_in=layer.ffn.lin1,
+            activation=layer.ffn.activation,
+            feed_forward_out=layer.ffn.lin2,
+            output_norm=layer.output_layer_norm,
+            attention_dropout=config.attention_dropout,
+            hidden_dropout=0.0,
+            output_dropout=config.dropout,
+        )
+        for layer in transformer.transformer.layer
+    ]
+
+
+def _albert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
+    config = transformer.config
+    if config.inner_group_num != 1:
+        raise ValueError(
+            f"an ALBERT model with inner_group_num {config.inner_group_num} is not supported: wanted 1, "
+            "which all published ALBERT models have"
+        )
+    parts = []
+    for i in range(config.num_hidden_layers):
+        group = int(i / (config.num_hidden_layers / config.num_hidden_groups))
+        layer = transformer.encoder.albert_layer_groups[group].albert_layers[0]
+        parts.append(
+            LayerParts(
+                query=layer.attention.query,
+                key=layer.attention.key,
+                value=layer.attention.value,
+                attention_output=layer.attention.dense,
+                attention_norm=layer.attention.LayerNorm,
+                feed_forward_in=layer.ffn,
+                activation=layer.activation,
+                feed_forward_out=layer.ffn_output,
+                output_norm=layer.full_layer_layer_norm,
+                attention_dropout=config.attention_probs_dropout_prob,
+                hidden_dropout=config.hidden_dropout_prob,
+                output_dropout=0.0,
+            )
+        )
+    return parts
+
+
+def _embed_with_types(
+    transformer: PreTrainedModel, token_ids: torch.Tensor, type_ids: torch.Tensor
+) -> torch.Tensor:
+    # RoBERTa has one type only; its tokenizers give zeros, other tokenizers may not.
+    type_ids = type_ids.clamp(max=transformer.config.type_vocab_size - 1)
+    return transformer.embeddings(input_ids=token_ids, token_type_ids=type_ids)
+
+
+def _embed_electra(
+    transformer: PreTrainedModel, token_ids: torch.Tensor, type_ids: torch.Tensor
+) -> torch.Tensor:
+    embedded = _embed_with_types(transformer, token_ids, type_ids)
+    if hasattr(transformer, "embeddings_project"):
+        embedded = transformer.embeddings_project(embedded)
+    return embedded
+
+
+def _embed_albert(
+    transformer: PreTrainedModel, token_ids: torch.Tensor, type_ids: torch.Tensor
+) -> torch.Tensor:
+    embedded = _embed_with_types(transformer, token_ids, type_ids)
+    return transformer.encoder.embedding_hidden_mapping_in(embedded)
+
+
+def _embed_distilbert(
+    transformer: PreTrainedModel, token_ids: torch.Tensor, type_ids: torch.Tensor
+) -> torch.Tensor:
+    return transformer.embeddings(token_ids)
+
+
+def _pool_bert(transformer: PreTrainedModel, first_token: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(transformer.pooler.dense(first_token))
+
+
+def _pool_albert(transformer: PreTrainedModel, first_token: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(transformer.pooler(first_token))
+
+
+def _drop_bert_layers(transformer: PreTrainedModel, keep: int) -> None:
+    transformer.encoder.layer = transformer.encoder.layer[:keep]
+
+
+def _drop_distilbert_layers(transformer: PreTrainedModel, keep: int) -> None:
+    transformer.transformer.layer = transformer.transformer.layer[:keep]
+
+
+def _drop_albert_layers(transformer: PreTrainedModel, keep: int) -> None:
+    config = transformer.config
+    last_group = int((keep - 1) / (config.num_hidden_layers / config.num_hidden_groups))
+    groups = transformer.encoder.albert_layer_groups
+    transformer.encoder.albert_layer_groups = groups[: last_group + 1]
+
+
+_BERT = Family(_bert_layers, _embed_with_types, _drop_bert_layers, _pool_bert)
+
+FAMILIES: Dict[str, Family] = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "camembert": _BERT,
+    "electra": Family(_bert_layers, _embed_electra, _drop_bert_layers),
+    "distilbert": Family(_distilbert_layers, _embed_distilbert, _drop_distilbert_layers),
+    "albert": Family(_albert_layers, _embed_albert, _drop_albert_layers, _pool_albert),
+}
+"""The supported families, by the `model_type` of their Hugging Face configuration."""
+
+
+def family_of(config: PretrainedConfig) -> Family:
+    """
+    The family of a pretrained model.
+
+    # Raises
+
+    ValueError
+        If the architecture, or a variant of it that the layers' formula does not cover, is not
+        supported.
+    """
+    if config.model_type not in FAMILIES:
+        raise ValueError(
+            f"transformers of type '{config.model_type}' are not supported: wanted one of "
+            f"{', '.join(sorted(FAMILIES))}"
+        )
+    position_type = getattr(config, "position_embedding_type", "absolute")
+    if position_type != "absolute":
+        raise ValueError(
+            f"position_embedding_type '{position_type}' is not supported: wanted 'absolute'"
+        )
+    if getattr(config, "is_decoder", False):
+        raise ValueError("a transformer with is_decoder true is not supported: wanted an encoder")
+    return FAMILIES[config.model_type]
+
+
+def max_positions_of(config: PretrainedConfig) -> int:
+    """The largest number of tokens, special tokens included, that the model has positions for."""
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        # These count positions from padding_idx + 1.
+        return config.max_position_embeddings - config.pad_token_id - 1
+    return config.max_position_embeddings

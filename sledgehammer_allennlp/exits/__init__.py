@@ -1,0 +1,10 @@
+"""Exit classifiers, measures of confidence, and the engine that decides who leaves."""
+
+from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT as EMBEDDING_EXIT
+from sledgehammer_allennlp.exits.classifiers import POOLINGS as POOLINGS
+from sledgehammer_allennlp.exits.classifiers import ExitClassifiers as ExitClassifiers
+from sledgehammer_allennlp.exits.confidence import register_confidence as register_confidence
+from sledgehammer_allennlp.exits.engine import ExitOutput as ExitOutput
+from sledgehammer_allennlp.exits.engine import cost_of_exits as cost_of_exits
+from sledgehammer_allennlp.exits.engine import run_all_exits as run_all_exits
+from sledgehammer_allennlp.exits.engine import run_to_exits as run_to_exits

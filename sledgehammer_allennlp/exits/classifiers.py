@@ -1,0 +1,115 @@
+"""The classifiers attached to a transformer's layers, and what each of them sees."""
+
+from typing import List, Optional, Sequence
+
+import torch
+from torch import nn
+
+EMBEDDING_EXIT = -1
+"""The exit layer of an exit before layer 0."""
+
+POOLINGS = ("mean", "first")
+
+
+class ExitClassifiers(nn.Module):
+    """
+    One classifier for each exit: a learned mix of vectors from several layers, dropout, and one
+    linear layer.
+
+    With h_-1 the embedding output and h_j the output of layer j, the exit after layer i sees
+
+    - with pooling `"first"` (Schwartz et al. 2020, section 3): p_0 … p_i mixed, where p_j is the
+      pooler's output for the first token of h_j;
+    - with pooling `"mean"`: the means over tokens of h_-1 … h_i-1 mixed, and beside it the first
+      token of h_i. All of it is known once layer i has computed its first token.
+
+    The mix is Σ_j w_j · x_j with w of unit L2 norm, learned for each exit. An exit before layer 0
+    sees the mean over tokens of h_-1, with either pooling.
+
+    # Parameters
+
+    exit_layers : `Sequence[int]`
+        Ascending layers; -1 for the exit before layer 0.
+    hidden_size : `int`
+    num_labels : `int`
+    pooling : `str`
+        `"mean"` or `"first"`.
+    dropout : `float`
+    add_pooler : `bool`, optional (default = `False`)
+        Whether to add a pooler, for pooling `"first"` on a transformer that has none.
+    """
+
+    def __init__(
+        self,
+        exit_layers: Sequence[int],
+        hidden_size: int,
+        num_labels: int,
+        pooling: str,
+        dropout: float,
+        add_pooler: bool = False,
+    ) -> None:
+        super().__init__()
+        self.exit_layers = list(exit_layers)
+        self.pooling = pooling
+        self.num_labels = num_labels
+        self.pooler: Optional[nn.Module] = None
+        if add_pooler:
+            self.pooler = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh())
+        self.classifiers = nn.ModuleList(
+            _ExitClassifier(
+                # One vector from each layer up to this one: with "mean", of what enters it.
+                num_mixed=layer + 1 if layer != EMBEDDING_EXIT else 1,
+                mixed_size=hidden_size,
+                first_size=hidden_size if pooling == "mean" and layer != EMBEDDING_EXIT else 0,
+                num_labels=num_labels,
+                dropout=dropout,
+            )
+            for layer in self.exit_layers
+        )
+
+    def logits(
+        self, exit_index: int, to_mix: List[torch.Tensor], first_token: Optional[torch.Tensor]
+    ) -> torch.Tensor:
+        """
+        What an exit says.
+
+        # Parameters
+
+        exit_index : `int`
+            Which exit, counted from 0.
+        to_mix : `List[torch.Tensor]`
+            The vectors to mix, layer by layer, each `(batch_size, hidden_size)`.
+        first_token : `torch.Tensor`, optional
+            The first token's output of the exit's layer, `(batch_size, hidden_size)`; needed with
+            pooling `"mean"`.
+
+        # Returns
+
+        `torch.Tensor`
+            `(batch_size, num_labels)`, before any temperature.
+        """
+        return self.classifiers[exit_index](to_mix, first_token)
+
+
+class _ExitClassifier(nn.Module):
+    def __init__(
+        self, num_mixed: int, mixed_size: int, first_size: int, num_labels: int, dropout: float
+    ) -> None:
+        super().__init__()
+        # A single vector has nothing to be mixed with: its weight is always 1.
+        self.mix = nn.Parameter(torch.ones(num_mixed)) if num_mixed > 1 else None
+        self.takes_first_token = first_size > 0
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(mixed_size + first_size, num_labels)
+
+    def forward(
+        self, to_mix: List[torch.Tensor], first_token: Optional[torch.Tensor]
+    ) -> torch.Tensor:
+        mixed = to_mix[0]
+        if self.mix is not None:
+            weights = self.mix / self.mix.norm()
+            mixed = torch.einsum("n,nbh->bh", weights, torch.stack(to_mix))
+        if self.takes_first_token:
+            assert first_token is not None
+            mixed = torch.cat([mixed, first_token], dim=-1)
+        return self.linear(self.dropout(mixed))

@@ -1,0 +1,337 @@
+"""The AllenNLP model."""
+
+import math
+from typing import Any, Dict, List, Optional, Union
+
+import torch
+import torch.nn.functional as F
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.params import Params
+from allennlp.data import TextFieldTensors, Vocabulary
+from allennlp.models import Model
+from allennlp.nn import InitializerApplicator
+
+from sledgehammer_allennlp.encoders.archived_files import (
+    find_transformer_files,
+    keep_transformer_files,
+)
+from sledgehammer_allennlp.encoders.layered_encoder import load_encoder, num_layers_of
+from sledgehammer_allennlp.exits import (
+    EMBEDDING_EXIT,
+    POOLINGS,
+    ExitClassifiers,
+    ExitOutput,
+    cost_of_exits,
+    run_all_exits,
+    run_to_exits,
+)
+from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from sledgehammer_allennlp.training.exit_metrics import ExitMetrics
+
+EMBEDDING_EXITS = ("mean",)
+
+
+@Model.register("multi_exit_classifier")
+class MultiExitClassifier(Model):
+    """
+    A pretrained transformer with classifiers ("exits") on several layers, after Schwartz et al.
+    2020, "The Right Tool for the Job: Matching Model and Instance Complexities".
+
+    In training, the loss is the sum of the exits' cross-entropies. In evaluation, an instance
+    leaves at the first exit whose confidence, from probabilities calibrated by that exit's
+    temperature, is at least `confidence_threshold`; what has left is computed no further.
+
+    The model takes the fields `tokens`, `label` and `metadata` (not used). Its answers have
+    `label`, `probs`, `confidence`, `exit_layer`, and `logits`, which are before temperature.
+
+    Temperatures are 1 until the `temperature_calibration` callback sets them. They are kept with
+    the weights, never change training, and never change what another exit sees.
+
+    Registered as a `Model` with name "multi_exit_classifier".
+
+    # Parameters
+
+    vocab : `Vocabulary`
+    transformer_model : `str`
+        A Hugging Face name or a local folder of a BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA,
+        DistilBERT or ALBERT model.
+    exit_layers : `List[int]` or `"all"`, optional (default = `"all"`)
+        The layers that have an exit, counted from 0, ascending. Layers after the last exit are
+        removed.
+    embedding_exit : `str`, optional (default = `None`)
+        `"mean"` adds an exit before layer 0, on the mean of the embeddings. Its exit layer is -1.
+    pooling : `str`, optional (default = `"mean"`)
+        What exits see, `"mean"` or `"first"` (the paper's), see `ExitClassifiers`.
+    confidence_threshold : `float`, optional (default = `1.0`)
+        In [0, 1]. At 1 every instance leaves at the last exit, at 0 at the first.
+    confidence : `str`, optional (default = `"max_probability"`)
+        A registered measure of confidence, see `exits.confidence`.
+    dropout : `float`, optional (default = `0.1`)
+        Before each exit's linear layer.
+    num_labels : `int`, optional (default = the labels in the vocabulary)
+    label_namespace : `str`, optional (default = `"labels"`)
+    initializer : `InitializerApplicator`, optional
+    load_pretrained_weights : `bool`, optional (default = `True`)
+        Whether to read the pretrained weights. Archives are loaded without.
+
+    # Raises
+
+    ConfigurationError
+        If a parameter has a value that is not possible.
+    """
+
+    default_predictor = "multi_exit_classifier"
+
+    def __init__(
+        self,
+        vocab: Vocabulary,
+        transformer_model: str,
+        # These are checked here, not by their types, so that the error names the value.
+        exit_layers: Any = "all",
+        embedding_exit: Optional[str] = None,
+        pooling: str = "mean",
+        confidence_threshold: Any = 1.0,
+        confidence: str = "max_probability",
+        dropout: float = 0.1,
+        num_labels: Optional[int] = None,
+        label_namespace: str = "labels",
+        initializer: InitializerApplicator = InitializerApplicator(),
+        load_pretrained_weights: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(vocab, **kwargs)
+        self.confidence_threshold = confidence_threshold
+        if pooling not in POOLINGS:
+            raise ConfigurationError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
+        if embedding_exit is not None and embedding_exit not in EMBEDDING_EXITS:
+            raise ConfigurationError(
+                f"embedding_exit is {embedding_exit!r}: wanted one of {', '.join(EMBEDDING_EXITS)}, "
+                "or null for none"
+            )
+        self._label_namespace = label_namespace
+        num_labels = self._check_num_labels(num_labels)
+        if load_pretrained_weights and self.serialization_dir is not None:
+            keep_transformer_files(transformer_model, self.serialization_dir)
+        files = find_transformer_files(transformer_model, self.serialization_dir)
+        try:
+            self._measure = confidence_by_name(confidence)
+            layers = check_exit_layers(exit_layers, num_layers_of(files), transformer_model)
+            self.encoder = load_encoder(
+                transformer_model,
+                config_folder=files,
+                load_weights=load_pretrained_weights,
+                num_layers=layers[-1] + 1,
+                keep_pooler=pooling == "first",
+            )
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        if embedding_exit is not None:
+            layers = [EMBEDDING_EXIT, *layers]
+        self.exit_layers = layers
+        """The layer of each exit; -1 for an exit before layer 0."""
+        self.exits = ExitClassifiers(
+            layers,
+            self.encoder.hidden_size,
+            num_labels,
+            pooling,
+            dropout,
+            add_pooler=pooling == "first" and not self.encoder.has_pooler,
+        )
+        self.temperatures: torch.Tensor
+        self.register_buffer("temperatures", torch.ones(len(layers)))
+        self._metrics = ExitMetrics(layers, cost_of_exits(self.encoder, self.exits))
+        initializer(self)
+
+    @property
+    def confidence_threshold(self) -> float:
+        """The threshold that instances leave at, in [0, 1]. Can be set at any time."""
+        return self._confidence_threshold
+
+    @confidence_threshold.setter
+    def confidence_threshold(self, threshold: float) -> None:
+        is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+        if not is_number or math.isnan(threshold) or not 0 <= threshold <= 1:
+            raise ConfigurationError(
+                f"confidence_threshold is {threshold!r}: wanted a number from 0 to 1"
+            )
+        self._confidence_threshold = float(threshold)
+
+    def _check_num_labels(self, num_labels: Optional[int]) -> int:
+        known = self.vocab.get_vocab_size(self._label_namespace)
+        if num_labels is None:
+            num_labels = known
+        if num_labels < max(known, 1):
+            raise ConfigurationError(
+                f"num_labels is {num_labels}, and the vocabulary has {known} labels in namespace "
+                f"'{self._label_namespace}': wanted at least one label, and at least as many as "
+                "the vocabulary has"
+            )
+        return num_labels
+
+    def forward(  # type: ignore[override]
+        self,
+        tokens: TextFieldTensors,
+        label: Optional[torch.Tensor] = None,
+        metadata: Optional[List[Any]] = None,
+    ) -> Dict[str, torch.Tensor]:
+        """
+        # Parameters
+
+        tokens : `TextFieldTensors`
+            From a "pretrained_transformer" indexer.
+        label : `torch.Tensor`, optional (default = `None`)
+            `(batch_size,)`
+        metadata : `List[Any]`, optional (default = `None`)
+            Not used.
+
+        # Returns
+
+        A dictionary with
+
+        logits, probs : `torch.Tensor`
+            `(batch_size, num_labels)`, of the exit each instance left at; `probs` are calibrated.
+        confidence : `torch.Tensor`
+            `(batch_size,)`, in [0, 1].
+        exit_layer : `torch.Tensor`
+            `(batch_size,)`, where each instance left; in training always the last.
+        loss : `torch.Tensor`
+            With labels only. In training the sum over exits of the mean cross-entropy. In
+            evaluation the mean negative log of the probability given to the right label.
+        """
+        inputs = _transformer_inputs(tokens)
+        if self.training:
+            return self._forward_all_exits(inputs, label)
+        output = run_to_exits(
+            self.encoder,
+            self.exits,
+            self.temperatures,
+            self._measure,
+            self.confidence_threshold,
+            **inputs,
+        )
+        outputs = self._answers(output)
+        if label is not None:
+            self._metrics.add_early_exit(output, label)
+            scaled = output.logits / self.temperatures[output.exit_index].unsqueeze(1)
+            outputs["loss"] = F.cross_entropy(scaled, label)
+        return outputs
+
+    def _forward_all_exits(
+        self, inputs: Dict[str, torch.Tensor], label: Optional[torch.Tensor]
+    ) -> Dict[str, torch.Tensor]:
+        logits = run_all_exits(self.encoder, self.exits, **inputs)  # (exits, batch, labels)
+        last = logits[-1].detach()
+        probs = (last / self.temperatures[-1]).softmax(-1)
+        last_exit = torch.full_like(inputs["token_ids"][:, 0], len(self.exit_layers) - 1)
+        outputs = self._answers(
+            ExitOutput(last, probs, self._measure(probs), last_exit, reached=[])
+        )
+        if label is not None:
+            self._metrics(logits, label)
+            outputs["loss"] = torch.stack(
+                [F.cross_entropy(exit_logits, label) for exit_logits in logits]
+            ).sum()
+        return outputs
+
+    def _answers(self, output: ExitOutput) -> Dict[str, torch.Tensor]:
+        exit_layers = output.exit_index.new_tensor(self.exit_layers)
+        return {
+            "logits": output.logits,
+            "probs": output.probs,
+            "confidence": output.confidence,
+            "exit_layer": exit_layers[output.exit_index],
+        }
+
+    def all_exit_logits(self, tokens: TextFieldTensors) -> torch.Tensor:
+        """
+        What every exit says of every instance, at full depth and before temperature.
+
+        # Parameters
+
+        tokens : `TextFieldTensors`
+            From a "pretrained_transformer" indexer.
+
+        # Returns
+
+        `torch.Tensor`
+            `(num_exits, batch_size, num_labels)`
+        """
+        return run_all_exits(self.encoder, self.exits, **_transformer_inputs(tokens))
+
+    def make_output_human_readable(  # type: ignore[override]
+        self, output_dict: Dict[str, Any]
+    ) -> Dict[str, Any]:
+        """Adds `label`, the most probable label of each instance, as a list of strings."""
+        names = self.vocab.get_index_to_token_vocabulary(self._label_namespace)
+        indices = output_dict["probs"].argmax(-1).tolist()
+        output_dict["label"] = [names.get(index, str(index)) for index in indices]
+        return output_dict
+
+    def get_metrics(self, reset: bool = False) -> Dict[str, float]:
+        """See `ExitMetrics`."""
+        return self._metrics.get_metric(reset)
+
+    @classmethod
+    def _load(cls, config: Params, *args: Any, **kwargs: Any) -> "MultiExitClassifier":
+        # The archive's weights are read next: pretrained ones would be overwritten.
+        config["model"]["load_pretrained_weights"] = False
+        return super()._load(config, *args, **kwargs)  # type: ignore[return-value]
+
+
+def check_exit_layers(
+    exit_layers: Union[str, List[int]], num_layers: int, transformer_model: str
+) -> List[int]:
+    """
+    The layers that have an exit.
+
+    # Raises
+
+    ValueError
+        If `exit_layers` is neither `"all"` nor a list of ascending layers of the transformer.
+    """
+    if exit_layers == "all":
+        return list(range(num_layers))
+    wanted = (
+        f'wanted "all" or an ascending list of layers from 0 to {num_layers - 1}, the last layer '
+        f"of '{transformer_model}'"
+    )
+    if not isinstance(exit_layers, list):
+        raise ValueError(f"exit_layers is {exit_layers!r}: {wanted}")
+    problem = None
+    if not exit_layers:
+        problem = "is empty"
+    elif any(not isinstance(layer, int) or isinstance(layer, bool) for layer in exit_layers):
+        problem = "has something that is not an integer"
+    elif min(exit_layers) < 0:
+        problem = (
+            "has a negative layer (an exit before layer 0 is added by embedding_exit)"
+        )
+    elif max(exit_layers) >= num_layers:
+        problem = f"has layer {max(exit_layers)}, and the model has {num_layers} layers"
+    elif len(set(exit_layers)) < len(exit_layers):
+        problem = "has a layer twice"
+    elif exit_layers != sorted(exit_layers):
+        problem = "is not ascending"
+    if problem:
+        raise ValueError(f"exit_layers {exit_layers} {problem}: {wanted}")
+    return list(exit_layers)
+
+
+def _transformer_inputs(tokens: TextFieldTensors) -> Dict[str, torch.Tensor]:
+    indexed = [
+        tensors for tensors in tokens.values() if "token_ids" in tensors and "mask" in tensors
+    ]
+    if len(indexed) != 1 or "offsets" in indexed[0] or "segment_concat_mask" in indexed[0]:
+        raise ConfigurationError(
+            "multi_exit_classifier needs exactly one token indexer of type 'pretrained_transformer', "
+            f"without max_length: found indexers {sorted(tokens)} with tensors "
+            f"{[sorted(tensors) for tensors in tokens.values()]}"
+        )
+    tensors = indexed[0]
+    token_ids = tensors["token_ids"]
+    type_ids = tensors.get("type_ids")
+    return {
+        "token_ids": token_ids,
+        "mask": tensors["mask"].bool(),
+        "type_ids": torch.zeros_like(token_ids) if type_ids is None else type_ids,
+    }

@@ -1,0 +1,78 @@
+"""The predictor: JSON in, JSON out."""
+
+import inspect
+from typing import Any
+
+from allennlp.common.util import JsonDict
+from allennlp.data import Instance
+from allennlp.predictors import Predictor
+
+_WANTED = 'wanted {"sentence": …} or {"premise": …, "hypothesis": …}, with texts as values'
+
+
+@Predictor.register("multi_exit_classifier")
+class MultiExitClassifierPredictor(Predictor):
+    """
+    Classifies a sentence, `{"sentence": …}`, or a pair, `{"premise": …, "hypothesis": …}`. Other
+    keys of the input are ignored. A text may be empty.
+
+    Works with every reader whose `text_to_instance` takes the text, or the two texts of a pair,
+    first: `labeled_tsv`, AllenNLP's `text_classification_json`, allennlp-models' `snli`.
+
+    Registered as a `Predictor` with name "multi_exit_classifier".
+
+    # Raises
+
+    ValueError
+        If the input has not the expected keys, a text is not a string, or the reader cannot take
+        what it has.
+    """
+
+    def predict(self, sentence: str) -> JsonDict:
+        """Classifies a sentence."""
+        return self.predict_json({"sentence": sentence})
+
+    def predict_pair(self, premise: str, hypothesis: str) -> JsonDict:
+        """Classifies a pair."""
+        return self.predict_json({"premise": premise, "hypothesis": hypothesis})
+
+    def load_line(self, line: str) -> JsonDict:
+        try:
+            return super().load_line(line)
+        except ValueError as error:
+            raise ValueError(f"the line is not JSON: {line[:200]!r}: {_WANTED}. {error}") from error
+
+    def _json_to_instance(self, json_dict: JsonDict) -> Instance:
+        texts = _texts_in(json_dict)
+        self._check_reader_takes(len(texts))
+        return self._dataset_reader.text_to_instance(*texts)
+
+    def _check_reader_takes(self, num_texts: int) -> None:
+        parameters = inspect.signature(self._dataset_reader.text_to_instance).parameters
+        takes = [
+            name
+            for name, parameter in parameters.items()
+            if name != "label" and parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        required = [name for name in takes if parameters[name].default is inspect.Parameter.empty]
+        if not len(required) <= num_texts <= len(takes):
+            raise ValueError(
+                f"the input has {num_texts} text{'s' * (num_texts > 1)}, but the archive's reader, "
+                f"{type(self._dataset_reader).__name__}, takes {', '.join(takes)}: {_WANTED}"
+            )
+
+
+def _texts_in(json_dict: Any) -> list:
+    if not isinstance(json_dict, dict):
+        raise ValueError(f"the input is {str(json_dict)[:200]!r}: {_WANTED}")
+    if "sentence" in json_dict:
+        keys = ["sentence"]
+    elif "premise" in json_dict and "hypothesis" in json_dict:
+        keys = ["premise", "hypothesis"]
+    else:
+        found = ", ".join(repr(key) for key in json_dict) or "none"
+        raise ValueError(f"the input has the keys {found}: {_WANTED}")
+    for key in keys:
+        if not isinstance(json_dict[key], str):
+            raise ValueError(f"the value of '{key}' is {json_dict[key]!r}: {_WANTED}")
+    return [json_dict[key] for key in keys]

@@ -1,0 +1,133 @@
+"""What is measured of a model with exits."""
+
+from typing import Dict, List, Optional, Sequence
+
+import torch
+from allennlp.nn.util import dist_reduce_sum
+from allennlp.training.metrics import Metric
+
+from sledgehammer_allennlp.exits import ExitOutput
+
+
+@Metric.register("exits")
+class ExitMetrics(Metric):
+    """
+    Accuracy, the accuracy of each exit, where instances leave, and what it costs.
+
+    `get_metric` gives
+
+    - `accuracy`: of the answers given, at the current threshold;
+    - `accuracy_layer_<i>`: of the exit at layer i, only where every instance reached it;
+    - `average_exit_layer`, `exit_rate_layer_<i>`: where instances left; -1 is the layer of an exit
+      before layer 0;
+    - `layer_equivalents`: the mean cost of an instance in full transformer layers.
+
+    In training every exit is computed for every instance and nobody leaves, so only accuracies are
+    given; `accuracy` is that of the last exit.
+
+    Registered as a `Metric` with name "exits".
+
+    # Parameters
+
+    exit_layers : `List[int]`
+    costs : `List[float]`
+        The layer-equivalents of leaving at each exit.
+    """
+
+    supports_distributed = True
+
+    def __init__(self, exit_layers: List[int], costs: List[float]) -> None:
+        self._exit_layers = exit_layers
+        self._costs = costs
+        self.reset()
+
+    def reset(self) -> None:
+        num_exits = len(self._exit_layers)
+        self._num_instances = 0.0
+        self._num_correct = 0.0
+        self._num_reached = [0.0] * num_exits
+        self._num_correct_at_exit = [0.0] * num_exits
+        self._num_left = [0.0] * num_exits
+
+    def __call__(  # type: ignore[override]
+        self, predictions: torch.Tensor, gold_labels: torch.Tensor, mask: Optional[torch.Tensor] = None
+    ) -> None:
+        """
+        Adds a batch of which every exit is known and nobody left.
+
+        # Parameters
+
+        predictions : `torch.Tensor`
+            The logits, `(num_exits, batch_size, num_labels)`.
+        gold_labels : `torch.Tensor`
+            `(batch_size,)`
+        mask
+            Not used.
+        """
+        predictions, gold_labels = self.detach_tensors(predictions, gold_labels)
+        correct = (predictions.argmax(-1) == gold_labels).sum(1)  # (exits,)
+        reached = torch.full_like(correct, gold_labels.numel())
+        self._add(reached[-1:], correct[-1:], reached, correct, torch.zeros_like(correct))
+
+    def add_early_exit(self, output: ExitOutput, gold_labels: torch.Tensor) -> None:
+        """
+        Adds a batch whose instances left where they were confident.
+
+        # Parameters
+
+        output : `ExitOutput`
+        gold_labels : `torch.Tensor`
+            `(batch_size,)`
+        """
+        num_exits = len(self._exit_layers)
+        reached = gold_labels.new_zeros(num_exits)
+        correct_at_exit = gold_labels.new_zeros(num_exits)
+        for k, (instances, logits) in enumerate(output.reached):
+            reached[k] = instances.numel()
+            correct_at_exit[k] = (logits.argmax(-1) == gold_labels[instances]).sum()
+        correct = (output.logits.argmax(-1) == gold_labels).sum().unsqueeze(0)
+        left = output.exit_index.bincount(minlength=num_exits)
+        self._add(
+            gold_labels.new_tensor([gold_labels.numel()]), correct, reached, correct_at_exit, left
+        )
+
+    def _add(self, *counts: torch.Tensor) -> None:
+        # All counts in one tensor: one transfer from the device, one reduction among workers.
+        added = dist_reduce_sum(torch.cat(counts).double()).tolist()
+        num_exits = len(self._exit_layers)
+        self._num_instances += added[0]
+        self._num_correct += added[1]
+        sums: Sequence[List[float]] = (
+            self._num_reached,
+            self._num_correct_at_exit,
+            self._num_left,
+        )
+        for position, value in enumerate(added[2:]):
+            sums[position // num_exits][position % num_exits] += value
+
+    def get_metric(self, reset: bool = False) -> Dict[str, float]:
+        """The metrics of everything added since the last reset; none if nothing was."""
+        metrics = self._metrics() if self._num_instances else {}
+        if reset:
+            self.reset()
+        return metrics
+
+    def _metrics(self) -> Dict[str, float]:
+        metrics = {"accuracy": self._num_correct / self._num_instances}
+        for layer, reached, correct in zip(
+            self._exit_layers, self._num_reached, self._num_correct_at_exit
+        ):
+            if reached == self._num_instances:
+                metrics[f"accuracy_layer_{layer}"] = correct / reached
+        num_left = sum(self._num_left)
+        if num_left:
+            rates = [left / num_left for left in self._num_left]
+            metrics["average_exit_layer"] = sum(
+                rate * layer for rate, layer in zip(rates, self._exit_layers)
+            )
+            for layer, rate in zip(self._exit_layers, rates):
+                metrics[f"exit_rate_layer_{layer}"] = rate
+            metrics["layer_equivalents"] = sum(
+                rate * cost for rate, cost in zip(rates, self._costs)
+            )
+        return metrics

@@ -1,0 +1,82 @@
+// What all experiments share. Every `::` field is a setting; an experiment sets what differs:
+//
+//     (import 'multi_exit.libsonnet') + { dataset:: 'sst2', num_epochs:: 3 }
+//
+// and so can your own file, one import further:
+//
+//     (import 'sst2.jsonnet') + { transformer_model:: 'bert-large-uncased', exit_layers:: [0, 7, 15, 23] }
+{
+  // The data: data/<dataset>/{train,dev,test}.tsv
+  dataset:: error 'an experiment must set dataset',
+  data_folder:: 'data/' + self.dataset,
+
+  // The model
+  transformer_model:: 'bert-base-uncased',
+  exit_layers:: [0, 3, 5, 11],
+  embedding_exit:: 'mean',
+  pooling:: 'mean',
+  dropout:: 0.1,
+  max_length:: 128,
+
+  // The training
+  num_epochs:: 2,
+  batch_size:: 32,
+  learning_rate:: 5e-5,
+  exit_learning_rate:: 1e-3,
+  warmup_share:: 0.1,
+  seed:: 13370,
+
+  local settings = self,
+  local loader(batch_size) = {
+    batch_sampler: {
+      type: 'bucket',
+      batch_size: batch_size,
+      sorting_keys: ['tokens'],
+    },
+  },
+
+  random_seed: settings.seed,
+  numpy_seed: settings.seed,
+  pytorch_seed: settings.seed,
+  train_data_path: settings.data_folder + '/train.tsv',
+  validation_data_path: settings.data_folder + '/dev.tsv',
+  dataset_reader: {
+    type: 'labeled_tsv',
+    tokenizer: {
+      type: 'pretrained_transformer',
+      model_name: settings.transformer_model,
+      max_length: settings.max_length,
+    },
+  },
+  model: {
+    type: 'multi_exit_classifier',
+    transformer_model: settings.transformer_model,
+    exit_layers: settings.exit_layers,
+    embedding_exit: settings.embedding_exit,
+    pooling: settings.pooling,
+    dropout: settings.dropout,
+  },
+  data_loader: loader(settings.batch_size),
+  validation_data_loader: loader(128),
+  trainer: {
+    num_epochs: settings.num_epochs,
+    validation_metric: '+accuracy',
+    grad_norm: 1.0,
+    optimizer: {
+      type: 'huggingface_adamw',
+      lr: settings.learning_rate,
+      correct_bias: true,
+      weight_decay: 0.01,
+      parameter_groups: [
+        // The exits' own parameters are new and learn faster than the pretrained ones.
+        [['^exits\\.'], { lr: settings.exit_learning_rate }],
+      ],
+    },
+    learning_rate_scheduler: {
+      type: 'slanted_triangular',
+      cut_frac: settings.warmup_share,
+    },
+    callbacks: [{ type: 'temperature_calibration' }],
+  },
+  include_in_archive: ['calibration.json'],
+}
