@@ -22,7 +22,7 @@
   num_epochs:: 2,
   batch_size:: 32,
   learning_rate:: 5e-5,
-  exit_learning_rate:: 1e-3,
+  exit_learning_rate:: 2e-3,
   warmup_share:: 0.1,
   seed:: 13370,
 

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sledgehammer_allennlp.calibration.calibration_error import expected_calibration_error
 from sledgehammer_allennlp.calibration.temperature import (
     fit_temperature,
-    is_at_bound,
+    is_determined,
     negative_log_likelihood,
 )
 
@@ -20,8 +20,8 @@ class ExitCalibration:
     One exit's temperature and what it changes.
 
     `nll_*` are mean negative log-likelihoods in nats and `ece_*` expected calibration errors over
-    15 bins, with a temperature of 1 (`before`) and with the fitted one (`after`). `at_bound` says
-    that the data did not determine the temperature.
+    15 bins, with a temperature of 1 (`before`) and with the fitted one (`after`). `is_determined`
+    says whether the data determined the temperature.
     """
 
     exit_layer: int
@@ -31,7 +31,7 @@ class ExitCalibration:
     nll_after: float
     ece_before: float
     ece_after: float
-    at_bound: bool
+    is_determined: bool
 
 
 def calibrate_exits(
@@ -78,7 +78,7 @@ def _calibrate_exit(logits: np.ndarray, labels: np.ndarray, exit_layer: int) -> 
         nll_after=negative_log_likelihood(logits, labels, temperature),
         ece_before=ece(1.0),
         ece_after=ece(temperature),
-        at_bound=is_at_bound(fitted),
+        is_determined=is_determined(logits, labels),
     )
 
 

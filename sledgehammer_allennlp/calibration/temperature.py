@@ -25,7 +25,7 @@ def negative_log_likelihood(
     temperature : `float`, optional (default = `1.0`)
     """
     scaled = np.asarray(logits, dtype=np.float64) / temperature
-    return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(labels)), labels]))
+    return float(np.mean(logsumexp(scaled, axis=1) - _label_logits(scaled, labels)))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, name: str = "logits") -> float:
@@ -34,8 +34,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, name: str = "logits"
     of Modern Neural Networks", section 4.2).
 
     The problem is convex in the inverse temperature and is solved over the log of the temperature
-    in float64. Where every instance is classified right, no temperature is low enough; where the
-    logits say nothing, none is high enough. Then the result is a bound, see `is_at_bound`.
+    in float64. Where the data determines no temperature, see `is_determined`, it is 1 if every
+    instance is classified right, and otherwise so large that all labels are equally probable.
 
     # Parameters
 
@@ -56,6 +56,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, name: str = "logits"
     problem = _problem_with(logits, labels)
     if problem:
         raise ValueError(f"cannot fit a temperature to {name}: {problem}")
+    if not is_determined(logits, labels):
+        always_right = bool((_label_logits(logits, labels) >= logits.max(axis=1)).all())
+        return 1.0 if always_right else float(np.exp(LOG_TEMPERATURE_BOUNDS[1]))
     result = minimize_scalar(
         lambda log_temperature: negative_log_likelihood(logits, labels, np.exp(log_temperature)),
         bounds=LOG_TEMPERATURE_BOUNDS,
@@ -65,10 +68,25 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, name: str = "logits"
     return float(np.exp(result.x))
 
 
-def is_at_bound(temperature: float) -> bool:
-    """Whether a fitted temperature is at the end of the range, so that the data gave no answer."""
-    low, high = LOG_TEMPERATURE_BOUNDS
-    return not low + 0.01 < np.log(temperature) < high - 0.01
+def is_determined(logits: np.ndarray, labels: np.ndarray) -> bool:
+    """
+    Whether some temperature is best. If every instance is classified right, a lower one is always
+    better; if the labels' logits are not above the mean logit, on average, a higher one is.
+
+    # Parameters
+
+    logits : `np.ndarray`
+        `(num_instances, num_labels)`
+    labels : `np.ndarray`
+        `(num_instances,)`
+    """
+    label_logits = _label_logits(logits, labels)
+    some_wrong = bool((label_logits < logits.max(axis=1)).any())
+    return some_wrong and bool(label_logits.mean() > logits.mean(axis=1).mean())
+
+
+def _label_logits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return logits[np.arange(len(labels)), labels]
 
 
 def _problem_with(logits: np.ndarray, labels: np.ndarray) -> Optional[str]:

@@ -58,6 +58,7 @@ class LayeredEncoder(nn.Module):
         self.num_layers: int = config.num_hidden_layers if num_layers is None else num_layers
         self.hidden_size: int = config.hidden_size
         self.num_heads: int = config.num_attention_heads
+        self.head_size: int = config.hidden_size // config.num_attention_heads
         self.max_positions: int = max_positions_of(config)
         self._layers = self._family.layers(transformer)[: self.num_layers]
         self._family.drop_layers(transformer, self.num_layers)
@@ -173,7 +174,7 @@ class LayeredEncoder(nn.Module):
         mask: Optional[torch.Tensor],
     ) -> torch.Tensor:
         query, key, value = (
-            x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
+            x.view(*x.shape[:-1], self.num_heads, self.head_size).transpose(1, 2)
             for x in (queries, *keys_values)
         )  # each (batch, heads, rows or tokens, head size)
         attention_mask = None if mask is None else mask[:, None, None, :]

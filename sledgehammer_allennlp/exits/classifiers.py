@@ -14,7 +14,9 @@ POOLINGS = ("mean", "first")
 class ExitClassifiers(nn.Module):
     """
     One classifier for each exit: a learned mix of vectors from several layers, dropout, and one
-    linear layer.
+    linear layer. With pooling `"mean"` there is a layer normalization before the dropout, because
+    means over tokens are small and differ in size from layer to layer; with `"first"` there is
+    none, as in the paper.
 
     With h_-1 the embedding output and h_j the output of layer j, the exit after layer i sees
 
@@ -61,6 +63,7 @@ class ExitClassifiers(nn.Module):
                 num_mixed=layer + 1 if layer != EMBEDDING_EXIT else 1,
                 mixed_size=hidden_size,
                 first_size=hidden_size if pooling == "mean" and layer != EMBEDDING_EXIT else 0,
+                normalize=pooling == "mean",
                 num_labels=num_labels,
                 dropout=dropout,
             )
@@ -93,12 +96,19 @@ class ExitClassifiers(nn.Module):
 
 class _ExitClassifier(nn.Module):
     def __init__(
-        self, num_mixed: int, mixed_size: int, first_size: int, num_labels: int, dropout: float
+        self,
+        num_mixed: int,
+        mixed_size: int,
+        first_size: int,
+        normalize: bool,
+        num_labels: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         # A single vector has nothing to be mixed with: its weight is always 1.
         self.mix = nn.Parameter(torch.ones(num_mixed)) if num_mixed > 1 else None
         self.takes_first_token = first_size > 0
+        self.norm = nn.LayerNorm(mixed_size + first_size) if normalize else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(mixed_size + first_size, num_labels)
 
@@ -112,4 +122,4 @@ class _ExitClassifier(nn.Module):
         if self.takes_first_token:
             assert first_token is not None
             mixed = torch.cat([mixed, first_token], dim=-1)
-        return self.linear(self.dropout(mixed))
+        return self.linear(self.dropout(self.norm(mixed)))

@@ -86,8 +86,10 @@ class _Batch:
 
     def other_tokens(self, i: int, first_token: torch.Tensor) -> None:
         """Completes layer `i`, of which the first token is known."""
-        others = self.encoder.rows(i, self.hidden[:, 1:], self.keys_values, self.attention_mask)
-        self.hidden = torch.cat([first_token, others], dim=1)
+        if self.hidden.size(1) > 1:
+            others = self.encoder.rows(i, self.hidden[:, 1:], self.keys_values, self.attention_mask)
+            first_token = torch.cat([first_token, others], dim=1)
+        self.hidden = first_token
 
     def all_tokens(self, i: int) -> None:
         """Runs layer `i`, begun already, for all tokens."""

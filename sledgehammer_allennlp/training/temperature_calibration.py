@@ -156,13 +156,12 @@ def _log(calibrations: List[ExitCalibration], num_instances: int) -> None:
             "exit layer %2d: temperature %.3f, NLL %.4f -> %.4f, calibration error %.4f -> %.4f",
             *(c.exit_layer, c.temperature, c.nll_before, c.nll_after, c.ece_before, c.ece_after),
         )
-        if c.at_bound:
+        if not c.is_determined:
             logger.warning(
-                "The validation data does not determine the temperature of exit layer %d (its "
-                "accuracy there is %.3f): it is at the end of the range, and the confidences of "
-                "this exit mean little. Use more validation data.",
-                c.exit_layer,
-                c.accuracy,
+                "The validation data does not determine the temperature of exit layer %d, whose "
+                "accuracy on it is %.3f: it is set to %g, and this exit's confidences mean little. "
+                "Use more validation data.",
+                *(c.exit_layer, c.accuracy, c.temperature),
             )
 
 

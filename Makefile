@@ -1,0 +1,65 @@
+# make demo    train, calibrate, evaluate and predict on BBC News with a small pretrained model
+# make test    ruff, mypy and pytest
+# make setup   the set-up alone; the others do it first when it is missing
+#
+# PYTHON=python3.12 make setup    chooses the interpreter, of 3.11 and 3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+DEMO_RUN ?= runs/bbc_news
+DEMO_OVERRIDES ?= {}
+DEMO_THRESHOLD := 0.9
+ARCHIVE := $(DEMO_RUN)/model.tar.gz
+INCLUDE := --include-package sledgehammer_allennlp
+
+.PHONY: demo test setup clean
+
+demo: $(ARCHIVE) data/bbc_news/examples.jsonl
+	$(BIN)/python scripts/evaluate_thresholds.py $(ARCHIVE) data/bbc_news/test.tsv \
+		--thresholds 0 0.7 0.9 0.95 0.99 1 --output $(DEMO_RUN)/thresholds.json
+	@echo
+	@echo "Predicting the sentences of data/bbc_news/examples.jsonl:"
+	$(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) --silent \
+		--output-file $(DEMO_RUN)/predictions.jsonl \
+		--overrides '{"model.confidence_threshold": $(DEMO_THRESHOLD)}' 2> $(DEMO_RUN)/predict.log \
+		|| { cat $(DEMO_RUN)/predict.log; exit 1; }
+	@$(BIN)/python scripts/show_predictions.py data/bbc_news/examples.jsonl $(DEMO_RUN)/predictions.jsonl
+	@echo
+	@echo "Written: the model $(ARCHIVE), its metrics $(DEMO_RUN)/metrics.json,"
+	@echo "  the table above $(DEMO_RUN)/thresholds.json, the predictions $(DEMO_RUN)/predictions.jsonl"
+	@echo "Next, your own sentences, one {\"sentence\": ...} a line, at a threshold of your choice:"
+	@echo "  $(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) \\"
+	@echo "    --overrides '{\"model.confidence_threshold\": $(DEMO_THRESHOLD)}'"
+
+$(ARCHIVE): training_config/bbc_news.jsonnet training_config/multi_exit.libsonnet data/bbc_news/examples.jsonl
+	$(BIN)/allennlp train training_config/bbc_news.jsonnet --serialization-dir $(DEMO_RUN) --force \
+		$(INCLUDE) --file-friendly-logging --overrides '$(DEMO_OVERRIDES)'
+
+data/bbc_news/examples.jsonl: scripts/prepare_demo.py | $(INSTALLED)
+	$(BIN)/python scripts/prepare_demo.py --output-dir data
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+setup: $(INSTALLED)
+	@echo "Ready: $(VENV). Next: make demo, or make test"
+
+# The mark is written last: after an interruption, set-up goes on where it was.
+$(INSTALLED): requirements.txt setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): wanted Python 3.11 or 3.12."; \
+		echo "Choose one with PYTHON=..., for example: make setup PYTHON=python3.12"; exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || rm -rf $(VENV)
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --no-deps -r requirements.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) data runs

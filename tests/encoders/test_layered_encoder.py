@@ -1,0 +1,185 @@
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from sledgehammer_allennlp.encoders import FAMILIES, LayeredEncoder, load_encoder
+from sledgehammer_allennlp.encoders import layered_encoder as module
+from tests.tiny import FAMILY_CONFIGS, random_inputs, tiny_transformer
+
+LENGTHS = [9, 3, 1, 14, 14]
+
+
+def _library_hidden_states(transformer, token_ids, mask, type_ids):
+    """The hidden states of the library's own forward: embeddings, then each layer."""
+    inputs = {"input_ids": token_ids, "attention_mask": mask.long()}
+    if transformer.config.model_type not in ("distilbert", "roberta", "xlm-roberta", "camembert"):
+        inputs["token_type_ids"] = type_ids
+    return transformer(**inputs, output_hidden_states=True).hidden_states
+
+
+def _assert_same_tokens(found, wanted, mask):
+    torch.testing.assert_close(found[mask], wanted[mask], atol=1e-5, rtol=0)
+
+
+def test_every_family_is_tested():
+    assert set(FAMILY_CONFIGS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@torch.no_grad()
+def test_layers_in_turn_equal_the_librarys_forward(family, fused, monkeypatch):
+    if not fused:
+        monkeypatch.setattr(module, "_HAS_FUSED_ATTENTION", False)
+    transformer = tiny_transformer(family)
+    token_ids, mask, type_ids = random_inputs(LENGTHS)
+    wanted = _library_hidden_states(transformer, token_ids, mask, type_ids)
+
+    encoder = LayeredEncoder(transformer).eval()
+    hidden = encoder.embed(token_ids, type_ids)
+    _assert_same_tokens(hidden, wanted[0], mask)
+    assert encoder.num_layers == 4
+    for i in range(encoder.num_layers):
+        hidden = encoder.layer(i, hidden, mask)
+        _assert_same_tokens(hidden, wanted[i + 1], mask)
+
+
+@torch.no_grad()
+def test_the_first_token_alone_equals_the_first_of_all_tokens(family):
+    encoder = LayeredEncoder(tiny_transformer(family)).eval()
+    token_ids, mask, type_ids = random_inputs(LENGTHS)
+    hidden = encoder.embed(token_ids, type_ids)
+    keys_values = encoder.keys_values(0, hidden)
+    first = encoder.rows(0, hidden[:, :1], keys_values, mask)
+    torch.testing.assert_close(
+        first, encoder.layer(0, hidden, mask)[:, :1], atol=1e-5, rtol=0
+    )
+
+
+@torch.no_grad()
+def test_no_mask_equals_a_mask_of_ones(family):
+    encoder = LayeredEncoder(tiny_transformer(family)).eval()
+    token_ids, mask, type_ids = random_inputs([6, 6])
+    hidden = encoder.embed(token_ids, type_ids)
+    torch.testing.assert_close(encoder.layer(1, hidden, None), encoder.layer(1, hidden, mask))
+
+
+@torch.no_grad()
+def test_pooler_equals_the_librarys(family):
+    transformer = tiny_transformer(family)
+    encoder = LayeredEncoder(transformer).eval()
+    if family in ("electra", "distilbert"):
+        assert not encoder.has_pooler
+        with pytest.raises(ValueError, match="no pretrained pooler"):
+            encoder.pool(torch.zeros(1, 32))
+        return
+    token_ids, mask, _ = random_inputs([5, 8])
+    wanted = transformer(input_ids=token_ids, attention_mask=mask.long())
+    torch.testing.assert_close(
+        encoder.pool(wanted.last_hidden_state[:, 0]), wanted.pooler_output, atol=1e-5, rtol=0
+    )
+
+
+def test_layers_after_the_last_and_an_unused_pooler_are_removed(family):
+    transformer = tiny_transformer(family)
+    token_ids, mask, type_ids = random_inputs(LENGTHS)
+    with torch.no_grad():
+        wanted = _library_hidden_states(transformer, token_ids, mask, type_ids)
+    before = sum(p.numel() for p in transformer.parameters())
+    encoder = LayeredEncoder(transformer, num_layers=2, keep_pooler=False).eval()
+    assert sum(p.numel() for p in encoder.parameters()) < before
+    assert not any("pooler" in name for name, _ in encoder.named_parameters())
+    hidden = encoder.embed(token_ids, type_ids)
+    for i in range(2):
+        hidden = encoder.layer(i, hidden, mask)
+    _assert_same_tokens(hidden, wanted[2], mask)
+    hidden.sum().backward()
+    assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
+
+
+def test_dropout_is_used_in_training_only(family):
+    # ALBERT's own default is no dropout.
+    settings = {"hidden_dropout_prob": 0.1} if family == "albert" else {}
+    encoder = LayeredEncoder(tiny_transformer(family, **settings))
+    token_ids, mask, type_ids = random_inputs([8, 8])
+    with torch.no_grad():
+        hidden = encoder.eval().embed(token_ids, type_ids)
+        assert torch.equal(encoder.layer(0, hidden, mask), encoder.layer(0, hidden, mask))
+        encoder.train()
+        assert not torch.equal(encoder.layer(0, hidden, mask), encoder.layer(0, hidden, mask))
+
+
+def test_first_token_share_is_the_share_of_products():
+    encoder = LayeredEncoder(tiny_transformer("bert", intermediate_size=4 * 32))
+    assert encoder.first_token_share == pytest.approx(1 / 6)
+    encoder = LayeredEncoder(tiny_transformer("bert", intermediate_size=64))
+    assert encoder.first_token_share == pytest.approx(2 / 8)
+
+
+@pytest.mark.parametrize(
+    "family, longest", [("bert", 64), ("roberta", 64), ("albert", 64), ("distilbert", 64)]
+)
+def test_max_positions_is_the_longest_text_the_library_takes(family, longest):
+    transformer = tiny_transformer(family)
+    encoder = LayeredEncoder(transformer)
+    assert encoder.max_positions == longest
+    token_ids, mask, _ = random_inputs([longest])
+    transformer(input_ids=token_ids, attention_mask=mask.long())
+    with pytest.raises((IndexError, RuntimeError)):
+        token_ids, mask, _ = random_inputs([longest + 1])
+        transformer(input_ids=token_ids, attention_mask=mask.long())
+
+
+def test_load_encoder_reads_a_folder(tiny_bert: Path):
+    encoder = load_encoder(tiny_bert)
+    wanted = transformers.AutoModel.from_pretrained(tiny_bert).state_dict()
+    found = encoder.transformer.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_load_encoder_without_weights_needs_the_configuration_only(tiny_bert: Path, tmp_path: Path):
+    (tmp_path / "config.json").write_bytes((tiny_bert / "config.json").read_bytes())
+    encoder = load_encoder("no/such-model", config_folder=tmp_path, load_weights=False)
+    assert encoder.num_layers == 4
+
+
+def test_an_unsupported_architecture_is_refused_with_what_is_supported(tmp_path: Path):
+    transformers.GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=9).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="'gpt2'.*albert, bert, camembert, distilbert, electra"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"position_embedding_type": "relative_key"}, "'relative_key'.*wanted 'absolute'"),
+        ({"is_decoder": True}, "is_decoder"),
+    ],
+)
+def test_a_variant_that_computes_something_else_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        LayeredEncoder(tiny_transformer("bert", **settings))
+
+
+def test_albert_with_inner_groups_is_refused():
+    with pytest.raises(ValueError, match="inner_group_num 2"):
+        LayeredEncoder(tiny_transformer("albert", inner_group_num=2))
+
+
+def test_a_folder_without_weights_is_refused(tiny_bert: Path, tmp_path: Path):
+    (tmp_path / "config.json").write_bytes((tiny_bert / "config.json").read_bytes())
+    with pytest.raises(ValueError, match=f"weights from transformer_model '{tmp_path}'"):
+        load_encoder(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="configuration of transformer_model .*config.json"):
+        load_encoder(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("num_layers", [0, 5])
+def test_a_number_of_layers_the_model_has_not_is_refused(tiny_bert: Path, num_layers):
+    with pytest.raises(ValueError, match=f"num_layers is {num_layers}: wanted 1 to 4"):
+        load_encoder(tiny_bert, num_layers=num_layers)

@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from sledgehammer_allennlp.exits import ExitClassifiers
+
+
+def test_every_exit_mixes_one_vector_from_each_layer_up_to_its_own():
+    for pooling in ("mean", "first"):
+        exits = ExitClassifiers([-1, 0, 1, 3], 8, 2, pooling, 0.0)
+        sizes = [None if c.mix is None else len(c.mix) for c in exits.classifiers]
+        assert sizes == [None, None, 2, 4]
+
+
+def test_every_parameter_of_every_exit_is_trained():
+    exits = ExitClassifiers([-1, 0, 2], 8, 2, "first", 0.0, add_pooler=True)
+    firsts = [torch.randn(5, 8) for _ in range(3)]
+    pooled = [exits.pooler(first) for first in firsts]
+    loss = exits.logits(0, [torch.randn(5, 8)], None).square().sum()
+    for k, n in ((1, 1), (2, 3)):
+        loss = loss + exits.logits(k, pooled[:n], firsts[n - 1]).square().sum()
+    loss.backward()
+    without = [n for n, p in exits.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_only_the_direction_of_the_mix_counts():
+    exits = ExitClassifiers([2], 8, 2, "first", 0.0)
+    vectors = [torch.randn(4, 8) for _ in range(3)]
+    before = exits.logits(0, vectors, None)
+    with torch.no_grad():
+        exits.classifiers[0].mix.mul_(7)
+    torch.testing.assert_close(exits.logits(0, vectors, None), before)
+
+
+@pytest.mark.parametrize("pooling, size", [("mean", 16), ("first", 8)])
+def test_mean_pooling_sees_the_first_token_beside_the_mix(pooling, size):
+    exits = ExitClassifiers([-1, 1], 8, 2, pooling, 0.0)
+    assert exits.classifiers[0].linear.in_features == 8
+    assert exits.classifiers[1].linear.in_features == size

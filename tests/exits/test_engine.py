@@ -1,0 +1,319 @@
+"""The engine against a plain computation that shares none of its code."""
+
+from dataclasses import dataclass
+from typing import Dict, List, Optional
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sledgehammer_allennlp.encoders import LayeredEncoder
+from sledgehammer_allennlp.exits import (
+    ExitClassifiers,
+    ExitOutput,
+    cost_of_exits,
+    run_all_exits,
+    run_to_exits,
+)
+from sledgehammer_allennlp.exits.confidence import max_probability
+from tests.tiny import FAMILY_CONFIGS, random_inputs, tiny_transformer
+
+NUM_LABELS = 3
+TEMPERATURES = torch.tensor([0.7, 1.3, 0.9, 1.1, 0.8])
+
+
+@dataclass
+class Case:
+    """A model with exits, and the library's own model with the same weights."""
+
+    encoder: LayeredEncoder
+    exits: ExitClassifiers
+    library: torch.nn.Module
+
+    @property
+    def temperatures(self) -> torch.Tensor:
+        return TEMPERATURES[: len(self.exits.exit_layers)]
+
+    def run(self, inputs, threshold: float) -> ExitOutput:
+        return run_to_exits(
+            self.encoder, self.exits, self.temperatures, max_probability, threshold, *inputs
+        )
+
+
+_cases: Dict[tuple, Case] = {}
+
+
+def make_case(family: str, pooling: str, exit_layers: List[int]) -> Case:
+    key = (family, pooling, *exit_layers)
+    if key not in _cases:
+        encoder = LayeredEncoder(
+            tiny_transformer(family), exit_layers[-1] + 1, keep_pooler=pooling == "first"
+        )
+        torch.manual_seed(1)
+        exits = ExitClassifiers(
+            exit_layers, 32, NUM_LABELS, pooling, 0.1,
+            add_pooler=pooling == "first" and not encoder.has_pooler,
+        )
+        with torch.no_grad():
+            for name, parameter in exits.named_parameters():
+                if name.endswith("mix"):
+                    parameter.uniform_(0.2, 2)
+                elif "linear" in name and name.endswith("weight"):
+                    parameter.mul_(3)
+        _cases[key] = Case(encoder.eval(), exits.eval(), tiny_transformer(family))
+    return _cases[key]
+
+
+@torch.no_grad()
+def plain_logits(case: Case, token_ids, mask, type_ids) -> np.ndarray:
+    """
+    Every exit's logits, `(num_exits, batch_size, num_labels)`: text by text, at full depth, by the
+    library's own forward, and the exits' formula written out.
+    """
+    family = case.library.config.model_type
+    state = {k: v.numpy() for k, v in case.exits.state_dict().items()}
+    logits = np.zeros((len(case.exits.exit_layers), len(token_ids), NUM_LABELS))
+    for row in range(len(token_ids)):
+        length = int(mask[row].sum())
+        inputs = {"input_ids": token_ids[row : row + 1, :length]}
+        if family in ("bert", "electra", "albert"):
+            inputs["token_type_ids"] = type_ids[row : row + 1, :length]
+        hidden = case.library(**inputs, output_hidden_states=True).hidden_states
+        hidden = [h[0].numpy() for h in hidden]  # h_-1 is hidden[0]
+        means = [h.mean(0) for h in hidden]
+        firsts = [h[0] for h in hidden[1:]]
+        for k, layer in enumerate(case.exits.exit_layers):
+            prefix = f"classifiers.{k}"
+            if layer == -1:
+                features = means[0]
+            elif case.exits.pooling == "mean":
+                features = np.concatenate(
+                    [_mixed(state, prefix, means[: layer + 1]), firsts[layer]]
+                )
+            else:
+                pooled = [_pooled(case, state, first) for first in firsts[: layer + 1]]
+                features = _mixed(state, prefix, pooled)
+            if f"{prefix}.norm.weight" in state:
+                features = (features - features.mean()) / np.sqrt(features.var() + 1e-5)
+                features = features * state[f"{prefix}.norm.weight"] + state[f"{prefix}.norm.bias"]
+            logits[k, row] = state[f"{prefix}.linear.weight"] @ features
+            logits[k, row] += state[f"{prefix}.linear.bias"]
+    return logits
+
+
+def _mixed(state, prefix: str, vectors) -> np.ndarray:
+    mix: Optional[np.ndarray] = state.get(f"{prefix}.mix")
+    if mix is None:
+        assert len(vectors) == 1
+        return vectors[0]
+    assert len(mix) == len(vectors)
+    return (mix / np.sqrt((mix**2).sum())) @ np.stack(vectors)
+
+
+def _pooled(case: Case, state, first: np.ndarray) -> np.ndarray:
+    if "pooler.0.weight" in state:
+        return np.tanh(state["pooler.0.weight"] @ first + state["pooler.0.bias"])
+    pooler = case.library.pooler
+    dense = getattr(pooler, "dense", pooler)
+    return np.tanh(dense.weight.numpy() @ first + dense.bias.numpy())
+
+
+def plain_rule(logits: np.ndarray, temperatures: np.ndarray, threshold: float):
+    """Probabilities and exits: each instance leaves at the first exit that is sure enough."""
+    scaled = np.exp(logits / temperatures[:, None, None])
+    probs = scaled / scaled.sum(-1, keepdims=True)  # (exits, batch, labels)
+    exits = []
+    for row in range(logits.shape[1]):
+        k = 0
+        while k < len(logits) - 1 and (threshold == 1 or probs[k, row].max() < threshold):
+            k += 1
+        exits.append(k)
+    return probs, np.array(exits)
+
+
+def assert_equals_plain(case: Case, inputs, output: ExitOutput, threshold: float) -> None:
+    logits = plain_logits(case, *inputs)
+    probs, exits = plain_rule(logits, case.temperatures.numpy(), threshold)
+    # A confidence within rounding of the threshold may fall on either side.
+    assume(np.abs(probs.max(-1) - threshold).min() > 1e-4 or threshold in (0, 1))
+    rows = np.arange(len(exits))
+    assert output.exit_index.tolist() == exits.tolist()
+    np.testing.assert_allclose(output.probs.numpy(), probs[exits, rows], atol=1e-5)
+    np.testing.assert_allclose(output.logits.numpy(), logits[exits, rows], atol=1e-4)
+    np.testing.assert_allclose(output.confidence.numpy(), probs[exits, rows].max(-1), atol=1e-5)
+
+
+exit_layer_lists = st.sets(st.integers(-1, 3), min_size=1).map(sorted).filter(lambda x: x != [-1])
+length_lists = st.lists(st.integers(1, 20), min_size=1, max_size=9)
+thresholds = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.3, 1.0))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    family=st.sampled_from(sorted(FAMILY_CONFIGS)),
+    pooling=st.sampled_from(["mean", "first"]),
+    exit_layers=exit_layer_lists,
+    lengths=length_lists,
+    threshold=thresholds,
+    seed=st.integers(0, 1000),
+)
+@torch.no_grad()
+def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
+    family, pooling, exit_layers, lengths, threshold, seed
+):
+    case = make_case(family, pooling, exit_layers)
+    inputs = random_inputs(lengths, seed=seed)
+    assert_equals_plain(case, inputs, case.run(inputs, threshold), threshold)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+@torch.no_grad()
+def test_all_exits_equal_a_plain_full_computation(family, pooling):
+    case = make_case(family, pooling, [-1, 0, 2, 3])
+    inputs = random_inputs([4, 11, 1, 7])
+    found = run_all_exits(case.encoder, case.exits, *inputs)
+    np.testing.assert_allclose(found.numpy(), plain_logits(case, *inputs), atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=length_lists,
+    threshold=thresholds,
+    seed=st.integers(0, 1000),
+    padding=st.integers(0, 7),
+    data=st.data(),
+)
+@torch.no_grad()
+def test_a_prediction_does_not_depend_on_batch_order_or_padding(
+    lengths, threshold, seed, padding, data
+):
+    case = make_case("bert", "mean", [-1, 0, 1, 3])
+    token_ids, mask, type_ids = inputs = random_inputs(lengths, seed=seed)
+    together = case.run(inputs, threshold)
+    confidences = torch.stack(
+        [
+            (logits / temperature).softmax(-1).max(-1).values
+            for logits, temperature in zip(
+                run_all_exits(case.encoder, case.exits, *inputs), case.temperatures
+            )
+        ]
+    )
+    assume(bool((confidences - threshold).abs().min() > 1e-4) or threshold in (0, 1))
+
+    order = data.draw(st.permutations(range(len(lengths))))
+    padded = [torch.nn.functional.pad(x[list(order)], (0, padding)) for x in inputs]
+    shuffled = case.run(padded, threshold)
+    assert shuffled.exit_index.tolist() == together.exit_index[list(order)].tolist()
+    torch.testing.assert_close(shuffled.probs, together.probs[list(order)], atol=1e-5, rtol=0)
+
+    for row, length in enumerate(lengths):
+        alone = case.run([x[row : row + 1, :length] for x in inputs], threshold)
+        assert alone.exit_index.item() == together.exit_index[row]
+        torch.testing.assert_close(alone.probs[0], together.probs[row], atol=1e-5, rtol=0)
+
+
+def _certain(case: Case, exit_index: int) -> None:
+    """Makes an exit so sure that its largest probability is exactly 1."""
+    with torch.no_grad():
+        case.exits.classifiers[exit_index].linear.bias.copy_(torch.tensor([1000.0, 0.0, 0.0]))
+
+
+@pytest.fixture
+def fresh_case():
+    _cases.clear()
+    yield make_case("bert", "mean", [-1, 1, 3])
+    _cases.clear()
+
+
+@torch.no_grad()
+def test_threshold_one_uses_the_last_exit_even_where_a_probability_is_one(fresh_case):
+    _certain(fresh_case, 0)
+    inputs = random_inputs([5, 9])
+    assert fresh_case.run(inputs, 0.999).exit_index.tolist() == [0, 0]
+    assert fresh_case.run(inputs, 0.999).confidence.tolist() == [1.0, 1.0]
+    assert fresh_case.run(inputs, 1.0).exit_index.tolist() == [2, 2]
+
+
+@torch.no_grad()
+def test_threshold_zero_uses_the_first_exit_whatever_the_measure(fresh_case):
+    inputs = random_inputs([5, 9])
+    output = run_to_exits(
+        fresh_case.encoder, fresh_case.exits, fresh_case.temperatures,
+        lambda probs: probs[:, 0] * 0 - 1e-9, 0.0, *inputs,
+    )
+    assert output.exit_index.tolist() == [0, 0]
+    assert output.confidence.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+@torch.no_grad()
+def test_logits_that_are_nan_never_count_as_confident(fresh_case, threshold):
+    fresh_case.exits.classifiers[0].linear.bias.fill_(float("nan"))
+    _certain(fresh_case, 1)
+    output = fresh_case.run(random_inputs([5, 9]), threshold)
+    assert output.exit_index.tolist() == [1, 1]
+    assert torch.isfinite(output.probs).all()
+
+
+@torch.no_grad()
+def test_what_left_is_taken_out_of_the_computation(fresh_case, monkeypatch):
+    inputs = random_inputs([4, 12, 5])
+    rows = []
+    original = fresh_case.encoder.rows
+
+    def spy(i, hidden, keys_values, mask):
+        rows.append((i, *hidden.shape[:2], keys_values[0].size(1)))
+        return original(i, hidden, keys_values, mask)
+
+    monkeypatch.setattr(fresh_case.encoder, "rows", spy)
+    # The longest text leaves before layer 0, one of the others after layer 1.
+    confidences = iter([[0.1, 0.9, 0.1], [0.9, 0.1], [0.5]])
+    run_to_exits(
+        fresh_case.encoder, fresh_case.exits, fresh_case.temperatures,
+        lambda probs: torch.tensor(next(confidences)), 0.8, *inputs,
+    )
+    assert rows == [
+        (0, 2, 5, 5),  # two texts, of 4 and 5 tokens: the 12 columns are cut
+        (1, 2, 1, 5),  # first tokens alone, for the exit
+        (1, 1, 4, 5),  # the rest of the text that stays
+        (2, 1, 5, 5),
+        (3, 1, 1, 5),  # the last exit never needs more than first tokens
+    ]
+
+
+@torch.no_grad()
+def test_reached_lists_who_reached_each_exit_and_what_it_said(fresh_case):
+    inputs = random_inputs([4, 12, 5])
+    everything = run_all_exits(fresh_case.encoder, fresh_case.exits, *inputs)
+    confidences = iter([[0.1, 0.9, 0.1], [0.1, 0.9], [0.5]])
+    output = run_to_exits(
+        fresh_case.encoder, fresh_case.exits, fresh_case.temperatures,
+        lambda probs: torch.tensor(next(confidences)), 0.8, *inputs,
+    )
+    assert output.exit_index.tolist() == [2, 0, 1]
+    for k, wanted in enumerate([[0, 1, 2], [0, 2], [0]]):
+        instances, logits = output.reached[k]
+        assert instances.tolist() == wanted
+        torch.testing.assert_close(logits, everything[k][wanted], atol=1e-5, rtol=0)
+
+
+def test_gradients_flow_through_early_exits(fresh_case):
+    output = fresh_case.run(random_inputs([4, 12, 5]), 0.6)
+    output.probs.max(-1).values.sum().backward()
+    assert fresh_case.encoder.transformer.embeddings.word_embeddings.weight.grad.abs().sum() > 0
+
+
+def test_costs_count_full_layers_and_the_first_tokens_share():
+    case = make_case("bert", "mean", [-1, 0, 2, 3])
+    share = 2 * 32 * 32 / (4 * 32 * 32 + 2 * 32 * 64)
+    assert cost_of_exits(case.encoder, case.exits) == [0.0, share, 2 + share, 3 + share]
+
+
+@torch.no_grad()
+def test_texts_longer_than_the_positions_are_answered():
+    case = make_case("roberta", "mean", [0, 3])
+    output = case.run(random_inputs([200, 3]), 0.9)
+    assert output.probs.shape == (2, NUM_LABELS)
+    assert torch.isfinite(output.probs).all()

@@ -1,0 +1,277 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.testing import ModelTestCase
+from allennlp.data import Vocabulary
+from allennlp.models import Model, load_archive
+
+from sledgehammer_allennlp.models import MultiExitClassifier
+from tests.tiny import random_inputs, tiny_experiment, tiny_transformer
+
+EXITS = [-1, 0, 2, 3]
+
+
+def make_model(transformer_model, labels=("neg", "pos", "so-so"), **settings) -> MultiExitClassifier:
+    vocab = Vocabulary()
+    for label in labels:
+        vocab.add_token_to_namespace(label, "labels")
+    torch.manual_seed(3)
+    params = {
+        "type": "multi_exit_classifier",
+        "transformer_model": str(transformer_model),
+        "exit_layers": [0, 2, 3],
+        "embedding_exit": "mean",
+        **settings,
+    }
+    return Model.from_params(Params(params), vocab=vocab)
+
+
+@pytest.fixture
+def model(tiny_bert):
+    return make_model(tiny_bert).eval()
+
+
+def tokens_of(lengths, seed=0):
+    token_ids, mask, type_ids = random_inputs(lengths, vocab_size=40, seed=seed)
+    return {"tokens": {"token_ids": token_ids, "mask": mask, "type_ids": type_ids}}
+
+
+LENGTHS = [3, 9, 5, 7, 4, 8]
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+class TestTrainSaveLoad(ModelTestCase):
+    @pytest.fixture(autouse=True)
+    def _fixtures(self, request, tmp_path):
+        self.folder = tmp_path
+        self.request = request
+
+    def _param_file(self, pretrained: str, **settings) -> Path:
+        tsv = self.request.getfixturevalue("tsv")
+        config = tiny_experiment(str(self.request.getfixturevalue(pretrained)), tsv, **settings)
+        path = self.folder / "config.json"
+        Params(config).to_file(str(path))
+        return path
+
+    @pytest.mark.parametrize("pretrained", ["tiny_bert", "tiny_roberta"])
+    @pytest.mark.parametrize("pooling", ["mean", "first"])
+    def test_model_can_train_save_and_load(self, pretrained, pooling):
+        path = self._param_file(pretrained, pooling=pooling)
+        self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
+
+    def test_exits_before_the_last_layer_only(self):
+        path = self._param_file("tiny_bert", exit_layers=[1], embedding_exit=None)
+        self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("family", ["electra", "distilbert", "albert", "xlm-roberta"])
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_every_family_trains_all_its_parameters(family, pooling, tmp_path):
+    tiny_transformer(family).save_pretrained(tmp_path)
+    model = make_model(tmp_path, pooling=pooling).train()
+    model(tokens_of(LENGTHS), LABELS)["loss"].backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_the_training_loss_is_the_sum_of_the_exits_cross_entropies(model):
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.encoder.eval()
+    logits = model.all_exit_logits(tokens_of(LENGTHS)).detach().numpy().astype(np.float64)
+    wanted = 0.0
+    for exit_logits in logits:
+        log_probs = exit_logits - np.log(np.exp(exit_logits).sum(-1, keepdims=True))
+        wanted -= log_probs[np.arange(6), LABELS].mean()
+    assert model(tokens_of(LENGTHS), LABELS)["loss"].item() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_temperatures_never_change_training(model):
+    model.train()
+    model.exits.eval(), model.encoder.eval()
+    before = model(tokens_of(LENGTHS), LABELS)["loss"]
+    model.temperatures.copy_(torch.tensor([3.0, 0.1, 7.0, 0.5]))
+    assert torch.equal(model(tokens_of(LENGTHS), LABELS)["loss"], before)
+
+
+def test_the_evaluation_loss_is_that_of_the_answers_given(model):
+    model.temperatures.copy_(torch.tensor([0.4, 0.5, 0.3, 0.6]))
+    model.confidence_threshold = 0.6
+    output = model(tokens_of(LENGTHS), LABELS)
+    given = output["probs"][torch.arange(6), LABELS]
+    assert output["loss"].item() == pytest.approx(-given.log().mean().item(), abs=1e-5)
+    assert "loss" not in model(tokens_of(LENGTHS))
+
+
+def test_answers_agree_with_each_other(model):
+    model.temperatures.copy_(torch.tensor([0.4, 0.5, 0.3, 0.6]))
+    model.confidence_threshold = 0.6
+    output = model.make_output_human_readable(model(tokens_of(LENGTHS)))
+    assert set(output) == {"logits", "probs", "confidence", "exit_layer", "label"}
+    left = output["exit_layer"].tolist()
+    assert len(set(left)) > 1 and set(left) <= set(EXITS)
+    temperatures = model.temperatures[[EXITS.index(layer) for layer in left]]
+    wanted = (output["logits"] / temperatures.unsqueeze(1)).softmax(-1)
+    torch.testing.assert_close(output["probs"], wanted)
+    torch.testing.assert_close(output["confidence"], wanted.max(-1).values)
+    names = ["neg", "pos", "so-so"]
+    assert output["label"] == [names[i] for i in wanted.argmax(-1)]
+
+
+def metrics_by_hand(model, batches, threshold):
+    """The metrics of the contract, written out from every exit's logits, text by text."""
+    costs = [0.0, 0.25, 2.25, 3.25]  # 64 is twice the hidden size: 2 of 8 products are the first's
+    right, layers, spent, reached = [], [], [], [0] * 4
+    right_at = [0] * 4
+    for tokens, labels in batches:
+        logits = model.all_exit_logits(tokens).detach()
+        probs = (logits / model.temperatures[:, None, None]).softmax(-1)
+        for row, label in enumerate(labels.tolist()):
+            for k in range(4):
+                answer = probs[k, row]
+                reached[k] += 1
+                right_at[k] += int(answer.argmax() == label)
+                if k == 3 or (threshold < 1 and answer.max() >= threshold):
+                    break
+            right.append(int(answer.argmax() == label))
+            layers.append(EXITS[k])
+            spent.append(costs[k])
+    wanted = {
+        "accuracy": np.mean(right),
+        "average_exit_layer": np.mean(layers),
+        "layer_equivalents": np.mean(spent),
+    }
+    for k, layer in enumerate(EXITS):
+        wanted[f"exit_rate_layer_{layer}"] = layers.count(layer) / len(layers)
+        if reached[k] == len(layers):
+            wanted[f"accuracy_layer_{layer}"] = right_at[k] / reached[k]
+    return wanted
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 0.7, 1.0])
+def test_metrics_equal_those_counted_by_hand_and_reset(model, threshold):
+    model.temperatures.copy_(torch.tensor([0.4, 0.5, 0.3, 0.6]))
+    model.confidence_threshold = threshold
+    assert model.get_metrics() == {}
+    model(tokens_of(LENGTHS, seed=9), LABELS)
+    assert model.get_metrics(reset=True)["accuracy"] <= 1
+    batches = [(tokens_of(LENGTHS, seed=s), LABELS.roll(s)) for s in range(4)]
+    batches.append((tokens_of([4]), torch.tensor([1])))
+    for tokens, labels in batches:
+        model(tokens, labels)
+    found = model.get_metrics(reset=True)
+    assert found == pytest.approx(metrics_by_hand(model, batches, threshold))
+    assert model.get_metrics() == {}
+
+
+def test_in_training_metrics_are_the_accuracies_of_the_exits(model):
+    model.train()
+    model(tokens_of(LENGTHS), LABELS)
+    metrics = model.get_metrics()
+    assert set(metrics) == {"accuracy", *(f"accuracy_layer_{layer}" for layer in EXITS)}
+    assert metrics["accuracy"] == metrics["accuracy_layer_3"]
+
+
+def test_exits_may_be_all_layers(tiny_bert):
+    assert make_model(tiny_bert, exit_layers="all").exit_layers == [-1, 0, 1, 2, 3]
+    assert make_model(tiny_bert, exit_layers="all", embedding_exit=None).exit_layers == [0, 1, 2, 3]
+
+
+def test_num_labels_may_be_more_than_the_vocabulary_has(tiny_bert):
+    model = make_model(tiny_bert, num_labels=5).eval()
+    output = model.make_output_human_readable(model(tokens_of(LENGTHS)))
+    assert output["probs"].shape == (6, 5)
+
+
+@pytest.mark.parametrize(
+    "exit_layers, message",
+    [
+        ([], r"\[\] is empty"),
+        ([2, 0], r"\[2, 0\] is not ascending"),
+        ([0, 0, 1], r"\[0, 0, 1\] has a layer twice"),
+        ([-1, 2], r"\[-1, 2\] has a negative layer"),
+        ([0, 4], r"\[0, 4\] has layer 4, and the model has 4 layers"),
+        ([0, 1.5], r"\[0, 1.5\] has something that is not an integer"),
+        ([0, True], "not an integer"),
+        ("some", "exit_layers is 'some'"),
+        (3, "exit_layers is 3"),
+    ],
+)
+def test_bad_exit_layers_are_refused(tiny_bert, exit_layers, message):
+    with pytest.raises(ConfigurationError, match=f"{message}.*wanted \"all\" or .* from 0 to 3"):
+        make_model(tiny_bert, exit_layers=exit_layers)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.01, math.nan, math.inf, "high", None, True, [0.9]])
+def test_a_bad_threshold_is_refused_in_configs_and_when_set(tiny_bert, model, threshold):
+    message = r"confidence_threshold is .*: wanted a number from 0 to 1"
+    with pytest.raises(ConfigurationError, match=message):
+        model.confidence_threshold = threshold
+    assert model.confidence_threshold == 1.0
+    if threshold is not None:  # null in a config means the default
+        with pytest.raises(ConfigurationError, match=message):
+            make_model(tiny_bert, confidence_threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"pooling": "max"}, "pooling is 'max': wanted one of mean, first"),
+        ({"embedding_exit": "sum"}, "embedding_exit is 'sum': wanted one of mean"),
+        ({"confidence": "sureness"}, "confidence is 'sureness': wanted one of max_probability"),
+        ({"num_labels": 2}, "num_labels is 2, and the vocabulary has 3"),
+        ({"labels": ()}, "num_labels is 0, and the vocabulary has 0"),
+        ({"transformer_model": "/no/such/folder"}, "transformer_model '/no/such/folder'"),
+    ],
+)
+def test_other_bad_settings_are_refused(tiny_bert, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make_model(**{"transformer_model": tiny_bert, **settings})
+
+
+def test_tokens_of_another_indexer_are_refused(model):
+    with pytest.raises(ConfigurationError, match="one token indexer of type 'pretrained_transf"):
+        model({"tokens": {"tokens": torch.ones(1, 3, dtype=torch.long)}})
+
+
+def test_the_archive_loads_and_predicts_without_the_pretrained_model(trained):
+    # The fixture has moved the pretrained folder away, and the hub is off.
+    archive = load_archive(trained["archive"])
+    loaded, wanted = archive.model.state_dict(), trained["model"].state_dict()
+    assert loaded.keys() == wanted.keys()
+    assert all(torch.equal(loaded[name], wanted[name]) for name in wanted)
+    instance = archive.dataset_reader.text_to_instance("the film was good")
+    archive.dataset_reader.apply_token_indexers(instance)
+    found = archive.model.eval().forward_on_instance(instance)
+    assert found["label"] in ("pos", "neg")
+    wanted = trained["model"].eval().forward_on_instance(instance)
+    np.testing.assert_allclose(found["probs"], wanted["probs"], atol=1e-6)
+
+
+def test_loading_an_archive_reads_no_pretrained_weights(trained, monkeypatch):
+    import transformers
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("pretrained weights were read")
+
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", refuse)
+    load_archive(trained["archive"])
+
+
+def test_the_threshold_is_one_override(trained):
+    archive = load_archive(trained["archive"], overrides='{"model.confidence_threshold": 0.75}')
+    assert archive.model.confidence_threshold == 0.75
+    with pytest.raises(ConfigurationError, match="confidence_threshold is 1.5"):
+        load_archive(trained["archive"], overrides={"model.confidence_threshold": 1.5})
+
+
+def test_fine_tuning_from_an_archive_needs_no_pretrained_model(trained):
+    vocab = Vocabulary.from_files(str(trained["run"] / "vocabulary"))
+    params = Params({"type": "from_archive", "archive_file": trained["archive"]})
+    assert isinstance(Model.from_params(params, vocab=vocab), MultiExitClassifier)

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+from allennlp.predictors import Predictor
+
+TEXTS = ["the film was good", "", "this book was very bad indeed", "naïve 😀 \u0000"]
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return Predictor.from_path(trained["archive"])
+
+
+def test_it_is_the_default_predictor_and_answers_by_the_contract(predictor):
+    answer = predictor.predict_json({"sentence": "the film was good", "id": 7})
+    assert set(answer) == {"label", "probs", "confidence", "exit_layer", "logits"}
+    assert answer["label"] in ("pos", "neg")
+    assert answer["exit_layer"] == 3
+    assert sum(answer["probs"]) == pytest.approx(1, abs=1e-6)
+    assert answer["confidence"] == pytest.approx(max(answer["probs"]))
+    json.loads(predictor.dump_line(answer))
+
+
+def test_a_batch_is_answered_as_its_members_are(predictor):
+    predictor._model.confidence_threshold = 0.6
+    answers = predictor.predict_batch_json([{"sentence": text} for text in TEXTS])
+    for text, answer in zip(TEXTS, answers):
+        alone = predictor.predict(text)
+        assert alone["exit_layer"] == answer["exit_layer"]
+        assert alone["probs"] == pytest.approx(answer["probs"], abs=1e-5)
+    predictor._model.confidence_threshold = 1.0
+
+
+def test_a_pair_is_both_texts(predictor):
+    pair = predictor.predict_pair("the film was good", "it was bad")
+    keys = {"premise": "the film was good", "hypothesis": "it was bad"}
+    assert predictor.predict_json(keys) == pair
+    assert pair["logits"] != predictor.predict("the film was good")["logits"]
+
+
+def test_a_very_long_text_is_answered(predictor):
+    assert predictor.predict("good " * 10_000)["label"] in ("pos", "neg")
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"text": "good"}, r"has the keys 'text': wanted \{\"sentence\""),
+        ({}, "has the keys none: wanted"),
+        ({"premise": "good"}, "has the keys 'premise': wanted"),
+        ({"sentence": None}, "the value of 'sentence' is None: wanted"),
+        ({"sentence": ["good"]}, r"the value of 'sentence' is \['good'\]: wanted"),
+        ({"premise": "good", "hypothesis": 3}, "the value of 'hypothesis' is 3: wanted"),
+        (["good"], r"the input is \['good'\]: wanted"),
+    ],
+)
+def test_bad_input_is_refused(predictor, given, message):
+    with pytest.raises(ValueError, match=message):
+        predictor.predict_json(given)
+
+
+def test_a_line_that_is_not_json_is_refused(predictor):
+    with pytest.raises(ValueError, match="the line is not JSON: 'good film': wanted"):
+        predictor.load_line("good film")

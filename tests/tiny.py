@@ -1,0 +1,100 @@
+"""What the tiny models and data of the tests are made of."""
+
+from typing import Any, Dict, Tuple
+
+import torch
+import transformers
+
+_SUBJECTS = ("the film", "a day", "this book", "her song")
+_ADJECTIVES = ("good", "bad", "very good", "very bad")
+_ENDINGS = ("", " indeed", " and long , all in all")
+SENTENCES = [
+    f"{subject} was {adjective}{ending}"
+    for subject in _SUBJECTS
+    for adjective in _ADJECTIVES
+    for ending in _ENDINGS
+] + ["it was a day"]
+
+_BERT_SIZES = dict(
+    hidden_size=32,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=64,
+    initializer_range=0.3,
+)
+_ROBERTA_SIZES = {**_BERT_SIZES, "max_position_embeddings": 66, "pad_token_id": 1}
+
+FAMILY_CONFIGS: Dict[str, Dict[str, Any]] = {
+    "bert": _BERT_SIZES,
+    "roberta": {**_ROBERTA_SIZES, "type_vocab_size": 1},
+    "xlm-roberta": {**_ROBERTA_SIZES, "type_vocab_size": 1},
+    "camembert": {**_ROBERTA_SIZES, "type_vocab_size": 1},
+    "electra": {**_BERT_SIZES, "embedding_size": 16},
+    "distilbert": dict(
+        dim=32, n_layers=4, n_heads=4, hidden_dim=64, max_position_embeddings=64,
+        initializer_range=0.3,
+    ),
+    "albert": {**_BERT_SIZES, "embedding_size": 16, "num_hidden_groups": 2},
+}
+
+
+def tiny_transformer(family: str, seed: int = 0, **settings: Any) -> transformers.PreTrainedModel:
+    """A 4-layer model of a family with random weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    config = transformers.AutoConfig.for_model(
+        family, **{"vocab_size": 120, **FAMILY_CONFIGS[family], **settings}
+    )
+    transformer = transformers.AutoModel.from_config(config).eval()
+    # Random biases and norms too, so that a forgotten one is noticed.
+    with torch.no_grad():
+        for name, parameter in transformer.named_parameters():
+            if "bias" in name:
+                parameter.normal_(std=0.1)
+            elif "norm" in name.lower():
+                parameter.normal_(mean=1.0, std=0.2)
+    return transformer
+
+
+def random_inputs(
+    lengths: "list[int]", vocab_size: int = 120, seed: int = 0
+) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, mask and type ids of a right-padded batch of texts of these lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(lengths), max(lengths))
+    mask = torch.arange(shape[1]) < torch.tensor(lengths).unsqueeze(1)
+    token_ids = torch.randint(5, vocab_size, shape, generator=generator)
+    type_ids = (torch.arange(shape[1]) >= torch.tensor(lengths).unsqueeze(1) // 2).long()
+    return token_ids.masked_fill(~mask, 1), mask, type_ids * mask
+
+
+def tiny_experiment(
+    transformer_model: str, tsv: Dict[str, str], **model_settings: Any
+) -> Dict[str, Any]:
+    """A training config on the tiny data."""
+    return {
+        "random_seed": 7,
+        "numpy_seed": 7,
+        "pytorch_seed": 7,
+        "dataset_reader": {
+            "type": "labeled_tsv",
+            "tokenizer": {"type": "pretrained_transformer", "model_name": transformer_model},
+        },
+        "train_data_path": tsv["train"],
+        "validation_data_path": tsv["dev"],
+        "model": {
+            "type": "multi_exit_classifier",
+            "transformer_model": transformer_model,
+            "exit_layers": [0, 2, 3],
+            "embedding_exit": "mean",
+            **model_settings,
+        },
+        "data_loader": {"batch_size": 16, "shuffle": True},
+        "validation_data_loader": {"batch_size": 16},
+        "trainer": {
+            "num_epochs": 2,
+            "optimizer": {"type": "huggingface_adamw", "lr": 1e-3, "correct_bias": True},
+            "callbacks": ["temperature_calibration"],
+        },
+        "include_in_archive": ["calibration.json"],
+    }

@@ -1,0 +1,47 @@
+import pytest
+import torch
+from allennlp.common.testing.distributed_test import run_distributed_test
+
+from sledgehammer_allennlp.exits import ExitOutput
+from sledgehammer_allennlp.training import ExitMetrics
+
+LOGITS = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]])
+LABELS = torch.tensor([0, 0, 0, 1])
+
+
+def _output(rows):
+    """Rows leave at exits 0, 1, 0, 1, …: those at exit 1 have reached both."""
+    logits = LOGITS[rows]
+    exit_index = torch.tensor(rows) % 2
+    stay = exit_index.nonzero().squeeze(1)
+    reached = [(torch.arange(len(rows)), logits), (stay, logits[stay])]
+    return ExitOutput(logits, logits.softmax(-1), logits.max(-1).values, exit_index, reached)
+
+
+WANTED = {
+    "accuracy": 0.5,
+    "accuracy_layer_2": 0.5,  # of all; not every row reached the exit at layer 5
+    "average_exit_layer": 3.5,
+    "exit_rate_layer_2": 0.5,
+    "exit_rate_layer_5": 0.5,
+    "layer_equivalents": 4.0,
+}
+
+
+def test_what_left_where_is_counted():
+    metrics = ExitMetrics([2, 5], [2.5, 5.5])
+    metrics.add_early_exit(_output([0, 1, 2, 3]), LABELS)
+    assert metrics.get_metric(reset=True) == pytest.approx(WANTED)
+    assert metrics.get_metric() == {}
+
+
+def _each_worker_has_half(global_rank, world_size, gpu_id):
+    rows = [[0, 1], [2, 3]][global_rank]
+    metrics = ExitMetrics([2, 5], [2.5, 5.5])
+    metrics.add_early_exit(_output(rows), LABELS[rows])
+    found = metrics.get_metric()
+    assert found == pytest.approx(WANTED), found
+
+
+def test_workers_give_the_metrics_of_all_their_data():
+    run_distributed_test([-1, -1], func=_each_worker_has_half)

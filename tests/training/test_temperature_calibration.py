@@ -1,0 +1,184 @@
+import json
+import logging
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DataLoader
+from allennlp.models import load_archive
+from allennlp.training import TrainerCallback
+
+from sledgehammer_allennlp.training import temperature_calibration as module
+from tests.calibration.test_temperature import probabilities, scikit_learns_probabilities
+from tests.tiny import tiny_experiment
+
+EXITS = [-1, 0, 2, 3]
+
+
+def test_the_archives_temperatures_are_those_that_scikit_learn_fits(trained):
+    archive = load_archive(trained["archive"])
+    loader = DataLoader.from_params(
+        Params({"batch_size": 64}),
+        reader=archive.dataset_reader,
+        data_path=trained["config"]["validation_data_path"],
+    )
+    loader.index_with(archive.model.vocab)
+    (batch,) = list(loader)
+    with torch.no_grad():
+        logits = archive.model.eval().all_exit_logits(batch["tokens"]).double().numpy()
+    temperatures = archive.model.temperatures.tolist()
+    assert len(temperatures) == 4 and all(t != 1 for t in temperatures)
+    for exit_logits, temperature in zip(logits, temperatures):
+        wanted = scikit_learns_probabilities(exit_logits, batch["label"].numpy())
+        np.testing.assert_allclose(probabilities(exit_logits, temperature), wanted, atol=1e-3)
+
+
+def test_the_model_the_weights_and_the_archive_have_the_same_temperatures(trained):
+    wanted = trained["model"].temperatures
+    assert torch.equal(torch.load(trained["run"] / "best.th")["temperatures"], wanted)
+    assert torch.equal(load_archive(trained["archive"]).model.temperatures, wanted)
+
+
+def test_checkpoints_are_not_changed_and_only_temperatures_are(trained):
+    best = torch.load(trained["run"] / "best.th")
+    checkpoints = sorted(trained["run"].glob("model_state_e*.th"))
+    assert len(checkpoints) == 2
+    same = []
+    for path in checkpoints:
+        state = torch.load(path)
+        assert state["temperatures"].tolist() == [1.0] * 4
+        others = [name for name in state if name != "temperatures"]
+        assert list(state) == list(best)
+        same.append(all(torch.equal(state[name], best[name]) for name in others))
+    assert any(same)
+
+
+def test_the_report_is_in_the_run_the_archive_and_the_metrics(trained):
+    report = json.loads((trained["run"] / "calibration.json").read_text())
+    with tarfile.open(trained["archive"]) as archive:
+        assert json.load(archive.extractfile("calibration.json")) == report
+    assert report["num_instances"] == 49
+    metrics = json.loads((trained["run"] / "metrics.json").read_text())
+    temperatures = trained["model"].temperatures.tolist()
+    for layer, exit_report, temperature in zip(EXITS, report["exits"], temperatures):
+        assert exit_report["exit_layer"] == layer
+        assert exit_report["temperature"] == temperature
+        assert exit_report["nll_after"] <= exit_report["nll_before"]
+        assert exit_report["accuracy"] == pytest.approx(
+            metrics[f"best_validation_accuracy_layer_{layer}"]
+        )
+        for name in ("temperature", "nll_before", "nll_after", "ece_before", "ece_after"):
+            assert metrics[f"calibration_{name}_layer_{layer}"] == exit_report[name]
+
+
+@TrainerCallback.register("interrupt")
+class Interrupt(TrainerCallback):
+    """Stops training as Ctrl-C does, after the first epoch."""
+
+    def on_batch(self, trainer, *args, epoch=None, is_training=True, **kwargs):
+        if trainer._epochs_completed == 1:
+            raise KeyboardInterrupt
+
+
+def _train(folder: Path, tiny_bert: Path, tsv, callbacks=("temperature_calibration",), **trainer):
+    config = tiny_experiment(str(tiny_bert), tsv)
+    config["trainer"].update(callbacks=list(callbacks), **trainer)
+    return train_model(Params(config), str(folder))
+
+
+def test_an_interrupted_run_is_not_calibrated_and_says_what_to_do(
+    tiny_bert, tsv, tmp_path, caplog
+):
+    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+        _train(tmp_path, tiny_bert, tsv, ["interrupt", "temperature_calibration"])
+    assert "not calibrated" in caplog.text and "--recover" in caplog.text
+    assert torch.load(tmp_path / "best.th")["temperatures"].tolist() == [1.0] * 4
+    assert not (tmp_path / "calibration.json").exists()
+
+
+def test_an_interrupted_run_recovers_to_a_calibrated_archive(tiny_bert, tsv, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path, tiny_bert, tsv, ["interrupt", "temperature_calibration"])
+    config = tiny_experiment(str(tiny_bert), tsv)
+    train_model(Params(config), str(tmp_path), recover=True)
+    temperatures = load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist()
+    assert all(t != 1 for t in temperatures)
+
+
+def test_a_write_that_fails_leaves_the_weights_whole(tiny_bert, tsv, tmp_path, monkeypatch):
+    original = torch.save
+
+    def fail_halfway(state, path, *args, **kwargs):
+        if str(path).endswith(".new"):
+            Path(path).write_bytes(b"half")
+            raise OSError("no space left")
+        return original(state, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", fail_halfway)
+    with pytest.raises(OSError, match="no space left"):
+        _train(tmp_path, tiny_bert, tsv, num_epochs=1)
+    assert torch.load(tmp_path / "best.th")["temperatures"].tolist() == [1.0] * 4
+    assert not list(tmp_path.glob(".*.new"))
+
+
+@TrainerCallback.register("spoil")
+class Spoil(TrainerCallback):
+    """Makes one exit's logits NaN when training has ended."""
+
+    def on_end(self, trainer, *args, **kwargs):
+        trainer.model.exits.classifiers[1].linear.bias.data.fill_(float("nan"))
+
+
+def test_logits_that_are_nan_are_refused(tiny_bert, tsv, tmp_path):
+    with pytest.raises(ValueError, match="exit layer 0: 49 of 49 instances .*not finite"):
+        _train(tmp_path, tiny_bert, tsv, ["spoil", "temperature_calibration"], num_epochs=1)
+    assert torch.load(tmp_path / "best.th")["temperatures"].tolist() == [1.0] * 4
+
+
+def test_no_validation_data_is_refused_before_training(tiny_bert, tsv, tmp_path):
+    config = tiny_experiment(str(tiny_bert), tsv)
+    del config["validation_data_path"], config["validation_data_loader"]
+    with pytest.raises(ConfigurationError, match="wanted validation_data_path"):
+        train_model(Params(config), str(tmp_path))
+    assert not list(tmp_path.glob("model_state*"))
+
+
+def test_another_model_is_refused_before_training(tiny_bert, tsv, tmp_path):
+    config = tiny_experiment(str(tiny_bert), tsv)
+    config["model"] = {
+        "type": "basic_classifier",
+        "text_field_embedder": {
+            "token_embedders": {
+                "tokens": {"type": "pretrained_transformer", "model_name": str(tiny_bert)}
+            }
+        },
+        "seq2vec_encoder": {"type": "bag_of_embeddings", "embedding_dim": 32},
+    }
+    with pytest.raises(ConfigurationError, match="BasicClassifier: wanted a multi_exit_classifier"):
+        train_model(Params(config), str(tmp_path))
+
+
+def test_it_says_when_the_report_will_not_be_archived(tiny_bert, tsv, tmp_path, caplog):
+    config = tiny_experiment(str(tiny_bert), tsv)
+    del config["include_in_archive"]
+    config["trainer"]["num_epochs"] = 1
+    with caplog.at_level(logging.WARNING, logger=module.__name__):
+        train_model(Params(config), str(tmp_path))
+    assert '"include_in_archive": ["calibration.json"]' in caplog.text
+    assert all(t != 1 for t in load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist())
+
+
+def test_workers_calibrate_on_all_of_the_data(tiny_bert, tsv, tmp_path):
+    config = tiny_experiment(str(tiny_bert), tsv)
+    config["distributed"] = {"cuda_devices": [-1, -1]}
+    config["trainer"]["num_epochs"] = 1
+    train_model(Params(config), str(tmp_path), include_package=["sledgehammer_allennlp"])
+    report = json.loads((tmp_path / "calibration.json").read_text())
+    assert report["num_instances"] == 49
+    found = load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist()
+    assert found == [exit_report["temperature"] for exit_report in report["exits"]]
