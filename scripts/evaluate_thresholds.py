@@ -105,7 +105,12 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("allennlp").setLevel(logging.WARNING)
     rows = evaluate_thresholds(
-        args.archive_file, args.data, args.thresholds, args.rounds, args.batch_size, args.cuda_device
+        args.archive_file,
+        args.data,
+        args.thresholds,
+        args.rounds,
+        args.batch_size,
+        args.cuda_device,
     )
     print()
     print(table(rows))

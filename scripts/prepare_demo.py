@@ -80,7 +80,9 @@ def prepare_minilm(source: Path, target: Path) -> None:
     shutil.copytree(source, beside)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(beside, target)
-    print(f"{target}: {', '.join(sorted(file.name for file in target.iterdir() if file.is_file()))}")
+    print(
+        f"{target}: {', '.join(sorted(file.name for file in target.iterdir() if file.is_file()))}"
+    )
 
 
 def main() -> None:

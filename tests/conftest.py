@@ -62,9 +62,7 @@ def tsv(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, tsv: Dict[str, str]
-) -> Dict[str, Any]:
+def trained(tmp_path_factory: pytest.TempPathFactory, tsv: Dict[str, str]) -> Dict[str, Any]:
     """
     A training run with calibration whose pretrained model is gone: `run`, its folder; `archive`,
     its archive; `config`, what it was trained with; `model`, as it was at the end of training.

@@ -32,7 +32,11 @@ FAMILY_CONFIGS: Dict[str, Dict[str, Any]] = {
     "camembert": {**_ROBERTA_SIZES, "type_vocab_size": 1},
     "electra": {**_BERT_SIZES, "embedding_size": 16},
     "distilbert": dict(
-        dim=32, n_layers=4, n_heads=4, hidden_dim=64, max_position_embeddings=64,
+        dim=32,
+        n_layers=4,
+        n_heads=4,
+        hidden_dim=64,
+        max_position_embeddings=64,
         initializer_range=0.3,
     ),
     "albert": {**_BERT_SIZES, "embedding_size": 16, "num_hidden_groups": 2},

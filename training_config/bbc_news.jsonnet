@@ -3,5 +3,5 @@
   dataset:: 'bbc_news',
   transformer_model:: 'data/minilm',
   exit_layers:: 'all',
-  num_epochs:: 2,
+  batch_size:: 32,
 }

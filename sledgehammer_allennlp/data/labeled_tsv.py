@@ -70,7 +70,8 @@ class LabeledTsvReader(DatasetReader):
     def _default_indexers(self) -> Dict[str, TokenIndexer]:
         if not isinstance(self._tokenizer, PretrainedTransformerTokenizer):
             raise ConfigurationError(
-                "labeled_tsv needs token_indexers when its tokenizer is not 'pretrained_transformer'"
+                "labeled_tsv needs token_indexers when its tokenizer is not of type "
+                "'pretrained_transformer'"
             )
         return {
             "tokens": ArchivedTransformerIndexer(
@@ -105,11 +106,14 @@ class LabeledTsvReader(DatasetReader):
             num_columns = num_columns or len(columns)
             if len(columns) != num_columns:
                 raise ValueError(
-                    f"{where}: found {len(columns)} tab-separated columns, but {num_columns} in the "
-                    "lines before: wanted the same number in every line"
+                    f"{where}: found {len(columns)} tab-separated columns, but {num_columns} in "
+                    "the lines before: wanted the same number in every line"
                 )
-            yield line_number, columns[0].strip(), columns[1], (
-                columns[2] if num_columns == 3 else None
+            yield (
+                line_number,
+                columns[0].strip(),
+                columns[1],
+                (columns[2] if num_columns == 3 else None),
             )
         if num_columns is None:
             raise ValueError(f"{name}: the file is empty: wanted label<TAB>text in each line")
@@ -138,7 +142,7 @@ class LabeledTsvReader(DatasetReader):
             pass
         return 1
 
-    def text_to_instance(  # type: ignore[override]
+    def text_to_instance(
         self, text: str, second_text: Optional[str] = None, label: Optional[str] = None
     ) -> Instance:
         """
@@ -184,7 +188,9 @@ class LabeledTsvReader(DatasetReader):
         ]
 
     def apply_token_indexers(self, instance: Instance) -> None:
-        instance["tokens"].token_indexers = self._token_indexers
+        text_field = instance["tokens"]
+        assert isinstance(text_field, TextField)
+        text_field.token_indexers = self._token_indexers
 
 
 class _SourcedLabelField(LabelField):
@@ -211,8 +217,8 @@ class _SourcedLabelField(LabelField):
 def _check_columns(columns: List[str], where: str) -> None:
     if not 2 <= len(columns) <= 3:
         raise ValueError(
-            f"{where}: found {len(columns)} tab-separated column{'s' * (len(columns) != 1)}: wanted "
-            f"label<TAB>text or label<TAB>text<TAB>second text. The line starts {columns[0][:60]!r}"
+            f"{where}: found {len(columns)} tab-separated column{'s' * (len(columns) != 1)}: "
+            f"wanted label<TAB>text or label<TAB>text<TAB>second text. The line starts {columns[0][:60]!r}"
         )
     for name, column in zip(("label", "text", "second text"), columns):
         if not column.strip():

@@ -77,7 +77,11 @@ class ArchivedTransformerIndexer(PretrainedTransformerIndexer):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            _files_of(model_name, serialization_dir), namespace, max_length, tokenizer_kwargs, **kwargs
+            _files_of(model_name, serialization_dir),
+            namespace,
+            max_length,  # type: ignore[arg-type]  # AllenNLP means Optional
+            tokenizer_kwargs,
+            **kwargs,
         )
 
 

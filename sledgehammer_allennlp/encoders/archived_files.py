@@ -35,14 +35,14 @@ def archived_folder(transformer_model: StrPath, serialization_dir: StrPath) -> P
 
 
 def has_vocabulary(serialization_dir: StrPath) -> bool:
-    """Whether AllenNLP has written the vocabulary there: so in an archive, not when training starts."""
+    """Whether AllenNLP has written the vocabulary there: not yet when training starts."""
     return (Path(serialization_dir) / _VOCABULARY / "non_padded_namespaces.txt").exists()
 
 
 def find_transformer_files(
     transformer_model: StrPath, serialization_dir: Optional[StrPath]
 ) -> StrPath:
-    """The archived folder of a pretrained model if there is one, else `transformer_model` itself."""
+    """The archived folder of a pretrained model if there is one, else `transformer_model`."""
     if serialization_dir is not None:
         folder = archived_folder(transformer_model, serialization_dir)
         if folder.is_dir():
@@ -65,7 +65,9 @@ def keep_transformer_files(transformer_model: StrPath, serialization_dir: StrPat
         try:
             AutoTokenizer.from_pretrained(transformer_model).save_pretrained(beside)
         except (OSError, ValueError) as error:
-            logger.info("No tokenizer is kept for '%s', which has none: %s", transformer_model, error)
+            logger.info(
+                "No tokenizer is kept for '%s', which has none: %s", transformer_model, error
+            )
         os.chmod(beside, 0o755)
         try:
             os.rename(beside, folder)

@@ -109,8 +109,8 @@ def _albert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
     config = transformer.config
     if config.inner_group_num != 1:
         raise ValueError(
-            f"an ALBERT model with inner_group_num {config.inner_group_num} is not supported: wanted 1, "
-            "which all published ALBERT models have"
+            f"an ALBERT model with inner_group_num {config.inner_group_num} is not supported: "
+            "wanted 1, which all published ALBERT models have"
         )
     parts = []
     for i in range(config.num_hidden_layers):
@@ -233,3 +233,8 @@ def max_positions_of(config: PretrainedConfig) -> int:
         # These count positions from padding_idx + 1.
         return config.max_position_embeddings - config.pad_token_id - 1
     return config.max_position_embeddings
+
+
+def feed_forward_size_of(config: PretrainedConfig) -> int:
+    """The inner size of the feed-forward part of a layer."""
+    return config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size

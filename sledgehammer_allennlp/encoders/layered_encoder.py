@@ -14,7 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
-from sledgehammer_allennlp.encoders.families import LayerParts, family_of, max_positions_of
+from sledgehammer_allennlp.encoders.families import (
+    LayerParts,
+    family_of,
+    feed_forward_size_of,
+    max_positions_of,
+)
 from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 
 KeysValues = Tuple[torch.Tensor, torch.Tensor]
@@ -59,6 +64,7 @@ class LayeredEncoder(nn.Module):
         self.hidden_size: int = config.hidden_size
         self.num_heads: int = config.num_attention_heads
         self.head_size: int = config.hidden_size // config.num_attention_heads
+        self.feed_forward_size: int = feed_forward_size_of(config)
         self.max_positions: int = max_positions_of(config)
         self._layers = self._family.layers(transformer)[: self.num_layers]
         self._family.drop_layers(transformer, self.num_layers)
@@ -74,8 +80,7 @@ class LayeredEncoder(nn.Module):
         Products are counted; attention scores, which depend on the length, are not.
         """
         projections = 2 * self.hidden_size**2
-        feed_forward_size = self._layers[0].feed_forward_in.weight.size(0)
-        return projections / (2 * projections + 2 * self.hidden_size * feed_forward_size)
+        return projections / (2 * projections + 2 * self.hidden_size * self.feed_forward_size)
 
     def fit(
         self, token_ids: torch.Tensor, mask: torch.Tensor, type_ids: torch.Tensor
@@ -102,9 +107,7 @@ class LayeredEncoder(nn.Module):
         """
         return self._family.embed(self.transformer, token_ids, type_ids)
 
-    def layer(
-        self, i: int, hidden: torch.Tensor, mask: Optional[torch.Tensor]
-    ) -> torch.Tensor:
+    def layer(self, i: int, hidden: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
         """
         The output of layer `i` for all tokens.
 
@@ -124,7 +127,7 @@ class LayeredEncoder(nn.Module):
         return self.rows(i, hidden, self.keys_values(i, hidden), mask)
 
     def keys_values(self, i: int, hidden: torch.Tensor) -> KeysValues:
-        """Layer `i`'s keys and values for all tokens, each `(batch_size, num_tokens, hidden_size)`."""
+        """Layer `i`'s keys and values for all tokens, each of the shape of `hidden`."""
         layer = self._layers[i]
         return layer.key(hidden), layer.value(hidden)
 

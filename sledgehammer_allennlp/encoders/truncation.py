@@ -1,13 +1,13 @@
 """What happens to a text that is longer than the transformer has positions for."""
 
 import logging
-from typing import List, Tuple
+from typing import List, Set, Tuple
 
 import torch
 
 logger = logging.getLogger(__name__)
 
-_warned_max_positions = set()
+_warned_max_positions: Set[int] = set()
 
 
 def truncate_to_positions(

@@ -94,6 +94,20 @@ class ExitClassifiers(nn.Module):
         return self.classifiers[exit_index](to_mix, first_token)
 
 
+class _Mix(nn.Module):
+    """Σ_j w_j · x_j with w of unit L2 norm. A single vector has nothing to be mixed with."""
+
+    def __init__(self, num_vectors: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(num_vectors)) if num_vectors > 1 else None
+
+    def forward(self, vectors: List[torch.Tensor]) -> torch.Tensor:
+        if self.weights is None:
+            return vectors[0]
+        weights = self.weights / self.weights.norm()
+        return torch.einsum("n,nbh->bh", weights, torch.stack(vectors))
+
+
 class _ExitClassifier(nn.Module):
     def __init__(
         self,
@@ -105,8 +119,7 @@ class _ExitClassifier(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        # A single vector has nothing to be mixed with: its weight is always 1.
-        self.mix = nn.Parameter(torch.ones(num_mixed)) if num_mixed > 1 else None
+        self.mix = _Mix(num_mixed)
         self.takes_first_token = first_size > 0
         self.norm = nn.LayerNorm(mixed_size + first_size) if normalize else nn.Identity()
         self.dropout = nn.Dropout(dropout)
@@ -115,10 +128,7 @@ class _ExitClassifier(nn.Module):
     def forward(
         self, to_mix: List[torch.Tensor], first_token: Optional[torch.Tensor]
     ) -> torch.Tensor:
-        mixed = to_mix[0]
-        if self.mix is not None:
-            weights = self.mix / self.mix.norm()
-            mixed = torch.einsum("n,nbh->bh", weights, torch.stack(to_mix))
+        mixed = self.mix(to_mix)
         if self.takes_first_token:
             assert first_token is not None
             mixed = torch.cat([mixed, first_token], dim=-1)

@@ -276,5 +276,3 @@ def cost_of_exits(encoder: LayeredEncoder, exits: ExitClassifiers) -> List[float
         0.0 if layer == EMBEDDING_EXIT else layer + encoder.first_token_share
         for layer in exits.exit_layers
     ]
-
-

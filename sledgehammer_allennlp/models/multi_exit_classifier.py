@@ -105,8 +105,8 @@ class MultiExitClassifier(Model):
             raise ConfigurationError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
         if embedding_exit is not None and embedding_exit not in EMBEDDING_EXITS:
             raise ConfigurationError(
-                f"embedding_exit is {embedding_exit!r}: wanted one of {', '.join(EMBEDDING_EXITS)}, "
-                "or null for none"
+                f"embedding_exit is {embedding_exit!r}: wanted one of {', '.join(EMBEDDING_EXITS)}"
+                ", or null for none"
             )
         self._label_namespace = label_namespace
         num_labels = self._check_num_labels(num_labels)
@@ -168,7 +168,7 @@ class MultiExitClassifier(Model):
             )
         return num_labels
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         tokens: TextFieldTensors,
         label: Optional[torch.Tensor] = None,
@@ -258,9 +258,7 @@ class MultiExitClassifier(Model):
         """
         return run_all_exits(self.encoder, self.exits, **_transformer_inputs(tokens))
 
-    def make_output_human_readable(  # type: ignore[override]
-        self, output_dict: Dict[str, Any]
-    ) -> Dict[str, Any]:
+    def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
         names = self.vocab.get_index_to_token_vocabulary(self._label_namespace)
         indices = output_dict["probs"].argmax(-1).tolist()
@@ -303,9 +301,7 @@ def check_exit_layers(
     elif any(not isinstance(layer, int) or isinstance(layer, bool) for layer in exit_layers):
         problem = "has something that is not an integer"
     elif min(exit_layers) < 0:
-        problem = (
-            "has a negative layer (an exit before layer 0 is added by embedding_exit)"
-        )
+        problem = "has a negative layer (an exit before layer 0 is added by embedding_exit)"
     elif max(exit_layers) >= num_layers:
         problem = f"has layer {max(exit_layers)}, and the model has {num_layers} layers"
     elif len(set(exit_layers)) < len(exit_layers):
@@ -323,9 +319,9 @@ def _transformer_inputs(tokens: TextFieldTensors) -> Dict[str, torch.Tensor]:
     ]
     if len(indexed) != 1 or "offsets" in indexed[0] or "segment_concat_mask" in indexed[0]:
         raise ConfigurationError(
-            "multi_exit_classifier needs exactly one token indexer of type 'pretrained_transformer', "
-            f"without max_length: found indexers {sorted(tokens)} with tensors "
-            f"{[sorted(tensors) for tensors in tokens.values()]}"
+            "multi_exit_classifier needs exactly one token indexer of type "
+            f"'pretrained_transformer', without max_length: found indexers {sorted(tokens)} "
+            f"with tensors {[sorted(tensors) for tensors in tokens.values()]}"
         )
     tensors = indexed[0]
     token_ids = tensors["token_ids"]

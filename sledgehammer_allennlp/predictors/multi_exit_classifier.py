@@ -64,7 +64,7 @@ class MultiExitClassifierPredictor(Predictor):
 
 def _texts_in(json_dict: Any) -> list:
     if not isinstance(json_dict, dict):
-        raise ValueError(f"the input is {str(json_dict)[:200]!r}: {_WANTED}")
+        raise ValueError(f"the input is {repr(json_dict)[:200]}: {_WANTED}")
     if "sentence" in json_dict:
         keys = ["sentence"]
     elif "premise" in json_dict and "hypothesis" in json_dict:

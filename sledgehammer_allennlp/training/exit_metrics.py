@@ -49,8 +49,11 @@ class ExitMetrics(Metric):
         self._num_correct_at_exit = [0.0] * num_exits
         self._num_left = [0.0] * num_exits
 
-    def __call__(  # type: ignore[override]
-        self, predictions: torch.Tensor, gold_labels: torch.Tensor, mask: Optional[torch.Tensor] = None
+    def __call__(
+        self,
+        predictions: torch.Tensor,
+        gold_labels: torch.Tensor,
+        mask: Optional[torch.Tensor] = None,
     ) -> None:
         """
         Adds a batch of which every exit is known and nobody left.

@@ -135,7 +135,9 @@ def gather_logits(
     with torch.no_grad():
         for batch in Tqdm.tqdm(data_loader, desc="calibrating"):
             if "label" not in batch:
-                raise ConfigurationError("temperature_calibration needs validation data with labels")
+                raise ConfigurationError(
+                    "temperature_calibration needs validation data with labels"
+                )
             batch = move_to_device(batch, device)
             logits.append(model.all_exit_logits(batch["tokens"]).float().cpu().numpy())
             labels.append(batch["label"].cpu().numpy())
@@ -197,7 +199,7 @@ def _warn_if_not_archived(serialization_dir: Optional[str]) -> None:
     config = json.loads(config_path.read_text(encoding="utf-8"))
     if CALIBRATION_FILE not in config.get("include_in_archive", []):
         logger.warning(
-            "%s will not be in the archive: to have it there, add \"include_in_archive\": [\"%s\"] "
+            '%s will not be in the archive: to have it there, add "include_in_archive": ["%s"] '
             "to the config. The temperatures are in the archive either way.",
             *(CALIBRATION_FILE, CALIBRATION_FILE),
         )

@@ -5,9 +5,7 @@ from hypothesis import strategies as st
 
 from sledgehammer_allennlp.calibration import expected_calibration_error
 
-confidence_lists = st.lists(
-    st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60
-)
+confidence_lists = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
 
 
 def by_the_definition(confidences, correct, num_bins: int) -> float:

@@ -61,7 +61,9 @@ def test_indexed_instances_have_what_the_model_takes(reader, tmp_path):
 
 def test_add_special_tokens_false_changes_nothing(tiny_bert, reader, tmp_path):
     tokenizer = {
-        "type": "pretrained_transformer", "model_name": str(tiny_bert), "add_special_tokens": False,
+        "type": "pretrained_transformer",
+        "model_name": str(tiny_bert),
+        "add_special_tokens": False,
     }
     other = DatasetReader.from_params(Params({"type": "labeled_tsv", "tokenizer": tokenizer}))
     line = "neg\tthe film was good\tit was bad\n"
@@ -122,7 +124,9 @@ def test_a_label_that_training_never_saw_is_named_with_file_and_line(reader, tmp
     vocab = Vocabulary.from_instances(read(reader, tmp_path, "pos\tgood\nneg\tbad\n"))
     instances = read(reader, tmp_path, "pos\tgood\nso-so\tbad\n")
     instances[0].index_fields(vocab)
-    with pytest.raises(ValueError, match="data.tsv, line 2: label 'so-so' .*wanted one of neg, pos"):
+    with pytest.raises(
+        ValueError, match="data.tsv, line 2: label 'so-so' .*wanted one of neg, pos"
+    ):
         instances[1].index_fields(vocab)
 
 
@@ -142,7 +146,9 @@ columns = st.text(
 ).filter(lambda text: text.strip() and "\ufeff" not in text)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.tuples(columns, columns), min_size=1, max_size=8))
 def test_every_line_becomes_an_instance_in_order(reader, tmp_path, rows):
     instances = read(reader, tmp_path, "".join(f"{label}\t{text}\n" for label, text in rows))

@@ -17,7 +17,9 @@ def test_kept_files_are_found_and_tokenize_alike(tiny_bert: Path, tmp_path: Path
     assert Path(found).parent.parent == tmp_path / "vocabulary"
     assert not list(Path(found).glob("*.safetensors")) and not list(Path(found).glob("*.bin"))
     text = "the film was Bad , indeed xyz"
-    assert AutoTokenizer.from_pretrained(found)(text) == AutoTokenizer.from_pretrained(tiny_bert)(text)
+    assert AutoTokenizer.from_pretrained(found)(text) == AutoTokenizer.from_pretrained(tiny_bert)(
+        text
+    )
 
 
 def test_models_with_the_same_last_name_are_kept_apart(tmp_path: Path):

@@ -52,9 +52,7 @@ def test_the_first_token_alone_equals_the_first_of_all_tokens(family):
     hidden = encoder.embed(token_ids, type_ids)
     keys_values = encoder.keys_values(0, hidden)
     first = encoder.rows(0, hidden[:, :1], keys_values, mask)
-    torch.testing.assert_close(
-        first, encoder.layer(0, hidden, mask)[:, :1], atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(first, encoder.layer(0, hidden, mask)[:, :1], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

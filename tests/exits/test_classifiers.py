@@ -7,7 +7,7 @@ from sledgehammer_allennlp.exits import ExitClassifiers
 def test_every_exit_mixes_one_vector_from_each_layer_up_to_its_own():
     for pooling in ("mean", "first"):
         exits = ExitClassifiers([-1, 0, 1, 3], 8, 2, pooling, 0.0)
-        sizes = [None if c.mix is None else len(c.mix) for c in exits.classifiers]
+        sizes = [None if c.mix.weights is None else len(c.mix.weights) for c in exits.classifiers]
         assert sizes == [None, None, 2, 4]
 
 
@@ -28,7 +28,7 @@ def test_only_the_direction_of_the_mix_counts():
     vectors = [torch.randn(4, 8) for _ in range(3)]
     before = exits.logits(0, vectors, None)
     with torch.no_grad():
-        exits.classifiers[0].mix.mul_(7)
+        exits.classifiers[0].mix.weights.mul_(7)
     torch.testing.assert_close(exits.logits(0, vectors, None), before)
 
 

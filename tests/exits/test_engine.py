@@ -53,12 +53,16 @@ def make_case(family: str, pooling: str, exit_layers: List[int]) -> Case:
         )
         torch.manual_seed(1)
         exits = ExitClassifiers(
-            exit_layers, 32, NUM_LABELS, pooling, 0.1,
+            exit_layers,
+            32,
+            NUM_LABELS,
+            pooling,
+            0.1,
             add_pooler=pooling == "first" and not encoder.has_pooler,
         )
         with torch.no_grad():
             for name, parameter in exits.named_parameters():
-                if name.endswith("mix"):
+                if name.endswith("mix.weights"):
                     parameter.uniform_(0.2, 2)
                 elif "linear" in name and name.endswith("weight"):
                     parameter.mul_(3)
@@ -104,7 +108,7 @@ def plain_logits(case: Case, token_ids, mask, type_ids) -> np.ndarray:
 
 
 def _mixed(state, prefix: str, vectors) -> np.ndarray:
-    mix: Optional[np.ndarray] = state.get(f"{prefix}.mix")
+    mix: Optional[np.ndarray] = state.get(f"{prefix}.mix.weights")
     if mix is None:
         assert len(vectors) == 1
         return vectors[0]
@@ -240,8 +244,12 @@ def test_threshold_one_uses_the_last_exit_even_where_a_probability_is_one(fresh_
 def test_threshold_zero_uses_the_first_exit_whatever_the_measure(fresh_case):
     inputs = random_inputs([5, 9])
     output = run_to_exits(
-        fresh_case.encoder, fresh_case.exits, fresh_case.temperatures,
-        lambda probs: probs[:, 0] * 0 - 1e-9, 0.0, *inputs,
+        fresh_case.encoder,
+        fresh_case.exits,
+        fresh_case.temperatures,
+        lambda probs: probs[:, 0] * 0 - 1e-9,
+        0.0,
+        *inputs,
     )
     assert output.exit_index.tolist() == [0, 0]
     assert output.confidence.tolist() == [0.0, 0.0]
@@ -271,8 +279,12 @@ def test_what_left_is_taken_out_of_the_computation(fresh_case, monkeypatch):
     # The longest text leaves before layer 0, one of the others after layer 1.
     confidences = iter([[0.1, 0.9, 0.1], [0.9, 0.1], [0.5]])
     run_to_exits(
-        fresh_case.encoder, fresh_case.exits, fresh_case.temperatures,
-        lambda probs: torch.tensor(next(confidences)), 0.8, *inputs,
+        fresh_case.encoder,
+        fresh_case.exits,
+        fresh_case.temperatures,
+        lambda probs: torch.tensor(next(confidences)),
+        0.8,
+        *inputs,
     )
     assert rows == [
         (0, 2, 5, 5),  # two texts, of 4 and 5 tokens: the 12 columns are cut
@@ -289,8 +301,12 @@ def test_reached_lists_who_reached_each_exit_and_what_it_said(fresh_case):
     everything = run_all_exits(fresh_case.encoder, fresh_case.exits, *inputs)
     confidences = iter([[0.1, 0.9, 0.1], [0.1, 0.9], [0.5]])
     output = run_to_exits(
-        fresh_case.encoder, fresh_case.exits, fresh_case.temperatures,
-        lambda probs: torch.tensor(next(confidences)), 0.8, *inputs,
+        fresh_case.encoder,
+        fresh_case.exits,
+        fresh_case.temperatures,
+        lambda probs: torch.tensor(next(confidences)),
+        0.8,
+        *inputs,
     )
     assert output.exit_index.tolist() == [2, 0, 1]
     for k, wanted in enumerate([[0, 1, 2], [0, 2], [0]]):

@@ -16,7 +16,9 @@ from tests.tiny import random_inputs, tiny_experiment, tiny_transformer
 EXITS = [-1, 0, 2, 3]
 
 
-def make_model(transformer_model, labels=("neg", "pos", "so-so"), **settings) -> MultiExitClassifier:
+def make_model(
+    transformer_model, labels=("neg", "pos", "so-so"), **settings
+) -> MultiExitClassifier:
     vocab = Vocabulary()
     for label in labels:
         vocab.add_token_to_namespace(label, "labels")
@@ -204,7 +206,7 @@ def test_num_labels_may_be_more_than_the_vocabulary_has(tiny_bert):
     ],
 )
 def test_bad_exit_layers_are_refused(tiny_bert, exit_layers, message):
-    with pytest.raises(ConfigurationError, match=f"{message}.*wanted \"all\" or .* from 0 to 3"):
+    with pytest.raises(ConfigurationError, match=f'{message}.*wanted "all" or .* from 0 to 3'):
         make_model(tiny_bert, exit_layers=exit_layers)
 
 

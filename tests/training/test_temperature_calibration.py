@@ -1,5 +1,4 @@
 import json
-import logging
 import tarfile
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from allennlp.data import DataLoader
 from allennlp.models import load_archive
 from allennlp.training import TrainerCallback
 
-from sledgehammer_allennlp.training import temperature_calibration as module
 from tests.calibration.test_temperature import probabilities, scikit_learns_probabilities
 from tests.tiny import tiny_experiment
 
@@ -78,34 +76,44 @@ def test_the_report_is_in_the_run_the_archive_and_the_metrics(trained):
 
 @TrainerCallback.register("interrupt")
 class Interrupt(TrainerCallback):
-    """Stops training as Ctrl-C does, after the first epoch."""
+    """Stops training as Ctrl-C does, once, after the first epoch."""
 
-    def on_batch(self, trainer, *args, epoch=None, is_training=True, **kwargs):
-        if trainer._epochs_completed == 1:
+    armed = False
+
+    def on_batch(self, trainer, *args, **kwargs):
+        if Interrupt.armed and trainer._epochs_completed == 1:
+            Interrupt.armed = False
             raise KeyboardInterrupt
 
 
-def _train(folder: Path, tiny_bert: Path, tsv, callbacks=("temperature_calibration",), **trainer):
+def _train(folder: Path, tiny_bert: Path, tsv, callbacks=("temperature_calibration",), **settings):
     config = tiny_experiment(str(tiny_bert), tsv)
-    config["trainer"].update(callbacks=list(callbacks), **trainer)
-    return train_model(Params(config), str(folder))
+    config["trainer"].update(callbacks=list(callbacks), num_epochs=settings.pop("num_epochs", 1))
+    return train_model(Params(config), str(folder), **settings)
 
 
-def test_an_interrupted_run_is_not_calibrated_and_says_what_to_do(
-    tiny_bert, tsv, tmp_path, caplog
-):
-    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
-        _train(tmp_path, tiny_bert, tsv, ["interrupt", "temperature_calibration"])
-    assert "not calibrated" in caplog.text and "--recover" in caplog.text
+def _log_of(folder: Path) -> str:
+    return (folder / "out.log").read_text()
+
+
+def _train_with_interruption(folder: Path, tiny_bert: Path, tsv) -> None:
+    Interrupt.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        _train(folder, tiny_bert, tsv, ["interrupt", "temperature_calibration"], num_epochs=2)
+
+
+def test_an_interrupted_run_is_not_calibrated_and_says_what_to_do(tiny_bert, tsv, tmp_path):
+    _train_with_interruption(tmp_path, tiny_bert, tsv)
+    assert "the model is not calibrated" in _log_of(tmp_path)
+    assert "--recover" in _log_of(tmp_path)
     assert torch.load(tmp_path / "best.th")["temperatures"].tolist() == [1.0] * 4
     assert not (tmp_path / "calibration.json").exists()
 
 
 def test_an_interrupted_run_recovers_to_a_calibrated_archive(tiny_bert, tsv, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        _train(tmp_path, tiny_bert, tsv, ["interrupt", "temperature_calibration"])
-    config = tiny_experiment(str(tiny_bert), tsv)
-    train_model(Params(config), str(tmp_path), recover=True)
+    _train_with_interruption(tmp_path, tiny_bert, tsv)
+    callbacks = ["interrupt", "temperature_calibration"]
+    _train(tmp_path, tiny_bert, tsv, callbacks, num_epochs=2, recover=True)
     temperatures = load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist()
     assert all(t != 1 for t in temperatures)
 
@@ -121,7 +129,7 @@ def test_a_write_that_fails_leaves_the_weights_whole(tiny_bert, tsv, tmp_path, m
 
     monkeypatch.setattr(torch, "save", fail_halfway)
     with pytest.raises(OSError, match="no space left"):
-        _train(tmp_path, tiny_bert, tsv, num_epochs=1)
+        _train(tmp_path, tiny_bert, tsv)
     assert torch.load(tmp_path / "best.th")["temperatures"].tolist() == [1.0] * 4
     assert not list(tmp_path.glob(".*.new"))
 
@@ -136,7 +144,7 @@ class Spoil(TrainerCallback):
 
 def test_logits_that_are_nan_are_refused(tiny_bert, tsv, tmp_path):
     with pytest.raises(ValueError, match="exit layer 0: 49 of 49 instances .*not finite"):
-        _train(tmp_path, tiny_bert, tsv, ["spoil", "temperature_calibration"], num_epochs=1)
+        _train(tmp_path, tiny_bert, tsv, ["spoil", "temperature_calibration"])
     assert torch.load(tmp_path / "best.th")["temperatures"].tolist() == [1.0] * 4
 
 
@@ -163,13 +171,12 @@ def test_another_model_is_refused_before_training(tiny_bert, tsv, tmp_path):
         train_model(Params(config), str(tmp_path))
 
 
-def test_it_says_when_the_report_will_not_be_archived(tiny_bert, tsv, tmp_path, caplog):
+def test_it_says_when_the_report_will_not_be_archived(tiny_bert, tsv, tmp_path):
     config = tiny_experiment(str(tiny_bert), tsv)
     del config["include_in_archive"]
     config["trainer"]["num_epochs"] = 1
-    with caplog.at_level(logging.WARNING, logger=module.__name__):
-        train_model(Params(config), str(tmp_path))
-    assert '"include_in_archive": ["calibration.json"]' in caplog.text
+    train_model(Params(config), str(tmp_path))
+    assert '"include_in_archive": ["calibration.json"]' in _log_of(tmp_path)
     assert all(t != 1 for t in load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist())
 
 

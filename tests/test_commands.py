@@ -1,0 +1,230 @@
+"""The commands users type, and stock readers and evaluators, with a trained archive."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from allennlp.commands import main
+from allennlp.commands.evaluate import evaluate_from_archive
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.predictors import Predictor
+
+from tests.tiny import SENTENCES, tiny_experiment
+
+
+def run(monkeypatch, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["allennlp", *map(str, arguments)])
+    main()
+
+
+INCLUDE = ["--include-package", "sledgehammer_allennlp"]
+
+
+def test_evaluate_at_a_threshold(trained, tmp_path, monkeypatch):
+    metrics = {}
+    for threshold in (0, 0.6, 1):
+        output, predictions = tmp_path / "metrics.json", tmp_path / "predictions.jsonl"
+        run(
+            monkeypatch,
+            "evaluate",
+            trained["archive"],
+            trained["config"]["validation_data_path"],
+            *INCLUDE,
+            "--output-file",
+            output,
+            "--predictions-output-file",
+            predictions,
+            "--overrides",
+            json.dumps({"model.confidence_threshold": threshold}),
+        )
+        metrics[threshold] = json.loads(output.read_text())
+        batches = [json.loads(line) for line in predictions.read_text().splitlines()]
+        layers = [layer for batch in batches for layer in batch["exit_layer"]]
+        assert len(layers) == 49
+        assert metrics[threshold]["average_exit_layer"] == pytest.approx(sum(layers) / 49)
+    assert metrics[0]["exit_rate_layer_-1"] == 1 and metrics[1]["exit_rate_layer_3"] == 1
+    assert metrics[0]["layer_equivalents"] == 0
+    assert 0 < metrics[0.6]["layer_equivalents"] < metrics[1]["layer_equivalents"]
+    assert set(metrics[1]) >= {f"accuracy_layer_{layer}" for layer in (-1, 0, 2, 3)} | {"loss"}
+    assert "accuracy_layer_3" not in metrics[0.6]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_predict_answers_every_line_in_order(trained, tmp_path, monkeypatch, batch_size):
+    texts = SENTENCES[:20] + ["", "unseen wörds"]
+    given, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    given.write_text("".join(json.dumps({"sentence": text, "id": 1}) + "\n" for text in texts))
+    run(
+        monkeypatch,
+        "predict",
+        trained["archive"],
+        given,
+        *INCLUDE,
+        "--silent",
+        "--output-file",
+        output,
+        "--batch-size",
+        batch_size,
+        "--overrides",
+        '{"model.confidence_threshold": 0.6}',
+    )
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    overrides = {"model.confidence_threshold": 0.6}
+    predictor = Predictor.from_path(trained["archive"], overrides=overrides)
+    assert len(answers) == len(texts)
+    for text, answer in zip(texts, answers):
+        wanted = predictor.predict(text)
+        assert answer["label"] == wanted["label"] and answer["exit_layer"] == wanted["exit_layer"]
+        assert answer["probs"] == pytest.approx(wanted["probs"], abs=1e-5)
+
+
+def test_predict_with_the_dataset_reader(trained, tmp_path, monkeypatch):
+    output = tmp_path / "out.jsonl"
+    run(
+        monkeypatch,
+        "predict",
+        trained["archive"],
+        trained["config"]["validation_data_path"],
+        *INCLUDE,
+        "--silent",
+        "--use-dataset-reader",
+        "--output-file",
+        output,
+        "--batch-size",
+        8,
+    )
+    assert len(output.read_text().splitlines()) == 49
+
+
+def test_a_bad_line_in_predict_is_refused(trained, tmp_path, monkeypatch):
+    given = tmp_path / "in.jsonl"
+    given.write_text('{"sentence": "good"}\n{"text": "good"}\n')
+    with pytest.raises(ValueError, match="has the keys 'text': wanted"):
+        run(monkeypatch, "predict", trained["archive"], given, *INCLUDE)
+
+
+def test_evaluating_an_unseen_label_names_file_and_line(trained, tmp_path):
+    data = tmp_path / "new.tsv"
+    data.write_text("pos\tgood\nso-so\tbad\n")
+    with pytest.raises(
+        ValueError, match=r"new.tsv, line 2: label 'so-so' .*wanted one of neg, pos"
+    ):
+        evaluate_from_archive(trained["archive"], str(data))
+
+
+def test_a_bad_threshold_on_the_command_line_is_refused(trained, tmp_path, monkeypatch):
+    with pytest.raises(Exception, match="confidence_threshold is 2: wanted a number from 0 to 1"):
+        run(
+            monkeypatch,
+            "evaluate",
+            trained["archive"],
+            "data.tsv",
+            *INCLUDE,
+            "--overrides",
+            '{"model.confidence_threshold": 2}',
+        )
+
+
+def _train_with_reader(folder: Path, tsv, pretrained: Path, reader, lines) -> str:
+    data = folder / "data.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = tiny_experiment(str(pretrained), tsv)
+    config["dataset_reader"] = reader
+    config["train_data_path"] = config["validation_data_path"] = str(data)
+    config["trainer"]["num_epochs"] = 1
+    train_model(Params(config), str(folder / "run"))
+    return str(folder / "run" / "model.tar.gz")
+
+
+def _moved_copy(pretrained: Path, folder: Path) -> Path:
+    copy = folder / "pretrained"
+    copy.mkdir()
+    for file in pretrained.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    return copy
+
+
+@pytest.mark.parametrize("pretrained_name", ["tiny_bert", "tiny_roberta"])
+def test_the_stock_text_classification_json_reader(pretrained_name, tsv, tmp_path, request):
+    pretrained = _moved_copy(request.getfixturevalue(pretrained_name), tmp_path)
+    transformer = {"type": "pretrained_transformer", "model_name": str(pretrained)}
+    reader = {
+        "type": "text_classification_json",
+        "tokenizer": dict(transformer),
+        "token_indexers": {"words": dict(transformer)},
+    }
+    lines = [{"text": text, "label": "pos" if "good" in text else "neg"} for text in SENTENCES]
+    lines.append({"text": "good " * 300, "label": "pos"})  # longer than the model's positions
+    archive = _train_with_reader(tmp_path, tsv, pretrained, reader, lines)
+    pretrained.rename(tmp_path / "moved-away")
+    predictor = Predictor.from_path(archive)
+    assert predictor.predict("the film was good " * 100)["label"] in ("pos", "neg")
+    with pytest.raises(ValueError, match="2 texts, but .*TextClassificationJsonReader, takes text"):
+        predictor.predict_pair("good", "bad")
+
+
+@pytest.mark.parametrize("pretrained_name", ["tiny_bert", "tiny_roberta"])
+def test_the_stock_snli_reader(pretrained_name, tsv, tmp_path, request):
+    pytest.importorskip("allennlp_models.pair_classification")
+    pretrained = _moved_copy(request.getfixturevalue(pretrained_name), tmp_path)
+    transformer = {"type": "pretrained_transformer", "model_name": str(pretrained)}
+    reader = {
+        "type": "snli",
+        "tokenizer": {**transformer, "add_special_tokens": False},
+        "token_indexers": {"tokens": dict(transformer)},
+    }
+    labels = ["entailment", "neutral", "contradiction"]
+    lines = [
+        {"sentence1": text, "sentence2": "it was good", "gold_label": labels[i % 3]}
+        for i, text in enumerate(SENTENCES)
+    ]
+    lines.append({"sentence1": "good " * 70, "sentence2": "a day", "gold_label": "neutral"})
+    archive = _train_with_reader(tmp_path, tsv, pretrained, reader, lines)
+    pretrained.rename(tmp_path / "moved-away")
+    predictor = Predictor.from_path(archive)
+    assert predictor.predict_pair("the film was good", "it was bad")["label"] in labels
+    assert predictor.predict_pair("good " * 90, "bad " * 90)["label"] in labels
+    with pytest.raises(ValueError, match="1 text, but .*SnliReader, takes premise, hypothesis"):
+        predictor.predict("good")
+
+
+def test_training_on_pairs(tiny_bert, tsv, tmp_path):
+    config = tiny_experiment(str(tiny_bert), tsv)
+    config["train_data_path"] = config["validation_data_path"] = tsv["pairs"]
+    config["trainer"]["num_epochs"] = 1
+    train_model(Params(config), str(tmp_path))
+    predictor = Predictor.from_path(tmp_path / "model.tar.gz")
+    assert predictor.predict_pair("the film was good", "it was a day")["label"] in ("pos", "neg")
+
+
+def test_the_plugin_file_registers_the_classes():
+    root = Path(__file__).parent.parent
+    code = (
+        "from allennlp.common.plugins import import_plugins; import_plugins()\n"
+        "from allennlp.models import Model\n"
+        "from allennlp.training import TrainerCallback\n"
+        "print(Model.by_name('multi_exit_classifier').__name__)\n"
+        "print(TrainerCallback.by_name('temperature_calibration').__name__)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["MultiExitClassifier", "TemperatureCalibration"]
+
+
+def test_encoders_exits_and_calibration_work_without_allennlp():
+    code = (
+        "import sys; sys.modules['allennlp'] = None\n"
+        "import sledgehammer_allennlp.encoders, sledgehammer_allennlp.exits\n"
+        "import sledgehammer_allennlp.calibration\n"
+        "print(sorted(m for m in sys.modules if m.startswith('allennlp.')))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+
+from tests.tiny import tiny_transformer
+
+FOLDER = Path(__file__).parents[2] / "training_config"
+CONFIGS = sorted(path.stem for path in FOLDER.glob("*.jsonnet"))
+PAPER = ["ag_news", "imdb", "mnli", "snli", "sst2"]
+
+
+@pytest.fixture(scope="session")
+def twelve_layers(tiny_bert, tmp_path_factory) -> str:
+    """A tiny model with as many layers as the configs' exits need."""
+    folder = tmp_path_factory.mktemp("pretrained") / "twelve"
+    folder.mkdir()
+    for file in tiny_bert.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    vocab_size = len((folder / "vocab.txt").read_text().splitlines())
+    settings = {"num_hidden_layers": 12, "vocab_size": vocab_size, "max_position_embeddings": 512}
+    tiny_transformer("bert", **settings).save_pretrained(folder)
+    return str(folder)
+
+
+def load(name: str, **overrides) -> Params:
+    return Params.from_file(str(FOLDER / f"{name}.jsonnet"), params_overrides=overrides)
+
+
+def train(name: str, folder: Path, transformer_model: str, tsv, **overrides):
+    params = load(
+        name,
+        **{
+            "model.transformer_model": transformer_model,
+            "dataset_reader.tokenizer.model_name": transformer_model,
+            "dataset_reader.max_instances": 16,
+            "train_data_path": tsv["pairs" if name in ("snli", "mnli") else "train"],
+            "validation_data_path": tsv["pairs" if name in ("snli", "mnli") else "dev"],
+            "trainer.num_epochs": 1,
+            **overrides,
+        },
+    )
+    return train_model(params, str(folder))
+
+
+def test_the_papers_datasets_and_the_demo_have_a_config():
+    assert set(CONFIGS) == {*PAPER, "bbc_news"}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_trains_and_calibrates(name, twelve_layers, tsv, tmp_path):
+    model = train(name, tmp_path, twelve_layers, tsv)
+    layers = list(range(12)) if name == "bbc_news" else [0, 3, 5, 11]
+    assert model.exit_layers == [-1, *layers]
+    report = json.loads((tmp_path / "calibration.json").read_text())
+    found = [exit_report["temperature"] for exit_report in report["exits"]]
+    assert found == model.temperatures.tolist()
+
+
+def test_a_training_step_moves_exits_embeddings_and_layers(twelve_layers, tsv, tmp_path):
+    model = train("sst2", tmp_path, twelve_layers, tsv)
+    before = tiny_transformer(
+        "bert",
+        num_hidden_layers=12,
+        max_position_embeddings=512,
+        vocab_size=model.encoder.transformer.config.vocab_size,
+    ).state_dict()
+    after = model.encoder.transformer.state_dict()
+    for name in ("embeddings.word_embeddings.weight", "encoder.layer.11.output.dense.weight"):
+        assert not torch.equal(before[name], after[name])
+    assert all(c.mix.weights.std() > 0 for c in model.exits.classifiers[2:])
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_settings_are_the_papers(name):
+    config = load(name).as_dict()
+    assert config["model"]["transformer_model"] == "bert-base-uncased"
+    assert config["model"]["exit_layers"] == [0, 3, 5, 11]
+    assert config["model"]["dropout"] == 0.1
+    assert config["trainer"]["num_epochs"] == 2
+    assert config["trainer"]["optimizer"]["lr"] in (2e-5, 3e-5, 5e-5)
+    assert config["data_loader"]["batch_sampler"]["batch_size"] == 72
+    assert config["train_data_path"] == f"data/{name}/train.tsv"
+
+
+def test_the_papers_model_is_one_override(twelve_layers, tsv, tmp_path):
+    overrides = {"model.pooling": "first", "model.embedding_exit": None}
+    model = train("sst2", tmp_path, twelve_layers, tsv, **overrides)
+    assert model.exits.pooling == "first"
+    assert model.exit_layers == [0, 3, 5, 11]
+
+
+def test_every_setting_can_be_changed_by_an_import(tmp_path):
+    path = tmp_path / "mine.jsonnet"
+    path.write_text(
+        f"(import '{FOLDER / 'sst2.jsonnet'}') + {{ transformer_model:: 'bert-large-uncased', "
+        "exit_layers:: [0, 7, 15, 23], learning_rate:: 2e-5, seed:: 5 }"
+    )
+    config = Params.from_file(str(path)).as_dict()
+    assert config["model"]["transformer_model"] == "bert-large-uncased"
+    assert config["dataset_reader"]["tokenizer"]["model_name"] == "bert-large-uncased"
+    assert config["model"]["exit_layers"] == [0, 7, 15, 23]
+    assert config["trainer"]["optimizer"]["lr"] == 2e-5
+    assert config["random_seed"] == config["numpy_seed"] == config["pytorch_seed"] == 5

@@ -1,0 +1,4 @@
+// Natural language inference in many genres: pairs, 3 labels.
+(import 'multi_exit.libsonnet') + {
+  dataset:: 'mnli',
+}

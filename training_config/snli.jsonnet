@@ -1,0 +1,4 @@
+// Natural language inference on image captions: pairs, 3 labels.
+(import 'multi_exit.libsonnet') + {
+  dataset:: 'snli',
+}

@@ -1,0 +1,4 @@
+// Sentiment of movie reviews, 2 labels.
+(import 'multi_exit.libsonnet') + {
+  dataset:: 'sst2',
+}
