@@ -62,7 +62,7 @@ def prepare_bbc_news(source: Path, target: Path) -> None:
     """Writes the three parts of BBC News."""
     parts: Dict[str, List[str]] = {"train": [], "dev": [], "test": []}
     for file in sorted(source.glob("*/*.txt")):
-        text = " ".join(file.read_text(encoding="utf-8").split())
+        text = " ".join(_decoded(file.read_bytes()).split())
         parts[part_of(text)].append(f"{file.parent.name}\t{text}\n")
     if not parts["train"]:
         sys.exit(f"No articles were found in {source}")
@@ -71,6 +71,14 @@ def prepare_bbc_news(source: Path, target: Path) -> None:
         topics = Counter(line.split("\t")[0] for line in lines)
         counts = ", ".join(f"{count} {topic}" for topic, count in sorted(topics.items()))
         print(f"{target / part}.tsv: {len(lines)} articles: {counts}")
+
+
+def _decoded(article: bytes) -> str:
+    try:
+        return article.decode("utf-8")
+    except UnicodeDecodeError:
+        # One article of the corpus is in Latin-1: its only other character is the pound sign.
+        return article.decode("latin-1")
 
 
 def prepare_minilm(source: Path, target: Path) -> None:

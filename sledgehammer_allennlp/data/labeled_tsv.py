@@ -218,7 +218,8 @@ def _check_columns(columns: List[str], where: str) -> None:
     if not 2 <= len(columns) <= 3:
         raise ValueError(
             f"{where}: found {len(columns)} tab-separated column{'s' * (len(columns) != 1)}: "
-            f"wanted label<TAB>text or label<TAB>text<TAB>second text. The line starts {columns[0][:60]!r}"
+            "wanted label<TAB>text or label<TAB>text<TAB>second text. "
+            f"The line starts {columns[0][:60]!r}"
         )
     for name, column in zip(("label", "text", "second text"), columns):
         if not column.strip():

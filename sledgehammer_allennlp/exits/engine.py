@@ -244,7 +244,7 @@ class _Leaving:
             # A comparison with NaN is false, so NaN never leaves.
             leaves = confidence >= self.threshold
         leaving = leaves.nonzero().squeeze(1)
-        if leaving.numel() == 0:
+        if leaving.numel() == 0 and not is_last:
             return None
         self.left.append(
             (

@@ -333,3 +333,11 @@ def test_texts_longer_than_the_positions_are_answered():
     output = case.run(random_inputs([200, 3]), 0.9)
     assert output.probs.shape == (2, NUM_LABELS)
     assert torch.isfinite(output.probs).all()
+
+
+@torch.no_grad()
+def test_a_batch_of_nothing_has_no_answers():
+    case = make_case("bert", "mean", [-1, 0, 3])
+    empty = [x[:0] for x in random_inputs([5])]
+    for threshold in (0.0, 0.5, 1.0):
+        assert case.run(empty, threshold).probs.shape == (0, NUM_LABELS)
