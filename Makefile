@@ -22,7 +22,7 @@ demo: $(ARCHIVE) data/bbc_news/examples.jsonl
 		--thresholds 0 0.7 0.9 0.95 0.99 1 --output $(DEMO_RUN)/thresholds.json
 	@echo
 	@echo "Predicting the sentences of data/bbc_news/examples.jsonl:"
-	$(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) --silent \
+	@$(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) --silent \
 		--output-file $(DEMO_RUN)/predictions.jsonl \
 		--overrides '{"model.confidence_threshold": $(DEMO_THRESHOLD)}' 2> $(DEMO_RUN)/predict.log \
 		|| { cat $(DEMO_RUN)/predict.log; exit 1; }
@@ -35,6 +35,7 @@ demo: $(ARCHIVE) data/bbc_news/examples.jsonl
 	@echo "    --overrides '{\"model.confidence_threshold\": $(DEMO_THRESHOLD)}'"
 
 $(ARCHIVE): training_config/bbc_news.jsonnet training_config/multi_exit.libsonnet data/bbc_news/examples.jsonl
+	ALLENNLP_LOG_LEVEL=WARNING \
 	$(BIN)/allennlp train training_config/bbc_news.jsonnet --serialization-dir $(DEMO_RUN) --force \
 		$(INCLUDE) --file-friendly-logging --overrides '$(DEMO_OVERRIDES)'
 
