@@ -6,6 +6,7 @@ reader gives archives that load without the pretrained model. All else is as in 
 
 from typing import Any, Dict, Optional, Tuple
 
+from allennlp.common.checks import ConfigurationError
 from allennlp.data.token_indexers import PretrainedTransformerIndexer, TokenIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer, Tokenizer
 
@@ -87,5 +88,11 @@ class ArchivedTransformerIndexer(PretrainedTransformerIndexer):
 
 def _files_of(model_name: str, serialization_dir: Optional[str]) -> str:
     if serialization_dir is not None and not has_vocabulary(serialization_dir):
-        keep_transformer_files(model_name, serialization_dir)
+        try:
+            keep_transformer_files(model_name, serialization_dir)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"cannot read the pretrained model of model_name '{model_name}': wanted a Hugging "
+                f"Face name or a local folder. {error}"
+            ) from error
     return str(find_transformer_files(model_name, serialization_dir))

@@ -44,15 +44,20 @@ class ExitOutput:
 class _Batch:
     """The instances still in the computation, and everything known of them."""
 
-    def __init__(self, encoder: LayeredEncoder, exits: ExitClassifiers) -> None:
+    def __init__(
+        self,
+        encoder: LayeredEncoder,
+        exits: ExitClassifiers,
+        token_ids: torch.Tensor,
+        mask: torch.Tensor,
+        type_ids: torch.Tensor,
+    ) -> None:
         self.encoder = encoder
         self.exits = exits
         self.to_mix: List[torch.Tensor] = []
         """What the exits mix, layer by layer, each `(batch_size, hidden_size)`."""
-
-    def start(self, token_ids: torch.Tensor, mask: torch.Tensor, type_ids: torch.Tensor) -> None:
-        token_ids, mask, type_ids = self.encoder.fit(token_ids, mask, type_ids)
-        self.hidden = self.encoder.embed(token_ids, type_ids)  # (batch, tokens, hidden)
+        token_ids, mask, type_ids = encoder.fit(token_ids, mask, type_ids)
+        self.hidden = encoder.embed(token_ids, type_ids)  # (batch, tokens, hidden)
         self.mask = mask  # (batch, tokens)
         self._note_padding()
 
@@ -81,7 +86,7 @@ class _Batch:
     def note_first_token(self, first_token: torch.Tensor) -> None:
         """Pools the first token of a layer, `(batch, 1, hidden)`, where exits see it pooled."""
         if self.exits.pooling == "first":
-            pool = self.exits.pooler or self.encoder.pool
+            pool = self.encoder.pool if self.exits.pooler is None else self.exits.pooler
             self.to_mix.append(pool(first_token[:, 0]))
 
     def other_tokens(self, i: int, first_token: torch.Tensor) -> None:
@@ -131,8 +136,7 @@ def run_all_exits(
     `torch.Tensor`
         `(num_exits, batch_size, num_labels)`, before temperature.
     """
-    batch = _Batch(encoder, exits)
-    batch.start(token_ids, mask, type_ids)
+    batch = _Batch(encoder, exits, token_ids, mask, type_ids)
     logits = []
     if exits.exit_layers[0] == EMBEDDING_EXIT:
         logits.append(exits.logits(0, batch.embedding_exit_input(), None))
@@ -176,8 +180,7 @@ def run_to_exits(
     token_ids, mask, type_ids : `torch.Tensor`
         Each `(batch_size, num_tokens)`, padded on the right; `mask` is boolean.
     """
-    batch = _Batch(encoder, exits)
-    batch.start(token_ids, mask, type_ids)
+    batch = _Batch(encoder, exits, token_ids, mask, type_ids)
     leaving = _Leaving(exits, temperatures, measure, threshold, token_ids.size(0), mask.device)
     if exits.exit_layers[0] == EMBEDDING_EXIT:
         stay = leaving.decide(exits.logits(0, batch.embedding_exit_input(), None))

@@ -110,8 +110,6 @@ class MultiExitClassifier(Model):
             )
         self._label_namespace = label_namespace
         num_labels = self._check_num_labels(num_labels)
-        if load_pretrained_weights and self.serialization_dir is not None:
-            keep_transformer_files(transformer_model, self.serialization_dir)
         files = find_transformer_files(transformer_model, self.serialization_dir)
         try:
             self._measure = confidence_by_name(confidence)
@@ -125,6 +123,8 @@ class MultiExitClassifier(Model):
             )
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
+        if load_pretrained_weights and self.serialization_dir is not None:
+            keep_transformer_files(transformer_model, self.serialization_dir)
         if embedding_exit is not None:
             layers = [EMBEDDING_EXIT, *layers]
         self.exit_layers = layers

@@ -1,6 +1,8 @@
 from pathlib import Path
 
+import pytest
 from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
 from allennlp.data import TokenIndexer, Tokenizer
 from allennlp.data.token_indexers import PretrainedTransformerIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer
@@ -32,3 +34,9 @@ def test_files_are_kept_when_training_starts_but_not_in_a_finished_folder(
     (finished / "vocabulary").mkdir(parents=True)
     (finished / "vocabulary" / "non_padded_namespaces.txt").touch()
     assert not build(finished).exists()
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path):
+    params = Params({"type": "pretrained_transformer", "model_name": "/no/such/folder"})
+    with pytest.raises(ConfigurationError, match="model_name '/no/such/folder': wanted"):
+        Tokenizer.from_params(params, serialization_dir=str(tmp_path))
