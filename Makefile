@@ -13,11 +13,13 @@ DEMO_RUN ?= runs/bbc_news
 DEMO_OVERRIDES ?= {}
 DEMO_THRESHOLD := 0.9
 ARCHIVE := $(DEMO_RUN)/model.tar.gz
+# Written when training has ended well: AllenNLP makes an archive when it is interrupted, too.
+TRAINED := $(DEMO_RUN)/.trained
 INCLUDE := --include-package sledgehammer_allennlp
 
 .PHONY: demo test setup clean
 
-demo: $(ARCHIVE) data/bbc_news/examples.jsonl
+demo: $(TRAINED) data/bbc_news/examples.jsonl
 	$(BIN)/python scripts/evaluate_thresholds.py $(ARCHIVE) data/bbc_news/test.tsv \
 		--thresholds 0 0.7 0.9 0.95 0.99 1 --output $(DEMO_RUN)/thresholds.json
 	@echo
@@ -34,10 +36,11 @@ demo: $(ARCHIVE) data/bbc_news/examples.jsonl
 	@echo "  $(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) \\"
 	@echo "    --overrides '{\"model.confidence_threshold\": $(DEMO_THRESHOLD)}'"
 
-$(ARCHIVE): training_config/bbc_news.jsonnet training_config/multi_exit.libsonnet data/bbc_news/examples.jsonl
+$(TRAINED): training_config/bbc_news.jsonnet training_config/multi_exit.libsonnet data/bbc_news/examples.jsonl
 	ALLENNLP_LOG_LEVEL=WARNING \
 	$(BIN)/allennlp train training_config/bbc_news.jsonnet --serialization-dir $(DEMO_RUN) --force \
 		$(INCLUDE) --file-friendly-logging --overrides '$(DEMO_OVERRIDES)'
+	@touch $@
 
 data/bbc_news/examples.jsonl: scripts/prepare_demo.py | $(INSTALLED)
 	$(BIN)/python scripts/prepare_demo.py --output-dir data

@@ -38,7 +38,7 @@ setup(
             "pytest",
             "ruff",
             "safetensors",
-            "scikit-learn>=1.8",
+            "scikit-learn>=1.8; python_version >= '3.11'",
         ],
     },
     classifiers=[

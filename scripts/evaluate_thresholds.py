@@ -15,7 +15,9 @@ from statistics import median
 from typing import Any, Dict, List
 
 import torch
+from allennlp.common.plugins import import_plugins
 from allennlp.common.tqdm import Tqdm
+from allennlp.common.util import import_module_and_submodules
 from allennlp.data import DataLoader
 from allennlp.models.archival import load_archive
 from allennlp.nn.util import move_to_device
@@ -101,9 +103,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--cuda-device", type=int, default=-1)
+    parser.add_argument(
+        "--include-package", action="append", default=[], help="also import this package"
+    )
     parser.add_argument("--output", type=Path, help="a JSON file to write the rows to")
     args = parser.parse_args()
     logging.getLogger("allennlp").setLevel(logging.WARNING)
+    import_plugins()
+    for package in args.include_package:
+        import_module_and_submodules(package)
     rows = evaluate_thresholds(
         args.archive_file,
         args.data,

@@ -13,6 +13,7 @@ from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.predictors import Predictor
 
+from scripts import evaluate_thresholds
 from tests.tiny import SENTENCES, tiny_experiment
 
 
@@ -168,7 +169,7 @@ def test_the_stock_text_classification_json_reader(pretrained_name, tsv, tmp_pat
 
 
 @pytest.mark.parametrize("pretrained_name", ["tiny_bert", "tiny_roberta"])
-def test_the_stock_snli_reader(pretrained_name, tsv, tmp_path, request):
+def test_the_stock_snli_reader(pretrained_name, tsv, tmp_path, request, monkeypatch):
     pytest.importorskip("allennlp_models.pair_classification")
     pretrained = _moved_copy(request.getfixturevalue(pretrained_name), tmp_path)
     transformer = {"type": "pretrained_transformer", "model_name": str(pretrained)}
@@ -190,6 +191,8 @@ def test_the_stock_snli_reader(pretrained_name, tsv, tmp_path, request):
     assert predictor.predict_pair("good " * 90, "bad " * 90)["label"] in labels
     with pytest.raises(ValueError, match="1 text, but .*SnliReader, takes premise, hypothesis"):
         predictor.predict("good")
+    monkeypatch.setattr(sys, "argv", ["", archive, str(tmp_path / "data.jsonl"), "--rounds", "1"])
+    evaluate_thresholds.main()
 
 
 def test_training_on_pairs(tiny_bert, tsv, tmp_path):

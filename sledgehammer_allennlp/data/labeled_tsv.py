@@ -1,5 +1,6 @@
 """The dataset reader: labelled texts, one a line."""
 
+import codecs
 from os import PathLike
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
@@ -57,10 +58,8 @@ class LabeledTsvReader(DatasetReader):
         )
         self._tokenizer = tokenizer
         self._token_indexers = token_indexers or self._default_indexers()
-        # Files from Windows programs begin with a byte order mark, which is not part of a label.
-        self._encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
         try:
-            "".encode(self._encoding)
+            self._encoding = codecs.lookup(encoding).name
         except LookupError:
             raise ConfigurationError(
                 f"encoding is '{encoding}': wanted the name of a text encoding, such as utf-8"
@@ -120,7 +119,9 @@ class LabeledTsvReader(DatasetReader):
 
     def _lines(self, path: str, name: str) -> Iterable[str]:
         # Only "\n" ends a line: other characters that Python could take for one are text.
-        with open(path, encoding=self._encoding, newline="\n") as file:
+        # Files from Windows programs begin with a byte order mark, which is not part of a label.
+        encoding = "utf-8-sig" if self._encoding == "utf-8" else self._encoding
+        with open(path, encoding=encoding, newline="\n") as file:
             try:
                 for line in file:
                     yield line.rstrip("\n").rstrip("\r")

@@ -4,16 +4,17 @@ They take the place of the stock classes under the stock names, so that every co
 reader gives archives that load without the pretrained model. All else is as in AllenNLP.
 """
 
-from typing import Any, Dict, Optional, Tuple
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data.token_indexers import PretrainedTransformerIndexer, TokenIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer, Tokenizer
 
 from sledgehammer_allennlp.encoders.archived_files import (
-    find_transformer_files,
-    has_vocabulary,
-    keep_transformer_files,
+    find_tokenizer,
+    is_trained,
+    keep_tokenizer,
 )
 
 
@@ -42,13 +43,14 @@ class ArchivedTransformerTokenizer(PretrainedTransformerTokenizer):
         verification_tokens: Optional[Tuple[str, str]] = None,
         serialization_dir: Optional[str] = None,
     ) -> None:
-        super().__init__(
-            _files_of(model_name, serialization_dir),
-            add_special_tokens,
-            max_length,
-            tokenizer_kwargs,
-            verification_tokens,
-        )
+        with _naming(model_name):
+            super().__init__(
+                _tokenizer_files(model_name, tokenizer_kwargs, serialization_dir),
+                add_special_tokens,
+                max_length,
+                tokenizer_kwargs,
+                verification_tokens,
+            )
         self._model_name = model_name
 
 
@@ -77,22 +79,31 @@ class ArchivedTransformerIndexer(PretrainedTransformerIndexer):
         serialization_dir: Optional[str] = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            _files_of(model_name, serialization_dir),
-            namespace,
-            max_length,  # type: ignore[arg-type]  # AllenNLP means Optional
-            tokenizer_kwargs,
-            **kwargs,
-        )
+        with _naming(model_name):
+            super().__init__(
+                _tokenizer_files(model_name, tokenizer_kwargs, serialization_dir),
+                namespace,
+                max_length,  # type: ignore[arg-type]  # AllenNLP means Optional
+                tokenizer_kwargs,
+                **kwargs,
+            )
 
 
-def _files_of(model_name: str, serialization_dir: Optional[str]) -> str:
-    if serialization_dir is not None and not has_vocabulary(serialization_dir):
-        try:
-            keep_transformer_files(model_name, serialization_dir)
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"cannot read the pretrained model of model_name '{model_name}': wanted a Hugging "
-                f"Face name or a local folder. {error}"
-            ) from error
-    return str(find_transformer_files(model_name, serialization_dir))
+def _tokenizer_files(
+    model_name: str, tokenizer_kwargs: Optional[Dict[str, Any]], serialization_dir: Optional[str]
+) -> str:
+    if serialization_dir is not None and not is_trained(serialization_dir):
+        keep_tokenizer(model_name, serialization_dir, **(tokenizer_kwargs or {}))
+    return str(find_tokenizer(model_name, serialization_dir))
+
+
+@contextmanager
+def _naming(model_name: str) -> Iterator[None]:
+    """Makes errors of the transformers library name the key."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"cannot read the tokenizer of model_name '{model_name}': wanted a Hugging Face name "
+            f"or a local folder with tokenizer files. {error}"
+        ) from error

@@ -10,13 +10,12 @@ pretrained model.
 import hashlib
 import logging
 import os
-import shutil
 import tempfile
 from os import PathLike
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Callable, Optional, Union
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer, PretrainedConfig
 
 logger = logging.getLogger(__name__)
 
@@ -34,46 +33,61 @@ def archived_folder(transformer_model: StrPath, serialization_dir: StrPath) -> P
     return Path(serialization_dir) / _VOCABULARY / _FOLDER / f"{Path(name).name}-{digest}"
 
 
-def has_vocabulary(serialization_dir: StrPath) -> bool:
-    """Whether AllenNLP has written the vocabulary there: not yet when training starts."""
-    return (Path(serialization_dir) / _VOCABULARY / "non_padded_namespaces.txt").exists()
+def is_trained(serialization_dir: StrPath) -> bool:
+    """Whether there are trained weights: in an archive or a finished run, not in a new one."""
+    return any((Path(serialization_dir) / name).exists() for name in ("weights.th", "best.th"))
 
 
-def find_transformer_files(
-    transformer_model: StrPath, serialization_dir: Optional[StrPath]
-) -> StrPath:
-    """The archived folder of a pretrained model if there is one, else `transformer_model`."""
+def find_config(transformer_model: StrPath, serialization_dir: Optional[StrPath]) -> StrPath:
+    """The archived folder of a pretrained model if it has a configuration, else the model."""
+    return _find("config.json", transformer_model, serialization_dir)
+
+
+def find_tokenizer(transformer_model: StrPath, serialization_dir: Optional[StrPath]) -> StrPath:
+    """The archived folder of a pretrained model if it has a tokenizer, else the model."""
+    return _find("tokenizer_config.json", transformer_model, serialization_dir)
+
+
+def _find(file: str, transformer_model: StrPath, serialization_dir: Optional[StrPath]) -> StrPath:
     if serialization_dir is not None:
         folder = archived_folder(transformer_model, serialization_dir)
-        if folder.is_dir():
+        if (folder / file).exists():
             return str(folder)
     return transformer_model
 
 
-def keep_transformer_files(transformer_model: StrPath, serialization_dir: StrPath) -> None:
+def keep_tokenizer(
+    transformer_model: StrPath, serialization_dir: StrPath, **tokenizer_kwargs: Any
+) -> None:
     """
-    Writes the configuration and tokenizer files of a pretrained model to its archived folder,
-    unless they are there. The folder appears whole or not at all.
+    Writes the tokenizer of a pretrained model to its archived folder, unless it is there. A model
+    that has none is left as it is.
     """
     folder = archived_folder(transformer_model, serialization_dir)
-    if folder.is_dir():
+    if (folder / "tokenizer_config.json").exists():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = tempfile.mkdtemp(prefix=".new-", dir=folder.parent)
     try:
-        AutoConfig.from_pretrained(transformer_model).save_pretrained(beside)
-        try:
-            AutoTokenizer.from_pretrained(transformer_model).save_pretrained(beside)
-        except (OSError, ValueError) as error:
-            logger.info(
-                "No tokenizer is kept for '%s', which has none: %s", transformer_model, error
-            )
-        os.chmod(beside, 0o755)
-        try:
-            os.rename(beside, folder)
-        except OSError:
-            # Another worker was faster.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        tokenizer = AutoTokenizer.from_pretrained(transformer_model, **tokenizer_kwargs)
+    except (OSError, ValueError) as error:
+        logger.info("No tokenizer is kept for '%s': %s", transformer_model, error)
+        return
+    _save_into(folder, tokenizer.save_pretrained)
+
+
+def keep_config(
+    transformer_model: StrPath, serialization_dir: StrPath, config: PretrainedConfig
+) -> None:
+    """Writes the configuration of a pretrained model to its archived folder."""
+    _save_into(archived_folder(transformer_model, serialization_dir), config.save_pretrained)
+
+
+def _save_into(folder: Path, save: Callable[[str], Any]) -> None:
+    """
+    Has files written beside `folder` and moves them into it one by one, the one that says that
+    they are there last: several workers may do this at once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as beside:
+        save(beside)
+        for file in sorted(os.listdir(beside), key=lambda name: name == "tokenizer_config.json"):
+            os.replace(Path(beside) / file, folder / file)

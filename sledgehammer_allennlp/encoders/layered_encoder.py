@@ -24,6 +24,9 @@ from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 
 KeysValues = Tuple[torch.Tensor, torch.Tensor]
 
+HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
+"""A key added to the model's configuration when its checkpoint turns out to have no pooler."""
+
 _HAS_FUSED_ATTENTION = hasattr(F, "scaled_dot_product_attention")
 
 
@@ -68,7 +71,11 @@ class LayeredEncoder(nn.Module):
         self.max_positions: int = max_positions_of(config)
         self._layers = self._family.layers(transformer)[: self.num_layers]
         self._family.drop_layers(transformer, self.num_layers)
-        self.has_pooler = keep_pooler and self._family.pool is not None
+        self.has_pooler = (
+            keep_pooler
+            and self._family.pool is not None
+            and getattr(config, HAS_PRETRAINED_POOLER, True)
+        )
         if not self.has_pooler and self._family.pool is not None:
             transformer.pooler = None
 
@@ -87,8 +94,13 @@ class LayeredEncoder(nn.Module):
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         Truncates texts that are longer than the model has positions, see
-        `truncation.truncate_to_positions`. All tensors are `(batch_size, num_tokens)`.
+        `truncation.truncate_to_positions`, and gives texts without any token one token of padding.
+        All tensors are `(batch_size, num_tokens)`.
         """
+        if token_ids.size(1) == 0:
+            token_ids, mask, type_ids = (F.pad(x, (0, 1)) for x in (token_ids, mask, type_ids))
+        has_tokens = mask.any(dim=1, keepdim=True)
+        mask = torch.cat([mask[:, :1] | ~has_tokens, mask[:, 1:]], dim=1)
         return truncate_to_positions(token_ids, mask, type_ids, self.max_positions)
 
     def embed(self, token_ids: torch.Tensor, type_ids: torch.Tensor) -> torch.Tensor:
@@ -243,12 +255,16 @@ def load_encoder(
         transformer = AutoModel.from_config(config)
     else:
         try:
-            transformer = AutoModel.from_pretrained(transformer_model, config=config)
+            transformer, loading = AutoModel.from_pretrained(
+                transformer_model, config=config, output_loading_info=True
+            )
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"cannot read pretrained weights from transformer_model '{transformer_model}': "
                 f"wanted a Hugging Face name or a folder with weights. {error}"
             ) from error
+        if any("pooler" in name.split(".") for name in loading["missing_keys"]):
+            setattr(transformer.config, HAS_PRETRAINED_POOLER, False)
     return LayeredEncoder(transformer, num_layers, keep_pooler)
 
 

@@ -9,11 +9,13 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.params import Params
 from allennlp.data import TextFieldTensors, Vocabulary
 from allennlp.models import Model
-from allennlp.nn import InitializerApplicator
+from allennlp.nn import InitializerApplicator, RegularizerApplicator
+from allennlp.nn.parallel import DdpAccelerator
 
 from sledgehammer_allennlp.encoders.archived_files import (
-    find_transformer_files,
-    keep_transformer_files,
+    find_config,
+    keep_config,
+    keep_tokenizer,
 )
 from sledgehammer_allennlp.encoders.layered_encoder import load_encoder, num_layers_of
 from sledgehammer_allennlp.exits import (
@@ -71,6 +73,9 @@ class MultiExitClassifier(Model):
     num_labels : `int`, optional (default = the labels in the vocabulary)
     label_namespace : `str`, optional (default = `"labels"`)
     initializer : `InitializerApplicator`, optional
+    regularizer : `RegularizerApplicator`, optional
+    serialization_dir, ddp_accelerator
+        Given by AllenNLP, not by configs.
     load_pretrained_weights : `bool`, optional (default = `True`)
         Whether to read the pretrained weights. Archives are loaded without.
 
@@ -92,15 +97,26 @@ class MultiExitClassifier(Model):
         pooling: str = "mean",
         confidence_threshold: Any = 1.0,
         confidence: str = "max_probability",
-        dropout: float = 0.1,
+        dropout: Any = 0.1,
         num_labels: Optional[int] = None,
         label_namespace: str = "labels",
         initializer: InitializerApplicator = InitializerApplicator(),
         load_pretrained_weights: bool = True,
-        **kwargs: Any,
+        regularizer: Optional[RegularizerApplicator] = None,
+        serialization_dir: Optional[str] = None,
+        ddp_accelerator: Optional[DdpAccelerator] = None,
     ) -> None:
-        super().__init__(vocab, **kwargs)
+        super().__init__(
+            vocab,
+            regularizer,  # type: ignore[arg-type]  # AllenNLP means Optional
+            serialization_dir,
+            ddp_accelerator,
+        )
         self.confidence_threshold = confidence_threshold
+        if not _is_number(dropout) or not 0 <= dropout < 1:
+            raise ConfigurationError(
+                f"dropout is {dropout!r}: wanted a number from 0 to 1, 1 excluded"
+            )
         if pooling not in POOLINGS:
             raise ConfigurationError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
         if embedding_exit is not None and embedding_exit not in EMBEDDING_EXITS:
@@ -110,7 +126,7 @@ class MultiExitClassifier(Model):
             )
         self._label_namespace = label_namespace
         num_labels = self._check_num_labels(num_labels)
-        files = find_transformer_files(transformer_model, self.serialization_dir)
+        files = find_config(transformer_model, self.serialization_dir)
         try:
             self._measure = confidence_by_name(confidence)
             layers = check_exit_layers(exit_layers, num_layers_of(files), transformer_model)
@@ -124,7 +140,8 @@ class MultiExitClassifier(Model):
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
         if load_pretrained_weights and self.serialization_dir is not None:
-            keep_transformer_files(transformer_model, self.serialization_dir)
+            keep_config(transformer_model, self.serialization_dir, self.encoder.transformer.config)
+            keep_tokenizer(transformer_model, self.serialization_dir)
         if embedding_exit is not None:
             layers = [EMBEDDING_EXIT, *layers]
         self.exit_layers = layers
@@ -149,21 +166,27 @@ class MultiExitClassifier(Model):
 
     @confidence_threshold.setter
     def confidence_threshold(self, threshold: float) -> None:
-        is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-        if not is_number or math.isnan(threshold) or not 0 <= threshold <= 1:
+        if not _is_number(threshold) or not 0 <= threshold <= 1:
             raise ConfigurationError(
                 f"confidence_threshold is {threshold!r}: wanted a number from 0 to 1"
             )
         self._confidence_threshold = float(threshold)
 
     def _check_num_labels(self, num_labels: Optional[int]) -> int:
-        known = self.vocab.get_vocab_size(self._label_namespace)
+        namespace = self._label_namespace
+        known = self.vocab.get_vocab_size(namespace)
+        if known and self.vocab.is_padded(namespace):
+            raise ConfigurationError(
+                f"label_namespace is '{namespace}', in which the vocabulary has entries for "
+                "padding and unknown labels: wanted a name that ends in 'labels' or 'tags', or one "
+                "listed in the vocabulary's non_padded_namespaces"
+            )
         if num_labels is None:
             num_labels = known
         if num_labels < max(known, 1):
             raise ConfigurationError(
                 f"num_labels is {num_labels}, and the vocabulary has {known} labels in namespace "
-                f"'{self._label_namespace}': wanted at least one label, and at least as many as "
+                f"'{namespace}': wanted at least one label, and at least as many as "
                 "the vocabulary has"
             )
         return num_labels
@@ -274,6 +297,11 @@ class MultiExitClassifier(Model):
         # The archive's weights are read next: pretrained ones would be overwritten.
         config["model"]["load_pretrained_weights"] = False
         return super()._load(config, *args, **kwargs)  # type: ignore[return-value]
+
+
+def _is_number(value: Any) -> bool:
+    is_numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_numeric and not math.isnan(value)
 
 
 def check_exit_layers(

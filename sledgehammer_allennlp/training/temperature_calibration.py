@@ -38,6 +38,7 @@ class TemperatureCalibration(TrainerCallback):
     When training has ended, fits one temperature to each exit of a `multi_exit_classifier` on the
     validation data, with the best weights (Schwartz et al. 2020, section 3; Guo et al. 2017), and
     puts them into the model and into the best weights on disk, so that they are in the archive.
+    The model in memory has the best weights from then on.
 
     Negative log-likelihood and expected calibration error of each exit, before and after, go to
     the metrics and to `calibration.json` in the serialization directory. To have that file in the
@@ -90,6 +91,9 @@ class TemperatureCalibration(TrainerCallback):
         model = trainer.model
         assert isinstance(model, MultiExitClassifier)
         assert trainer._validation_data_loader is not None
+        weights_path = _best_weights_of(trainer, self.serialization_dir)
+        if weights_path is not None:
+            model.load_state_dict(torch.load(weights_path, map_location="cpu"))
         logger.info("Calibrating %d exits on the validation data", len(model.exit_layers))
         logits, labels = gather_logits(model, trainer._validation_data_loader, trainer.cuda_device)
         calibrations = calibrate_exits(logits, labels, model.exit_layers)
@@ -98,13 +102,27 @@ class TemperatureCalibration(TrainerCallback):
         if not is_primary:
             return
         _log(calibrations, len(labels))
-        weights_path = trainer.get_best_weights_path()
-        if weights_path is not None and os.path.exists(weights_path):
-            _replace_temperatures(Path(weights_path), model.temperatures)
+        if weights_path is not None:
+            _replace_temperatures(weights_path, model.temperatures)
         if self.serialization_dir is not None:
             report = json.dumps(calibration_report(calibrations, len(labels)), indent=2) + "\n"
             path = Path(self.serialization_dir) / CALIBRATION_FILE
             _write_whole(path, lambda beside: beside.write_text(report, encoding="utf-8"))
+
+
+def _best_weights_of(
+    trainer: "GradientDescentTrainer", serialization_dir: Optional[str]
+) -> Optional[Path]:
+    """
+    The weights file that AllenNLP will archive. The model in memory may have other weights: of a
+    last epoch without validation, or after a recovery, when the trainer has forgotten the file.
+    """
+    best_weights = trainer.get_best_weights_path()
+    if best_weights is None and serialization_dir is not None:
+        best_weights = str(Path(serialization_dir) / "best.th")
+    if best_weights is None or not Path(best_weights).exists():
+        return None
+    return Path(best_weights)
 
 
 def gather_logits(
@@ -197,7 +215,7 @@ def _warn_if_not_archived(serialization_dir: Optional[str]) -> None:
     if not config_path.exists():
         return
     config = json.loads(config_path.read_text(encoding="utf-8"))
-    if CALIBRATION_FILE not in config.get("include_in_archive", []):
+    if CALIBRATION_FILE not in (config.get("include_in_archive") or []):
         logger.warning(
             '%s will not be in the archive: to have it there, add "include_in_archive": ["%s"] '
             "to the config. The temperatures are in the archive either way.",

@@ -99,6 +99,12 @@ def test_an_unknown_encoding_is_refused(tiny_bert):
         make_reader(tiny_bert, encoding="utf-99")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf8", "UTF_8"])
+def test_a_byte_order_mark_is_not_text(tiny_bert, tmp_path, encoding):
+    (instance,) = read(make_reader(tiny_bert, encoding=encoding), tmp_path, "\ufeffpos\tgood\n")
+    assert instance["label"].label == "pos"
+
+
 @pytest.mark.parametrize(
     "content, message",
     [

@@ -31,8 +31,8 @@ def test_files_are_kept_when_training_starts_but_not_in_a_finished_folder(
 
     assert build(tmp_path / "new").is_dir()
     finished = tmp_path / "finished"
-    (finished / "vocabulary").mkdir(parents=True)
-    (finished / "vocabulary" / "non_padded_namespaces.txt").touch()
+    finished.mkdir()
+    (finished / "weights.th").touch()
     assert not build(finished).exists()
 
 

@@ -181,3 +181,16 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
 def test_a_number_of_layers_the_model_has_not_is_refused(tiny_bert: Path, num_layers):
     with pytest.raises(ValueError, match=f"num_layers is {num_layers}: wanted 1 to 4"):
         load_encoder(tiny_bert, num_layers=num_layers)
+
+
+@pytest.mark.parametrize("family", ["roberta", "albert"])
+def test_a_pooler_that_is_not_in_the_checkpoint_is_not_taken_for_pretrained(family, tmp_path):
+    config = tiny_transformer(family).config
+    transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path)
+    assert not encoder.has_pooler
+    assert not any("pooler" in name for name, _ in encoder.named_parameters())
+    # An archive's configuration says so too, since it is loaded without the checkpoint.
+    encoder.transformer.config.save_pretrained(tmp_path / "kept")
+    kept = load_encoder("gone", config_folder=tmp_path / "kept", load_weights=False)
+    assert kept.state_dict().keys() == encoder.state_dict().keys()

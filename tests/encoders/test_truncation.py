@@ -37,14 +37,21 @@ def test_a_text_keeps_the_tokens_that_the_tokenizer_would_keep(tokenizer_name, t
     wanted = tokenizer(*texts, truncation="longest_first", max_length=12)["input_ids"]
     token_ids = torch.tensor([whole])
     mask = torch.ones_like(token_ids, dtype=torch.bool)
-    found, found_mask, _ = truncate_to_positions(token_ids, mask, torch.zeros_like(token_ids), 12)
-    found = found[found_mask].tolist()
+    types = tokenizer(*texts, return_token_type_ids=True)["token_type_ids"]
+    found, found_mask, found_types = truncate_to_positions(
+        token_ids, mask, torch.tensor([types]), 12
+    )
+    wanted_types = tokenizer(
+        *texts, truncation="longest_first", max_length=12, return_token_type_ids=True
+    )["token_type_ids"]
+    found, found_types = found[found_mask].tolist(), found_types[found_mask].tolist()
     assert len(found) == len(wanted)
     if len(texts) == 2 and texts[0] == texts[1]:
         # Of two equal lengths, libraries differ in which keeps one more.
         assert found[:5] == wanted[:5] and found[-1] == wanted[-1]
     else:
         assert found == wanted
+        assert found_types == wanted_types
 
 
 def test_a_batch_is_cut_to_the_positions_and_short_texts_stay_whole():

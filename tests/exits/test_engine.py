@@ -341,3 +341,17 @@ def test_a_batch_of_nothing_has_no_answers():
     empty = [x[:0] for x in random_inputs([5])]
     for threshold in (0.0, 0.5, 1.0):
         assert case.run(empty, threshold).probs.shape == (0, NUM_LABELS)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+@torch.no_grad()
+def test_texts_without_any_token_are_answered_alike_alone_and_in_a_batch(threshold):
+    case = make_case("bert", "mean", [-1, 0, 3])
+    token_ids, mask, type_ids = random_inputs([5, 2])
+    mask[1] = False
+    token_ids[1] = 0
+    together = case.run((token_ids, mask, type_ids * mask), threshold)
+    nothing = torch.zeros(1, 0, dtype=torch.long)
+    alone = case.run((nothing, nothing.bool(), nothing), threshold)
+    torch.testing.assert_close(alone.probs[0], together.probs[1], atol=1e-5, rtol=0)
+    assert torch.isfinite(together.probs).all()

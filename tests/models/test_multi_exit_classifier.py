@@ -21,7 +21,7 @@ def make_model(
 ) -> MultiExitClassifier:
     vocab = Vocabulary()
     for label in labels:
-        vocab.add_token_to_namespace(label, "labels")
+        vocab.add_token_to_namespace(label, settings.get("label_namespace", "labels"))
     torch.manual_seed(3)
     params = {
         "type": "multi_exit_classifier",
@@ -227,6 +227,8 @@ def test_a_bad_threshold_is_refused_in_configs_and_when_set(tiny_bert, model, th
         ({"pooling": "max"}, "pooling is 'max': wanted one of mean, first"),
         ({"embedding_exit": "sum"}, "embedding_exit is 'sum': wanted one of mean"),
         ({"confidence": "sureness"}, "confidence is 'sureness': wanted one of max_probability"),
+        ({"dropout": 1.5}, "dropout is 1.5: wanted a number from 0 to 1"),
+        ({"label_namespace": "classes"}, "label_namespace is 'classes', in which"),
         ({"num_labels": 2}, "num_labels is 2, and the vocabulary has 3"),
         ({"labels": ()}, "num_labels is 0, and the vocabulary has 0"),
         ({"transformer_model": "/no/such/folder"}, "transformer_model '/no/such/folder'"),

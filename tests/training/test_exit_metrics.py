@@ -37,9 +37,9 @@ def test_what_left_where_is_counted():
     assert metrics.get_metric() == {}
 
 
-def _each_worker_has_half(rank, port):
+def _each_worker_has_a_share(rank, port):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
-    rows = [[0, 1], [2, 3]][rank]
+    rows = [[0], [1, 2, 3]][rank]
     metrics = ExitMetrics([2, 5], [2.5, 5.5])
     metrics.add_early_exit(_output(rows), LABELS[rows])
     found = metrics.get_metric()
@@ -48,4 +48,4 @@ def _each_worker_has_half(rank, port):
 
 
 def test_workers_give_the_metrics_of_all_their_data():
-    mp.spawn(_each_worker_has_half, args=(find_open_port(),), nprocs=2)
+    mp.spawn(_each_worker_has_a_share, args=(find_open_port(),), nprocs=2)

@@ -12,6 +12,8 @@ from allennlp.data import DataLoader
 from allennlp.models import load_archive
 from allennlp.training import TrainerCallback
 
+from sledgehammer_allennlp.calibration import fit_temperature
+from sledgehammer_allennlp.training.temperature_calibration import gather_logits
 from tests.calibration.test_temperature import probabilities, scikit_learns_probabilities
 from tests.tiny import tiny_experiment
 
@@ -136,10 +138,12 @@ def test_a_write_that_fails_leaves_the_weights_whole(tiny_bert, tsv, tmp_path, m
 
 @TrainerCallback.register("spoil")
 class Spoil(TrainerCallback):
-    """Makes one exit's logits NaN when training has ended."""
+    """Makes one exit's logits NaN, as if training had diverged, before calibration."""
 
     def on_end(self, trainer, *args, **kwargs):
-        trainer.model.exits.classifiers[1].linear.bias.data.fill_(float("nan"))
+        weights = torch.load(trainer.get_best_weights_path())
+        weights["exits.classifiers.1.linear.bias"].fill_(float("nan"))
+        torch.save(weights, trainer.get_best_weights_path())
 
 
 def test_logits_that_are_nan_are_refused(tiny_bert, tsv, tmp_path):
@@ -189,3 +193,53 @@ def test_workers_calibrate_on_all_of_the_data(tiny_bert, tsv, tmp_path):
     assert report["num_instances"] == 49
     found = load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist()
     assert found == [exit_report["temperature"] for exit_report in report["exits"]]
+
+
+def test_the_temperatures_fit_the_archived_weights_after_an_interruption(tiny_bert, tsv, tmp_path):
+    """The checkpoint of the first, best epoch does not say that it was the best."""
+
+    def train(recover: bool) -> None:
+        config = tiny_experiment(str(tiny_bert), tsv)
+        callbacks = ["interrupt", "temperature_calibration"]
+        config["trainer"].update(callbacks=callbacks, validation_metric="+loss")
+        train_model(Params(config), str(tmp_path), recover=recover)
+
+    Interrupt.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        train(recover=False)
+    before = torch.load(tmp_path / "best.th")
+    train(recover=True)
+    _assert_temperatures_fit_the_weights(tmp_path, tsv)
+    after = torch.load(tmp_path / "best.th")
+    assert all(torch.equal(after[name], before[name]) for name in before if name != "temperatures")
+
+
+def test_the_temperatures_fit_the_archived_weights_if_the_last_epoch_is_not_validated(
+    tiny_bert, tsv, tmp_path
+):
+    config = tiny_experiment(str(tiny_bert), tsv)
+    validate = {"type": "should_validate_callback", "validation_interval": 2}
+    config["trainer"].update(callbacks=[validate, "temperature_calibration"], num_epochs=3)
+    train_model(Params(config), str(tmp_path))
+    _assert_temperatures_fit_the_weights(tmp_path, tsv)
+
+
+def _assert_temperatures_fit_the_weights(folder: Path, tsv) -> None:
+    archive = load_archive(folder / "model.tar.gz")
+    loader = DataLoader.from_params(
+        Params({"batch_size": 16}), reader=archive.dataset_reader, data_path=tsv["dev"]
+    )
+    loader.index_with(archive.model.vocab)
+    logits, labels = gather_logits(archive.model, loader, torch.device("cpu"))
+    wanted = [fit_temperature(exit_logits, labels) for exit_logits in logits]
+    assert archive.model.temperatures.tolist() == pytest.approx(wanted, rel=1e-3)
+    report = json.loads((folder / "calibration.json").read_text())
+    found = [exit_report["temperature"] for exit_report in report["exits"]]
+    assert archive.model.temperatures.tolist() == found
+
+
+def test_include_in_archive_may_be_null(tiny_bert, tsv, tmp_path):
+    config = tiny_experiment(str(tiny_bert), tsv)
+    config["include_in_archive"] = None
+    config["trainer"]["num_epochs"] = 1
+    assert train_model(Params(config), str(tmp_path)) is not None
