@@ -13,7 +13,7 @@ def test_its_metrics_are_those_of_allennlp_evaluate(trained):
     rows = evaluate_thresholds(trained["archive"], data, [0.6, 1.0], 1, 8, -1)
     for row in rows:
         overrides = json.dumps({"model.confidence_threshold": row["threshold"]})
-        wanted = evaluate_from_archive(trained["archive"], data, overrides=overrides)
+        wanted = evaluate_from_archive(trained["archive"], data, cmd_overrides=overrides)
         del wanted["loss"]
         assert {name: row[name] for name in wanted} == pytest.approx(wanted)
     assert rows[1]["speed_up"] == 1
