@@ -31,6 +31,15 @@
   seed:: 13370,
 
   local settings = self,
+  local known = std.set([
+    'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
+    'dropout', 'max_length', 'num_epochs', 'batch_size', 'learning_rate',
+    'embedding_learning_rate', 'exit_learning_rate', 'warmup_share', 'seed',
+  ]),
+  local hidden = std.setDiff(std.objectFieldsAll(self), std.objectFields(self)),
+  local unknown = std.setDiff(hidden, known),
+  assert std.length(unknown) == 0 :
+         'no such setting: ' + std.join(', ', unknown) + ': wanted one of ' + std.join(', ', known),
   local loader(batch_size) = {
     batch_sampler: {
       type: 'bucket',

@@ -102,6 +102,8 @@ class LabeledTsvReader(DatasetReader):
             columns = line.split("\t")
             where = f"{name}, line {line_number}"
             _check_columns(columns, where)
+            if line_number == 1 and _is_header(columns):
+                raise ValueError(f"{where}: found a header, {line!r}: wanted none")
             num_columns = num_columns or len(columns)
             if len(columns) != num_columns:
                 raise ValueError(
@@ -213,6 +215,11 @@ class _SourcedLabelField(LabelField):
                 f"{self._source}: label '{self.label}' was not among the labels the model was "
                 f"trained with: wanted one of {shown}"
             ) from None
+
+
+def _is_header(columns: List[str]) -> bool:
+    names = [column.strip().lower() for column in columns]
+    return names[0] in ("label", "gold_label") and names[1] in ("text", "sentence", "premise")
 
 
 def _check_columns(columns: List[str], where: str) -> None:

@@ -1,7 +1,7 @@
 """The predictor: JSON in, JSON out."""
 
 import inspect
-from typing import Any
+from typing import Any, List
 
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
@@ -41,6 +41,9 @@ class MultiExitClassifierPredictor(Predictor):
             return super().load_line(line)
         except ValueError as error:
             raise ValueError(f"the line is not JSON: {line[:200]!r}: {_WANTED}. {error}") from error
+
+    def predict_batch_json(self, inputs: List[JsonDict]) -> List[JsonDict]:
+        return super().predict_batch_json(inputs) if inputs else []
 
     def _json_to_instance(self, json_dict: JsonDict) -> Instance:
         texts = _texts_in(json_dict)

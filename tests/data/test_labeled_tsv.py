@@ -108,6 +108,7 @@ def test_a_byte_order_mark_is_not_text(tiny_bert, tmp_path, encoding):
 @pytest.mark.parametrize(
     "content, message",
     [
+        ("Label\tsentence\npos\tgood\n", "line 1: found a header"),
         ("pos\tgood\nbad film\n", "line 2: found 1 tab-separated column: wanted label<TAB>text"),
         ("a\tb\tc\td\n", "line 1: found 4 tab-separated columns: wanted label<TAB>text"),
         ("pos\tgood\nneg\tbad\tfilm\n", "line 2: found 3 .* but 2 in the lines before"),

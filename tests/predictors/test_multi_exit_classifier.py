@@ -62,3 +62,7 @@ def test_bad_input_is_refused(predictor, given, message):
 def test_a_line_that_is_not_json_is_refused(predictor):
     with pytest.raises(ValueError, match="the line is not JSON: 'good film': wanted"):
         predictor.load_line("good film")
+
+
+def test_a_batch_of_nothing_has_no_answers(predictor):
+    assert predictor.predict_batch_json([]) == []

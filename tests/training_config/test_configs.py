@@ -105,3 +105,10 @@ def test_every_setting_can_be_changed_by_an_import(tmp_path):
     assert config["model"]["exit_layers"] == [0, 7, 15, 23]
     assert config["trainer"]["optimizer"]["lr"] == 2e-5
     assert config["random_seed"] == config["numpy_seed"] == config["pytorch_seed"] == 5
+
+
+def test_a_setting_that_does_not_exist_is_refused(tmp_path):
+    path = tmp_path / "mine.jsonnet"
+    path.write_text(f"(import '{FOLDER / 'sst2.jsonnet'}') + {{ num_epoch:: 1 }}")
+    with pytest.raises(RuntimeError, match="no such setting: num_epoch: wanted one of batch_size"):
+        Params.from_file(str(path))
