@@ -8,7 +8,6 @@ batches that are made before; the thresholds take turns, and the median of the r
 import argparse
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from statistics import median
@@ -22,7 +21,7 @@ from allennlp.data import DataLoader
 from allennlp.models.archival import load_archive
 from allennlp.nn.util import move_to_device
 
-import sledgehammer_allennlp  # noqa: F401  (registers the classes)
+from sledgehammer_allennlp.training.temperature_calibration import write_whole
 
 COLUMNS = "{:>9}  {:>8}  {:>18}  {:>17}  {:>8}  {:>17}"
 
@@ -123,9 +122,8 @@ def main() -> None:
     print()
     print(table(rows))
     if args.output is not None:
-        beside = args.output.with_name(args.output.name + ".new")
-        beside.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, args.output)
+        rows_json = json.dumps(rows, indent=2) + "\n"
+        write_whole(args.output, lambda beside: beside.write_text(rows_json, encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class TemperatureCalibration(TrainerCallback):
         if self.serialization_dir is not None:
             report = json.dumps(calibration_report(calibrations, len(labels)), indent=2) + "\n"
             path = Path(self.serialization_dir) / CALIBRATION_FILE
-            _write_whole(path, lambda beside: beside.write_text(report, encoding="utf-8"))
+            write_whole(path, lambda beside: beside.write_text(report, encoding="utf-8"))
 
 
 def _best_weights_of(
@@ -192,10 +192,10 @@ def _replace_temperatures(weights_path: Path, temperatures: torch.Tensor) -> Non
     """
     state = torch.load(weights_path, map_location="cpu")
     state["temperatures"] = temperatures.detach().cpu().clone()
-    _write_whole(weights_path, lambda beside: torch.save(state, beside))
+    write_whole(weights_path, lambda beside: torch.save(state, beside))
 
 
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file beside `path` and renames it, so that `path` is never half written."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
