@@ -1,9 +1,11 @@
 """What the tiny models and data of the tests are made of."""
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 import torch
 import transformers
+
+from sledgehammer_allennlp.encoders import TokenBatch
 
 _SUBJECTS = ("the film", "a day", "this book", "her song")
 _ADJECTIVES = ("good", "bad", "very good", "very bad")
@@ -70,6 +72,11 @@ def random_inputs(
     token_ids = torch.randint(5, vocab_size, shape, generator=generator)
     type_ids = (torch.arange(shape[1]) >= torch.tensor(lengths).unsqueeze(1) // 2).long()
     return token_ids.masked_fill(~mask, 1), mask, type_ids * mask
+
+
+def texts_of(inputs: Sequence[torch.Tensor]) -> TokenBatch:
+    """The same without padding."""
+    return TokenBatch.from_padded(*inputs)
 
 
 def tiny_experiment(

@@ -32,6 +32,8 @@ class LayerParts:
     attention_norm: nn.Module
     feed_forward_in: nn.Module
     activation: Callable[[torch.Tensor], torch.Tensor]
+    activation_name: str
+    """As the transformers library names it."""
     feed_forward_out: nn.Module
     output_norm: nn.Module
     attention_dropout: float
@@ -50,7 +52,9 @@ class Family:
     # Parameters
 
     layers : one `LayerParts` for each layer that is to be kept, first to last.
-    embed : `(transformer, token_ids, type_ids) -> hidden states` before layer 0.
+    embed : `(transformer, token_ids, type_ids, positions) -> hidden states` before layer 0; all of
+        shape `(num_tokens,)`, positions counted from 0 in each text; hidden states
+        `(num_tokens, hidden_size)`.
     drop_layers : removes the modules that only layers from `keep` on use.
     pool : the pretrained pooler, from a first token's output, both of shape
         `(batch_size, hidden_size)`; `None` for a family that has none.
@@ -58,7 +62,7 @@ class Family:
     """
 
     layers: Callable[[PreTrainedModel], List[LayerParts]]
-    embed: Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
+    embed: Callable[[PreTrainedModel, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     drop_layers: Callable[[PreTrainedModel, int], None]
     pool: Optional[Callable[[PreTrainedModel, torch.Tensor], torch.Tensor]] = None
 
@@ -74,6 +78,7 @@ def _bert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
             attention_norm=layer.attention.output.LayerNorm,
             feed_forward_in=layer.intermediate.dense,
             activation=layer.intermediate.intermediate_act_fn,
+            activation_name=config.hidden_act,
             feed_forward_out=layer.output.dense,
             output_norm=layer.output.LayerNorm,
             attention_dropout=config.attention_probs_dropout_prob,
@@ -95,6 +100,7 @@ def _distilbert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
             attention_norm=layer.sa_layer_norm,
             feed_forward_in=layer.ffn.lin1,
             activation=layer.ffn.activation,
+            activation_name=config.activation,
             feed_forward_out=layer.ffn.lin2,
             output_norm=layer.output_layer_norm,
             attention_dropout=config.attention_dropout,
@@ -125,6 +131,7 @@ def _albert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
                 attention_norm=layer.attention.LayerNorm,
                 feed_forward_in=layer.ffn,
                 activation=layer.activation,
+                activation_name=config.hidden_act,
                 feed_forward_out=layer.ffn_output,
                 output_norm=layer.full_layer_layer_norm,
                 attention_dropout=config.attention_probs_dropout_prob,
@@ -135,34 +142,70 @@ def _albert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
     return parts
 
 
-def _embed_with_types(
-    transformer: PreTrainedModel, token_ids: torch.Tensor, type_ids: torch.Tensor
+def _embed_bert(
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
 ) -> torch.Tensor:
-    # RoBERTa has one type only; its tokenizers give zeros, other tokenizers may not.
+    # Some models have one type only; their tokenizers give zeros, other tokenizers may not.
     type_ids = type_ids.clamp(max=transformer.config.type_vocab_size - 1)
-    return transformer.embeddings(input_ids=token_ids, token_type_ids=type_ids)
+    return transformer.embeddings(
+        input_ids=token_ids.unsqueeze(0),
+        token_type_ids=type_ids.unsqueeze(0),
+        position_ids=positions.unsqueeze(0),
+    ).squeeze(0)
+
+
+def _embed_roberta(
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    # These count positions from padding_idx + 1, and padding, which a text may contain as a
+    # token, has none of its own.
+    padding_idx = transformer.config.pad_token_id
+    counts = (token_ids != padding_idx).long()
+    counted = counts.cumsum(0)
+    starts = torch.arange(token_ids.numel(), device=token_ids.device) - positions
+    counted_before = counted[starts] - counts[starts]
+    positions = (counted - counted_before) * counts + padding_idx
+    return _embed_bert(transformer, token_ids, type_ids, positions)
 
 
 def _embed_electra(
-    transformer: PreTrainedModel, token_ids: torch.Tensor, type_ids: torch.Tensor
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
 ) -> torch.Tensor:
-    embedded = _embed_with_types(transformer, token_ids, type_ids)
+    embedded = _embed_bert(transformer, token_ids, type_ids, positions)
     if hasattr(transformer, "embeddings_project"):
         embedded = transformer.embeddings_project(embedded)
     return embedded
 
 
 def _embed_albert(
-    transformer: PreTrainedModel, token_ids: torch.Tensor, type_ids: torch.Tensor
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
 ) -> torch.Tensor:
-    embedded = _embed_with_types(transformer, token_ids, type_ids)
+    embedded = _embed_bert(transformer, token_ids, type_ids, positions)
     return transformer.encoder.embedding_hidden_mapping_in(embedded)
 
 
 def _embed_distilbert(
-    transformer: PreTrainedModel, token_ids: torch.Tensor, type_ids: torch.Tensor
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
 ) -> torch.Tensor:
-    return transformer.embeddings(token_ids)
+    # Its own forward knows no positions but those of one text.
+    embeddings = transformer.embeddings
+    embedded = embeddings.word_embeddings(token_ids) + embeddings.position_embeddings(positions)
+    return embeddings.dropout(embeddings.LayerNorm(embedded))
 
 
 def _pool_bert(transformer: PreTrainedModel, first_token: torch.Tensor) -> torch.Tensor:
@@ -188,13 +231,14 @@ def _drop_albert_layers(transformer: PreTrainedModel, keep: int) -> None:
     transformer.encoder.albert_layer_groups = groups[: last_group + 1]
 
 
-_BERT = Family(_bert_layers, _embed_with_types, _drop_bert_layers, _pool_bert)
+_BERT = Family(_bert_layers, _embed_bert, _drop_bert_layers, _pool_bert)
+_ROBERTA = Family(_bert_layers, _embed_roberta, _drop_bert_layers, _pool_bert)
 
 FAMILIES: Dict[str, Family] = {
     "bert": _BERT,
-    "roberta": _BERT,
-    "xlm-roberta": _BERT,
-    "camembert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
     "electra": Family(_bert_layers, _embed_electra, _drop_bert_layers),
     "distilbert": Family(_distilbert_layers, _embed_distilbert, _drop_distilbert_layers),
     "albert": Family(_albert_layers, _embed_albert, _drop_albert_layers, _pool_albert),

@@ -7,7 +7,7 @@ alone. An exit looks only at first tokens, so instances that leave never pay for
 
 import math
 from os import PathLike
-from typing import Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,21 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from sledgehammer_allennlp.encoders.families import (
-    LayerParts,
     family_of,
     feed_forward_size_of,
     max_positions_of,
 )
+from sledgehammer_allennlp.encoders.layer_products import (
+    PRECISIONS,
+    AddResidual,
+    KeysValues,
+    LayerProducts,
+    TrainableProducts,
+    check_precision,
+    inference_products,
+)
+from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
 from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
-
-KeysValues = Tuple[torch.Tensor, torch.Tensor]
 
 HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 """A key added to the model's configuration when its checkpoint turns out to have no pooler."""
@@ -32,7 +39,7 @@ _HAS_FUSED_ATTENTION = hasattr(F, "scaled_dot_product_attention")
 
 class LayeredEncoder(nn.Module):
     """
-    A pretrained transformer, one layer at a time.
+    A pretrained transformer, one layer at a time, over texts without padding.
 
     Running `embed` and then `layer(0)`, `layer(1)`, … gives the hidden states that the
     transformers library's own forward gives.
@@ -45,11 +52,14 @@ class LayeredEncoder(nn.Module):
         Layers from this one on are removed from the model.
     keep_pooler : `bool`, optional (default = `True`)
         Whether the pretrained pooler, if there is one, stays in the model.
+    precision : `str`, optional (default = `"float32"`)
+        Of inference, one of `layer_products.PRECISIONS`. Used in evaluation mode without
+        gradients only: training and the weights are as they are.
 
     # Raises
 
     ValueError
-        If the model's architecture is not supported.
+        If the model's architecture is not supported, or there is no such precision.
     """
 
     def __init__(
@@ -57,12 +67,13 @@ class LayeredEncoder(nn.Module):
         transformer: PreTrainedModel,
         num_layers: Optional[int] = None,
         keep_pooler: bool = True,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
         config = transformer.config
         self._family = family_of(config)
         self.transformer = transformer
-        self._add_residual = _AddResidual()
+        self._add_residual = AddResidual()
         self.num_layers: int = config.num_hidden_layers if num_layers is None else num_layers
         self.hidden_size: int = config.hidden_size
         self.num_heads: int = config.num_attention_heads
@@ -78,6 +89,24 @@ class LayeredEncoder(nn.Module):
         )
         if not self.has_pooler and self._family.pool is not None:
             transformer.pooler = None
+        self.precision = precision
+
+    @property
+    def precision(self) -> str:
+        """The precision of inference. Can be set at any time."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}: wanted one of {', '.join(PRECISIONS)}")
+        self._precision = precision
+        self._forget_inference_products()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.transformer.device
 
     @property
     def first_token_share(self) -> float:
@@ -89,37 +118,20 @@ class LayeredEncoder(nn.Module):
         projections = 2 * self.hidden_size**2
         return projections / (2 * projections + 2 * self.hidden_size * self.feed_forward_size)
 
-    def fit(
-        self, token_ids: torch.Tensor, mask: torch.Tensor, type_ids: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def fit(self, texts: TokenBatch) -> TokenBatch:
         """
         Truncates texts that are longer than the model has positions, see
-        `truncation.truncate_to_positions`, and gives texts without any token one token of padding.
-        All tensors are `(batch_size, num_tokens)`.
+        `truncation.truncate_to_positions`.
         """
-        if token_ids.size(1) == 0:
-            token_ids, mask, type_ids = (F.pad(x, (0, 1)) for x in (token_ids, mask, type_ids))
-        has_tokens = mask.any(dim=1, keepdim=True)
-        mask = torch.cat([mask[:, :1] | ~has_tokens, mask[:, 1:]], dim=1)
-        return truncate_to_positions(token_ids, mask, type_ids, self.max_positions)
+        return truncate_to_positions(texts, self.max_positions)
 
-    def embed(self, token_ids: torch.Tensor, type_ids: torch.Tensor) -> torch.Tensor:
-        """
-        What enters layer 0.
+    def embed(self, texts: TokenBatch) -> torch.Tensor:
+        """What enters layer 0, `(num_tokens, hidden_size)`."""
+        positions = positions_in_text(texts.lengths).to(texts.token_ids.device)
+        hidden = self._family.embed(self.transformer, texts.token_ids, texts.type_ids, positions)
+        return hidden.to(PRECISIONS[self.precision]) if self._is_inference else hidden
 
-        # Parameters
-
-        token_ids, type_ids : `torch.Tensor`
-            Both `(batch_size, num_tokens)`, of integers, padded on the right.
-
-        # Returns
-
-        `torch.Tensor`
-            `(batch_size, num_tokens, hidden_size)`
-        """
-        return self._family.embed(self.transformer, token_ids, type_ids)
-
-    def layer(self, i: int, hidden: torch.Tensor, mask: Optional[torch.Tensor]) -> torch.Tensor:
+    def layer(self, i: int, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
         """
         The output of layer `i` for all tokens.
 
@@ -127,28 +139,28 @@ class LayeredEncoder(nn.Module):
 
         i : `int`
         hidden : `torch.Tensor`
-            What enters the layer, `(batch_size, num_tokens, hidden_size)`.
-        mask : `torch.Tensor`, optional
-            `(batch_size, num_tokens)`, true where there is a token; `None` if there is no padding.
+            What enters the layer, `(num_tokens, hidden_size)`.
+        layout : `Layout`
+            Of the texts.
 
         # Returns
 
         `torch.Tensor`
-            `(batch_size, num_tokens, hidden_size)`
+            `(num_tokens, hidden_size)`
         """
-        return self.rows(i, hidden, self.keys_values(i, hidden), mask)
+        return self.rows(i, hidden, layout, self.keys_values(i, hidden), layout)
 
     def keys_values(self, i: int, hidden: torch.Tensor) -> KeysValues:
         """Layer `i`'s keys and values for all tokens, each of the shape of `hidden`."""
-        layer = self._layers[i]
-        return layer.key(hidden), layer.value(hidden)
+        return self._products(i).keys_values(hidden)
 
     def rows(
         self,
         i: int,
         rows: torch.Tensor,
+        rows_layout: Layout,
         keys_values: KeysValues,
-        mask: Optional[torch.Tensor],
+        layout: Layout,
     ) -> torch.Tensor:
         """
         The output of layer `i` for some of the tokens.
@@ -157,65 +169,156 @@ class LayeredEncoder(nn.Module):
 
         i : `int`
         rows : `torch.Tensor`
-            What enters the layer at these tokens, `(batch_size, num_rows, hidden_size)`.
+            What enters the layer at these tokens, `(num_rows, hidden_size)`.
+        rows_layout : `Layout`
+            Which texts these tokens belong to: `layout` itself, its `of_first_tokens()`, or its
+            `of_other_tokens()`.
         keys_values : `KeysValues`
             From `keys_values(i, hidden)`, of all tokens.
-        mask : `torch.Tensor`, optional
-            `(batch_size, num_tokens)`, true where there is a token; `None` if there is no padding.
+        layout : `Layout`
+            Of all tokens.
 
         # Returns
 
         `torch.Tensor`
-            `(batch_size, num_rows, hidden_size)`
+            `(num_rows, hidden_size)`
         """
-        layer = self._layers[i]
-        context = self._attend(layer, layer.query(rows), keys_values, mask)
-        context = layer.attention_output(context)
-        attended = layer.attention_norm(self._add_residual(context, rows, layer.hidden_dropout))
-        output = layer.feed_forward_out(layer.activation(layer.feed_forward_in(attended)))
-        return layer.output_norm(self._add_residual(output, attended, layer.output_dropout))
+        products = self._products(i)
+        dropout = self._layers[i].attention_dropout if self.training else 0.0
+        context = self._attend(products.query(rows), rows_layout, keys_values, layout, dropout)
+        return products.after_attention(context, rows)
 
     def pool(self, first_token: torch.Tensor) -> torch.Tensor:
-        """The pretrained pooler's output, from and to `(batch_size, hidden_size)`."""
+        """The pretrained pooler's output, from and to `(num_texts, hidden_size)`."""
         if not self.has_pooler or self._family.pool is None:
             raise ValueError("this encoder has no pretrained pooler")
         return self._family.pool(self.transformer, first_token)
 
     def _attend(
         self,
-        layer: LayerParts,
         queries: torch.Tensor,
+        rows_layout: Layout,
         keys_values: KeysValues,
-        mask: Optional[torch.Tensor],
+        layout: Layout,
+        dropout: float,
     ) -> torch.Tensor:
-        query, key, value = (
-            x.view(*x.shape[:-1], self.num_heads, self.head_size).transpose(1, 2)
-            for x in (queries, *keys_values)
-        )  # each (batch, heads, rows or tokens, head size)
-        attention_mask = None if mask is None else mask[:, None, None, :]
-        dropout = layer.attention_dropout if self.training else 0.0
-        if _HAS_FUSED_ATTENTION:
-            context = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=attention_mask, dropout_p=dropout
+        """Each row's mean of its text's values, by attention, `(num_rows, hidden_size)`."""
+        segments, rows_segments = layout.segments(), rows_layout.segments()
+        query_runs = queries.split([segment.num_tokens for segment in rows_segments])
+        sizes = [segment.num_tokens for segment in segments]
+        key_runs, value_runs = (x.split(sizes) for x in keys_values)
+        contexts = []
+        for segment, rows_segment, query, key, value in zip(
+            segments, rows_segments, query_runs, key_runs, value_runs
+        ):
+            if rows_segment.num_tokens == 0:
+                continue
+            context = attention(
+                self._heads(rows_segment.pad(query)),
+                self._heads(segment.pad(key)),
+                self._heads(segment.pad(value)),
+                segment.mask,
+                dropout,
             )
-        else:
-            scores = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))
-            if attention_mask is not None:
-                scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-            context = F.dropout(scores.softmax(-1), dropout) @ value
-        return context.transpose(1, 2).flatten(2)
+            contexts.append(rows_segment.unpad(context.transpose(1, 2).flatten(2)))
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        """From `(texts, tokens, hidden_size)` to `(texts, heads, tokens, head_size)`."""
+        return x.view(*x.shape[:2], self.num_heads, self.head_size).transpose(1, 2)
+
+    @property
+    def _is_inference(self) -> bool:
+        return not self.training and not torch.is_grad_enabled()
+
+    def _products(self, i: int) -> LayerProducts:
+        if self._is_inference:
+            products = self._inference_products.get(i)
+            if products is not None:
+                return products
+        return TrainableProducts(self._layers[i], self._add_residual)
+
+    def prepare(self) -> None:
+        """
+        Lays out the weights for inference where they are new or have changed. To be called before
+        a computation; does nothing in training.
+
+        # Raises
+
+        ValueError
+            If the device cannot compute in `precision`.
+        """
+        if not self._is_inference:
+            return
+        stamp = [
+            (parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version)
+            for parameter in self.transformer.parameters()
+        ]
+        if stamp == self._inference_stamp:
+            return
+        check_precision(self.precision, self.device)
+        made: Dict[int, Optional[LayerProducts]] = {}
+        products: Dict[int, LayerProducts] = {}
+        for i, parts in enumerate(self._layers):
+            shared = id(parts.query)  # ALBERT's layers share their weights
+            if shared not in made:
+                made[shared] = inference_products(parts, self.precision, self.device)
+            this = made[shared]
+            if this is not None:
+                products[i] = this
+        self._inference_products = products
+        self._inference_stamp = stamp
+
+    def _forget_inference_products(self) -> None:
+        self._inference_products: Dict[int, LayerProducts] = {}
+        self._inference_stamp: Optional[List[Tuple[int, int]]] = None
+
+    def train(self, mode: bool = True) -> "LayeredEncoder":
+        if mode:
+            # Trainers may change weights behind the stamp's back.
+            self._forget_inference_products()
+        return super().train(mode)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_inference_products"], state["_inference_stamp"] = {}, None
+        return state
 
 
-class _AddResidual(nn.Module):
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: Optional[torch.Tensor],
+    dropout: float,
+) -> torch.Tensor:
     """
-    `dropout(output) + residual`. A module, because AllenNLP's check of the order in which modules
-    run must see that between a linear layer with bias and a normalization there is a sum.
-    """
+    Scaled dot product attention (Vaswani et al. 2017).
 
-    def forward(self, output: torch.Tensor, residual: torch.Tensor, p: float) -> torch.Tensor:
-        if self.training and p > 0:
-            output = F.dropout(output, p)
-        return output + residual
+    # Parameters
+
+    query : `torch.Tensor`
+        `(texts, heads, rows, head_size)`
+    key, value : `torch.Tensor`
+        `(texts, heads, tokens, head_size)`
+    mask : `torch.Tensor`, optional
+        `(texts, 1, 1, tokens)`, true where there is a token; `None` if there is no padding.
+    dropout : `float`
+        Of the weights.
+
+    # Returns
+
+    `torch.Tensor`
+        `(texts, heads, rows, head_size)`
+    """
+    if _HAS_FUSED_ATTENTION:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout
+        )
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return F.dropout(scores.softmax(-1), dropout) @ value
 
 
 def load_encoder(
@@ -224,6 +327,7 @@ def load_encoder(
     load_weights: bool = True,
     num_layers: Optional[int] = None,
     keep_pooler: bool = True,
+    precision: str = "float32",
 ) -> LayeredEncoder:
     """
     A `LayeredEncoder` from a Hugging Face name or a local folder.
@@ -236,7 +340,7 @@ def load_encoder(
         Where to read the configuration instead.
     load_weights : `bool`, optional (default = `True`)
         Whether to read the pretrained weights; if not, the weights are random, to be overwritten.
-    num_layers, keep_pooler
+    num_layers, keep_pooler, precision
         See `LayeredEncoder`.
 
     # Raises
@@ -265,7 +369,7 @@ def load_encoder(
             ) from error
         if any("pooler" in name.split(".") for name in loading["missing_keys"]):
             setattr(transformer.config, HAS_PRETRAINED_POOLER, False)
-    return LayeredEncoder(transformer, num_layers, keep_pooler)
+    return LayeredEncoder(transformer, num_layers, keep_pooler, precision)
 
 
 def num_layers_of(folder_or_name: Union[str, "PathLike[str]"]) -> int:

@@ -5,14 +5,14 @@ from typing import List, Set, Tuple
 
 import torch
 
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+
 logger = logging.getLogger(__name__)
 
 _warned_max_positions: Set[int] = set()
 
 
-def truncate_to_positions(
-    token_ids: torch.Tensor, mask: torch.Tensor, type_ids: torch.Tensor, max_positions: int
-) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def truncate_to_positions(texts: TokenBatch, max_positions: int) -> TokenBatch:
     """
     Cuts tokens from texts that are longer than `max_positions`, so that each keeps its special
     tokens; of a pair, the longer text is cut first. Warns once. A batch that fits is returned
@@ -20,34 +20,29 @@ def truncate_to_positions(
 
     The reader is the better place to truncate, because it knows the text; this is the guard for
     readers that do not.
-
-    # Parameters
-
-    token_ids, mask, type_ids : `torch.Tensor`
-        Each `(batch_size, num_tokens)`, padded on the right.
-    max_positions : `int`
-
-    # Returns
-
-    The same three, with at most `max_positions` columns.
     """
-    if token_ids.size(1) <= max_positions:
-        return token_ids, mask, type_ids
-    lengths = mask.sum(1).tolist()
-    if max(lengths) > max_positions and max_positions not in _warned_max_positions:
+    longest = int(texts.lengths.max()) if len(texts) else 0
+    if longest <= max_positions:
+        return texts
+    if max_positions not in _warned_max_positions:
         _warned_max_positions.add(max_positions)
         logger.warning(
             "A text of %d tokens is longer than the transformer's %d positions and is truncated. "
             "Set the tokenizer's max_length to truncate in the reader, which is faster.",
-            max(lengths),
+            longest,
             max_positions,
         )
-    kept = torch.arange(max_positions, device=token_ids.device).repeat(len(lengths), 1)
-    for row, length in enumerate(lengths):
+    kept = torch.ones_like(texts.token_ids, dtype=torch.bool)
+    start = 0
+    for length in texts.lengths.tolist():
         if length > max_positions:
-            positions = positions_kept(token_ids[row, :length].tolist(), max_positions)
-            kept[row] = torch.tensor(positions, device=token_ids.device)
-    return token_ids.gather(1, kept), mask.gather(1, kept), type_ids.gather(1, kept)
+            token_ids = texts.token_ids[start : start + length].tolist()
+            kept[start : start + length] = False
+            kept[[start + i for i in positions_kept(token_ids, max_positions)]] = True
+        start += length
+    return TokenBatch(
+        texts.token_ids[kept], texts.type_ids[kept], texts.lengths.clamp(max=max_positions)
+    )
 
 
 def positions_kept(token_ids: List[int], max_tokens: int) -> List[int]:

@@ -1,17 +1,29 @@
 """Running a transformer with exits: all of them for training, or only as far as needed.
 
-Exit by exit, instances that are confident enough leave the batch and the rest go on, in smaller
-and shorter tensors. An answer never depends on what else is in the batch.
+How early exit is run, for any number of texts:
+
+1. Texts are sorted by length and cut into chunks of about a token budget.
+2. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
+   an exit sees; who is confident leaves, and the layer is completed for the rest.
+3. The rest waits until there are enough for another chunk, so that few never run alone.
+
+An answer never depends on what else is in the batch, nor on order or budget.
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
+from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
+
+TOKEN_BUDGETS = {"cpu": 2048, "cuda": 65536}
+"""Tokens of a chunk, by type of device: what fits a CPU's caches, what keeps a GPU busy."""
 
 
 @dataclass
@@ -22,16 +34,16 @@ class ExitOutput:
     # Parameters
 
     logits : `torch.Tensor`
-        `(batch_size, num_labels)`, of the exit each instance left at, before temperature.
+        `(num_texts, num_labels)`, of the exit each text left at, before temperature.
     probs : `torch.Tensor`
-        `(batch_size, num_labels)`, softmax(logits / temperature) of that exit.
+        `(num_texts, num_labels)`, softmax(logits / temperature) of that exit.
     confidence : `torch.Tensor`
-        `(batch_size,)`, of that exit.
+        `(num_texts,)`, of that exit.
     exit_index : `torch.Tensor`
-        `(batch_size,)`, which exit, counted from 0.
+        `(num_texts,)`, which exit, counted from 0.
     reached : `List[Tuple[torch.Tensor, torch.Tensor]]`
-        For each exit, which instances reached it, `(num_reached,)`, and its logits for them,
-        `(num_reached, num_labels)`.
+        For each exit, which texts reached it, `(num_reached,)`, in no particular order, and its
+        logits for them, `(num_reached, num_labels)`. Empty unless asked for.
     """
 
     logits: torch.Tensor
@@ -41,116 +53,141 @@ class ExitOutput:
     reached: List[Tuple[torch.Tensor, torch.Tensor]]
 
 
-class _Batch:
-    """The instances still in the computation, and everything known of them."""
+class _Texts:
+    """Texts on their way through the layers, and everything known of them."""
 
     def __init__(
         self,
         encoder: LayeredEncoder,
         exits: ExitClassifiers,
-        token_ids: torch.Tensor,
-        mask: torch.Tensor,
-        type_ids: torch.Tensor,
+        instances: torch.Tensor,
+        lengths: torch.Tensor,
+        hidden: torch.Tensor,
+        to_mix: List[torch.Tensor],
     ) -> None:
         self.encoder = encoder
         self.exits = exits
-        self.to_mix: List[torch.Tensor] = []
-        """What the exits mix, layer by layer, each `(batch_size, hidden_size)`."""
-        token_ids, mask, type_ids = encoder.fit(token_ids, mask, type_ids)
-        self.hidden = encoder.embed(token_ids, type_ids)  # (batch, tokens, hidden)
-        self.mask = mask  # (batch, tokens)
-        self._note_padding()
+        self.instances = instances  # (texts,): which of the input's texts these are
+        self.layout = Layout(lengths, hidden.device)
+        self.hidden = hidden  # (tokens, hidden): what enters the next layer
+        self.to_mix = to_mix  # what the exits mix, layer by layer, each (texts, hidden)
+
+    @classmethod
+    def embedded(
+        cls,
+        encoder: LayeredEncoder,
+        exits: ExitClassifiers,
+        texts: TokenBatch,
+        instances: torch.Tensor,
+    ) -> "_Texts":
+        return cls(encoder, exits, instances, texts.lengths, encoder.embed(texts), [])
+
+    @classmethod
+    def together(cls, parts: List["_Texts"]) -> "_Texts":
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            parts[0].encoder,
+            parts[0].exits,
+            torch.cat([part.instances for part in parts]),
+            torch.cat([part.layout.lengths for part in parts]),
+            torch.cat([part.hidden for part in parts]),
+            [torch.cat(vectors) for vectors in zip(*(part.to_mix for part in parts))],
+        )
 
     def embedding_exit_input(self) -> List[torch.Tensor]:
-        """What the exit before layer 0 sees: one vector, `(batch, hidden)`."""
-        mean = self._token_mean()
+        """What the exit before layer 0 sees: one vector, `(texts, hidden)`."""
+        mean = self._token_means()
         if self.exits.pooling == "mean":
             self.to_mix.append(mean)
         return [mean]
 
-    def _token_mean(self) -> torch.Tensor:
-        """The mean over tokens of what is about to enter the next layer, `(batch, hidden)`."""
-        weights = self.mask.to(self.hidden.dtype)
-        weights = weights / weights.sum(1, keepdim=True).clamp(min=1)
-        return torch.bmm(weights.unsqueeze(1), self.hidden).squeeze(1)
+    def _token_means(self) -> torch.Tensor:
+        """The means over tokens of what is about to enter the next layer, `(texts, hidden)`."""
+        hidden = self.hidden.float()
+        if not torch.is_grad_enabled():
+            everything = torch.arange(hidden.size(0), device=hidden.device)
+            return F.embedding_bag(everything, hidden, self.layout.first_tokens, mode="mean")
+        lengths = self.layout.lengths.to(hidden.device)
+        text_of_token = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths)
+        sums = hidden.new_zeros(len(lengths), hidden.size(1)).index_add(0, text_of_token, hidden)
+        return sums / lengths.unsqueeze(1)
 
     def begin_layer(self, i: int) -> None:
         if self.exits.pooling == "mean" and len(self.to_mix) == i:
-            self.to_mix.append(self._token_mean())
+            self.to_mix.append(self._token_means())
         self.keys_values = self.encoder.keys_values(i, self.hidden)
 
-    def first_token(self, i: int) -> torch.Tensor:
-        """Layer `i`'s output for the first token, `(batch, 1, hidden)`."""
-        return self.encoder.rows(i, self.hidden[:, :1], self.keys_values, self.attention_mask)
+    def first_tokens(self, i: int) -> torch.Tensor:
+        """Layer `i`'s output for the first tokens, `(texts, hidden)`."""
+        layout = self.layout
+        first = self.hidden[layout.first_tokens]
+        return self.encoder.rows(i, first, layout.of_first_tokens(), self.keys_values, layout)
 
-    def note_first_token(self, first_token: torch.Tensor) -> None:
-        """Pools the first token of a layer, `(batch, 1, hidden)`, where exits see it pooled."""
+    def note_first_tokens(self, first: torch.Tensor) -> None:
+        """Pools the first tokens of a layer, `(texts, hidden)`, where exits see them pooled."""
         if self.exits.pooling == "first":
             pool = self.encoder.pool if self.exits.pooler is None else self.exits.pooler
-            self.to_mix.append(pool(first_token[:, 0]))
+            self.to_mix.append(pool(first.float()))
 
-    def other_tokens(self, i: int, first_token: torch.Tensor) -> None:
-        """Completes layer `i`, of which the first token is known."""
-        if self.hidden.size(1) > 1:
-            others = self.encoder.rows(i, self.hidden[:, 1:], self.keys_values, self.attention_mask)
-            first_token = torch.cat([first_token, others], dim=1)
-        self.hidden = first_token
+    def complete_layer(self, i: int, first: torch.Tensor) -> None:
+        """Completes layer `i`, of which the first tokens are known, `(texts, hidden)`."""
+        layout = self.layout
+        output = torch.empty_like(self.hidden)
+        output[layout.first_tokens] = first
+        if layout.num_tokens > layout.num_texts:
+            others = self.hidden[layout.other_tokens]
+            output[layout.other_tokens] = self.encoder.rows(
+                i, others, layout.of_other_tokens(), self.keys_values, layout
+            )
+        self.hidden = output
 
-    def all_tokens(self, i: int) -> None:
-        """Runs layer `i`, begun already, for all tokens."""
-        self.hidden = self.encoder.rows(i, self.hidden, self.keys_values, self.attention_mask)
+    def run_layer(self, i: int) -> torch.Tensor:
+        """Runs layer `i` for all tokens and gives its output for the first, `(texts, hidden)`."""
+        self.hidden = self.encoder.rows(
+            i, self.hidden, self.layout, self.keys_values, self.layout
+        )
+        return self.hidden[self.layout.first_tokens]
 
     def keep(self, kept: torch.Tensor, layer_begun: bool) -> None:
-        """Takes out all instances but `kept`, `(num_kept,)`, and columns that are now padding."""
-        mask = self.mask[kept]
-        num_tokens = int(mask.any(0).nonzero().max()) + 1
-        self.mask = mask[:, :num_tokens]
-        self.hidden = self.hidden[kept, :num_tokens]
+        """Takes out all texts but `kept`, `(num_kept,)`."""
+        texts = kept.cpu()
+        tokens = token_indices(self.layout.lengths, texts).to(self.hidden.device)
+        self.instances = self.instances[kept]
+        self.layout = Layout(self.layout.lengths[texts], self.hidden.device)
+        self.hidden = self.hidden[tokens]
         self.to_mix = [vector[kept] for vector in self.to_mix]
         if layer_begun:
             keys, values = self.keys_values
-            self.keys_values = keys[kept, :num_tokens], values[kept, :num_tokens]
-        self._note_padding()
-
-    def _note_padding(self) -> None:
-        self.attention_mask = None if bool(self.mask.all()) else self.mask
+            self.keys_values = keys[tokens], values[tokens]
 
 
 def run_all_exits(
-    encoder: LayeredEncoder,
-    exits: ExitClassifiers,
-    token_ids: torch.Tensor,
-    mask: torch.Tensor,
-    type_ids: torch.Tensor,
+    encoder: LayeredEncoder, exits: ExitClassifiers, texts: TokenBatch
 ) -> torch.Tensor:
     """
-    The logits of every exit for every instance, in one pass.
-
-    # Parameters
-
-    token_ids, mask, type_ids : `torch.Tensor`
-        Each `(batch_size, num_tokens)`, padded on the right; `mask` is boolean.
+    The logits of every exit for every text, in one pass.
 
     # Returns
 
     `torch.Tensor`
-        `(num_exits, batch_size, num_labels)`, before temperature.
+        `(num_exits, num_texts, num_labels)`, before temperature.
     """
-    batch = _Batch(encoder, exits, token_ids, mask, type_ids)
+    encoder.prepare()
+    texts = encoder.fit(texts)
+    order = texts.lengths.argsort(stable=True)
+    batch = _Texts.embedded(encoder, exits, texts.select(order), order)
     logits = []
     if exits.exit_layers[0] == EMBEDDING_EXIT:
         logits.append(exits.logits(0, batch.embedding_exit_input(), None))
     for i in range(exits.exit_layers[-1] + 1):
         batch.begin_layer(i)
-        if i == exits.exit_layers[-1]:
-            first_token = batch.first_token(i)
-        else:
-            batch.all_tokens(i)
-            first_token = batch.hidden[:, :1]
-        batch.note_first_token(first_token)
+        is_last = i == exits.exit_layers[-1]
+        first = batch.first_tokens(i) if is_last else batch.run_layer(i)
+        batch.note_first_tokens(first)
         if i in exits.exit_layers:
-            logits.append(exits.logits(len(logits), batch.to_mix, first_token[:, 0]))
-    return torch.stack(logits)
+            logits.append(exits.logits(len(logits), batch.to_mix, first.float()))
+    return torch.stack(logits)[:, order.argsort()]
 
 
 def run_to_exits(
@@ -159,16 +196,16 @@ def run_to_exits(
     temperatures: torch.Tensor,
     measure: ConfidenceMeasure,
     threshold: float,
-    token_ids: torch.Tensor,
-    mask: torch.Tensor,
-    type_ids: torch.Tensor,
+    texts: TokenBatch,
+    token_budget: Optional[int] = None,
+    record_reached: bool = True,
 ) -> ExitOutput:
     """
-    Early exit for a batch of any size: each instance leaves at the first exit whose confidence
-    is at least `threshold`, and at the last exit if there is none.
+    Early exit for any number of texts: each leaves at the first exit whose confidence is at least
+    `threshold`, and at the last exit if there is none.
 
-    A threshold of 1 means the last exit for every instance; a threshold of 0 the first, save for
-    instances with logits that are not numbers, which never count as confident.
+    A threshold of 1 means the last exit for every text; a threshold of 0 the first, save for
+    texts with logits that are not numbers, which never count as confident.
 
     # Parameters
 
@@ -177,33 +214,115 @@ def run_to_exits(
     measure : `ConfidenceMeasure`
     threshold : `float`
         In [0, 1].
-    token_ids, mask, type_ids : `torch.Tensor`
-        Each `(batch_size, num_tokens)`, padded on the right; `mask` is boolean.
+    texts : `TokenBatch`
+    token_budget : `int`, optional (default = by device, see `TOKEN_BUDGETS`)
+        About how many tokens run together, at least one text.
+    record_reached : `bool`, optional (default = `True`)
+        Whether to give the logits of every exit for all who reached it.
     """
-    batch = _Batch(encoder, exits, token_ids, mask, type_ids)
-    leaving = _Leaving(exits, temperatures, measure, threshold, token_ids.size(0), mask.device)
-    if exits.exit_layers[0] == EMBEDDING_EXIT:
-        stay = leaving.decide(exits.logits(0, batch.embedding_exit_input(), None))
-        if stay is not None:
-            if stay.numel() == 0:
-                return leaving.output()
-            batch.keep(stay, layer_begun=False)
-    for i in range(exits.exit_layers[-1] + 1):
+    if token_budget is None:
+        token_budget = TOKEN_BUDGETS.get(encoder.device.type, TOKEN_BUDGETS["cuda"])
+    with _no_bookkeeping():
+        encoder.prepare()
+        leaving = _Leaving(exits, temperatures, measure, threshold, record_reached)
+        texts = encoder.fit(texts)
+        order = texts.lengths.argsort(stable=True)
+        sorted_texts = texts.select(order)
+        waiting: List[List[_Texts]] = [[] for _ in exits.exit_layers]
+        for first, last in _chunks(sorted_texts.lengths, token_budget):
+            chosen = torch.arange(first, last)
+            batch: Optional[_Texts] = _Texts.embedded(
+                encoder, exits, sorted_texts.select(chosen), order[chosen].to(encoder.device)
+            )
+            next_exit = 0
+            while batch is not None:
+                batch = _run_to_next_exit(batch, next_exit, leaving)
+                next_exit += 1
+                if batch is not None:
+                    waiting[next_exit].append(batch)
+                    batch = _enough(waiting[next_exit], token_budget // 2)
+        for next_exit in range(1, len(waiting)):
+            batch = _enough(waiting[next_exit], 0)
+            if batch is not None:
+                batch = _run_to_next_exit(batch, next_exit, leaving)
+                if batch is not None:
+                    waiting[next_exit + 1].append(batch)
+        return leaving.output()
+
+
+@contextmanager
+def _no_bookkeeping() -> Iterator[None]:
+    """Inference mode, which spares torch some work for each operation, if nobody needs gradients."""
+    if torch.is_grad_enabled():
+        yield
+    else:
+        with torch.inference_mode():
+            yield
+
+
+def _chunks(lengths: torch.Tensor, token_budget: int) -> Iterator[Tuple[int, int]]:
+    """First and last text, the latter excluded, of each chunk of at most the budget."""
+    first, tokens = 0, 0
+    for i, length in enumerate(lengths.tolist()):
+        if tokens and tokens + length > token_budget:
+            yield first, i
+            first, tokens = i, 0
+        tokens += length
+    if tokens:
+        yield first, lengths.numel()
+
+
+def _enough(waiting: List[_Texts], num_tokens: int) -> Optional[_Texts]:
+    """All that wait, together, if they have more than this number of tokens, and nobody waits."""
+    if sum(part.layout.num_tokens for part in waiting) <= num_tokens:
+        return None
+    batch = _Texts.together(waiting)
+    waiting.clear()
+    return batch
+
+
+def _run_to_next_exit(batch: _Texts, exit_index: int, leaving: "_Leaving") -> Optional[_Texts]:
+    """
+    Runs texts that have passed exit `exit_index` - 1 up to this exit. Gives those that stay, with
+    the exit's layer completed, or `None` if all leave.
+    """
+    exits = batch.exits
+    layer = exits.exit_layers[exit_index]
+    if layer == EMBEDDING_EXIT:
+        if leaving.ignores(exit_index):
+            return batch
+        logits = exits.logits(exit_index, batch.embedding_exit_input(), None)
+        stay = leaving.decide(exit_index, batch.instances, logits)
+        return _those_who_stay(batch, stay, layer_begun=False)
+    first_layer = 0 if exit_index == 0 else exits.exit_layers[exit_index - 1] + 1
+    for i in range(first_layer, layer):
         batch.begin_layer(i)
-        if i not in exits.exit_layers:
-            batch.all_tokens(i)
-            batch.note_first_token(batch.hidden[:, :1])
-            continue
-        first_token = batch.first_token(i)
-        batch.note_first_token(first_token)
-        stay = leaving.decide(exits.logits(leaving.next_exit, batch.to_mix, first_token[:, 0]))
-        if stay is not None:
-            if stay.numel() == 0:
-                break
-            batch.keep(stay, layer_begun=True)
-            first_token = first_token[stay]
-        batch.other_tokens(i, first_token)
-    return leaving.output()
+        batch.note_first_tokens(batch.run_layer(i))
+    batch.begin_layer(layer)
+    all_stay = leaving.all_stay_at(exit_index)
+    first = batch.run_layer(layer) if all_stay else batch.first_tokens(layer)
+    batch.note_first_tokens(first)
+    if leaving.ignores(exit_index):
+        return batch
+    logits = exits.logits(exit_index, batch.to_mix, first.float())
+    stay = leaving.decide(exit_index, batch.instances, logits)
+    if all_stay:
+        return batch
+    remaining = _those_who_stay(batch, stay, layer_begun=True)
+    if remaining is not None:
+        remaining.complete_layer(layer, first if stay is None else first[stay])
+    return remaining
+
+
+def _those_who_stay(
+    batch: _Texts, stay: Optional[torch.Tensor], layer_begun: bool
+) -> Optional[_Texts]:
+    if stay is None:
+        return batch
+    if stay.numel() == 0:
+        return None
+    batch.keep(stay, layer_begun)
+    return batch
 
 
 class _Leaving:
@@ -215,58 +334,81 @@ class _Leaving:
         temperatures: torch.Tensor,
         measure: ConfidenceMeasure,
         threshold: float,
-        batch_size: int,
-        device: torch.device,
+        record_reached: bool,
     ) -> None:
         self.temperatures = temperatures
         self.measure = measure
         self.threshold = threshold
-        self.num_exits = len(exits.exit_layers)
-        self.next_exit = 0
-        self.remaining = torch.arange(batch_size, device=device)
-        self.reached: List[Tuple[torch.Tensor, torch.Tensor]] = []
+        self.num_labels = exits.num_labels
+        self.last_exit = len(exits.exit_layers) - 1
+        self.record_reached = record_reached
+        self.reached: List[List[Tuple[torch.Tensor, torch.Tensor]]] = [
+            [] for _ in exits.exit_layers
+        ]
         self.left: List[Tuple[torch.Tensor, ...]] = []
 
-    def decide(self, logits: torch.Tensor) -> Optional[torch.Tensor]:
-        """
-        Lets the confident of the remaining instances leave at the next exit.
+    def all_stay_at(self, exit_index: int) -> bool:
+        """Whether nobody leaves at an exit, whatever it says."""
+        return self.threshold >= 1 and exit_index != self.last_exit
 
-        Returns which of the remaining instances stay, as positions among them, or `None` if all
-        do.
+    def ignores(self, exit_index: int) -> bool:
+        """Whether nobody wants to know what an exit says."""
+        return self.all_stay_at(exit_index) and not self.record_reached
+
+    def decide(
+        self, exit_index: int, instances: torch.Tensor, logits: torch.Tensor
+    ) -> Optional[torch.Tensor]:
         """
-        exit_index, self.next_exit = self.next_exit, self.next_exit + 1
-        self.reached.append((self.remaining, logits))
-        is_last = self.next_exit == self.num_exits
-        if self.threshold >= 1 and not is_last:
+        Lets the confident of those who reached an exit leave.
+
+        # Parameters
+
+        exit_index : `int`
+        instances : `torch.Tensor`
+            Who reached it, `(num_reached,)`.
+        logits : `torch.Tensor`
+            What it says of them, `(num_reached, num_labels)`.
+
+        # Returns
+
+        `torch.Tensor`, optional
+            Which of those stay, as positions among them, or `None` if all do.
+        """
+        if self.record_reached:
+            self.reached[exit_index].append((instances, logits))
+        if self.all_stay_at(exit_index):
             return None
         probs = (logits / self.temperatures[exit_index]).softmax(-1)
         confidence = self.measure(probs).clamp(0, 1)
-        if is_last:
-            leaves = torch.ones_like(self.remaining, dtype=torch.bool)
-        else:
-            # A comparison with NaN is false, so NaN never leaves.
-            leaves = confidence >= self.threshold
+        exit_indices = torch.full_like(instances, exit_index)
+        answers = (instances, logits, probs, confidence, exit_indices)
+        if exit_index == self.last_exit:
+            self.left.append(answers)
+            return instances[:0]
+        # A comparison with NaN is false, so NaN never leaves.
+        leaves = confidence >= self.threshold
         leaving = leaves.nonzero().squeeze(1)
-        if leaving.numel() == 0 and not is_last:
+        if leaving.numel() == 0:
             return None
-        self.left.append(
-            (
-                self.remaining[leaving],
-                logits[leaving],
-                probs[leaving],
-                confidence[leaving],
-                torch.full_like(leaving, exit_index),
-            )
-        )
-        stay = (~leaves).nonzero().squeeze(1)
-        self.remaining = self.remaining[stay]
-        return stay
+        if leaving.numel() == leaves.numel():
+            self.left.append(answers)
+            return instances[:0]
+        self.left.append(tuple(answer[leaving] for answer in answers))
+        return leaves.logical_not().nonzero().squeeze(1)
 
     def output(self) -> ExitOutput:
+        nothing = self.temperatures.new_zeros(0, self.num_labels)
+        nobody = torch.zeros(0, dtype=torch.long, device=nothing.device)
+        self.left.append((nobody, nothing, nothing, nothing.sum(1), nobody))
         instances, *answers = (torch.cat(pieces) for pieces in zip(*self.left))
         order = instances.argsort()
         logits, probs, confidence, exit_index = (answer[order] for answer in answers)
-        return ExitOutput(logits, probs, confidence, exit_index, self.reached)
+        reached = []
+        if self.record_reached:
+            for at_exit in self.reached:
+                who, said = zip(*at_exit, (nobody, nothing))
+                reached.append((torch.cat(who), torch.cat(said)))
+        return ExitOutput(logits, probs, confidence, exit_index, reached)
 
 
 def cost_of_exits(encoder: LayeredEncoder, exits: ExitClassifiers) -> List[float]:

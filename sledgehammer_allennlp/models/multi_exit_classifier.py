@@ -18,6 +18,7 @@ from sledgehammer_allennlp.encoders.archived_files import (
     keep_tokenizer,
 )
 from sledgehammer_allennlp.encoders.layered_encoder import load_encoder, num_layers_of
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.exits import (
     EMBEDDING_EXIT,
     POOLINGS,
@@ -70,6 +71,12 @@ class MultiExitClassifier(Model):
         A registered measure of confidence, see `exits.confidence`.
     dropout : `float`, optional (default = `0.1`)
         Before each exit's linear layer.
+    precision : `str`, optional (default = `"float32"`)
+        Of inference: `"float32"`, `"bfloat16"`, `"int8"` (on CPUs) or `"float16"` (on GPUs).
+        Training, and what is archived, is always float32.
+    token_budget : `int`, optional (default = by device, see `exits.engine.TOKEN_BUDGETS`)
+        About how many tokens inference runs through a layer together. Changes speed and memory,
+        not answers.
     num_labels : `int`, optional (default = the labels in the vocabulary)
     label_namespace : `str`, optional (default = `"labels"`)
     initializer : `InitializerApplicator`, optional
@@ -98,6 +105,8 @@ class MultiExitClassifier(Model):
         confidence_threshold: Any = 1.0,
         confidence: str = "max_probability",
         dropout: Any = 0.1,
+        precision: str = "float32",
+        token_budget: Any = None,
         num_labels: Optional[int] = None,
         label_namespace: str = "labels",
         initializer: InitializerApplicator = InitializerApplicator(),
@@ -124,6 +133,11 @@ class MultiExitClassifier(Model):
                 f"embedding_exit is {embedding_exit!r}: wanted one of {', '.join(EMBEDDING_EXITS)}"
                 ", or null for none"
             )
+        if token_budget is not None and (
+            not isinstance(token_budget, int) or isinstance(token_budget, bool) or token_budget < 1
+        ):
+            raise ConfigurationError(f"token_budget is {token_budget!r}: wanted a positive integer")
+        self._token_budget = token_budget
         self._label_namespace = label_namespace
         num_labels = self._check_num_labels(num_labels)
         files = find_config(transformer_model, self.serialization_dir)
@@ -136,6 +150,7 @@ class MultiExitClassifier(Model):
                 load_weights=load_pretrained_weights,
                 num_layers=layers[-1] + 1,
                 keep_pooler=pooling == "first",
+                precision=precision,
             )
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
@@ -221,17 +236,10 @@ class MultiExitClassifier(Model):
             With labels only. In training the sum over exits of the mean cross-entropy. In
             evaluation the mean negative log of the probability given to the right label.
         """
-        inputs = _transformer_inputs(tokens)
+        texts = _texts_in(tokens)
         if self.training:
-            return self._forward_all_exits(inputs, label)
-        output = run_to_exits(
-            self.encoder,
-            self.exits,
-            self.temperatures,
-            self._measure,
-            self.confidence_threshold,
-            **inputs,
-        )
+            return self._forward_all_exits(texts, label)
+        output = self.run_to_exits(texts, record_reached=label is not None)
         outputs = self._answers(output)
         if label is not None:
             self._metrics.add_early_exit(output, label)
@@ -239,13 +247,26 @@ class MultiExitClassifier(Model):
             outputs["loss"] = F.cross_entropy(scaled, label)
         return outputs
 
+    def run_to_exits(self, texts: TokenBatch, record_reached: bool = False) -> ExitOutput:
+        """Early exit for any number of texts, at this model's threshold; see `exits.engine`."""
+        return run_to_exits(
+            self.encoder,
+            self.exits,
+            self.temperatures,
+            self._measure,
+            self.confidence_threshold,
+            texts,
+            self._token_budget,
+            record_reached,
+        )
+
     def _forward_all_exits(
-        self, inputs: Dict[str, torch.Tensor], label: Optional[torch.Tensor]
+        self, texts: TokenBatch, label: Optional[torch.Tensor]
     ) -> Dict[str, torch.Tensor]:
-        logits = run_all_exits(self.encoder, self.exits, **inputs)  # (exits, batch, labels)
+        logits = run_all_exits(self.encoder, self.exits, texts)  # (exits, batch, labels)
         last = logits[-1].detach()
         probs = (last / self.temperatures[-1]).softmax(-1)
-        last_exit = torch.full_like(inputs["token_ids"][:, 0], len(self.exit_layers) - 1)
+        last_exit = torch.full_like(last[:, 0], len(self.exit_layers) - 1, dtype=torch.long)
         outputs = self._answers(
             ExitOutput(last, probs, self._measure(probs), last_exit, reached=[])
         )
@@ -279,7 +300,7 @@ class MultiExitClassifier(Model):
         `torch.Tensor`
             `(num_exits, batch_size, num_labels)`
         """
-        return run_all_exits(self.encoder, self.exits, **_transformer_inputs(tokens))
+        return run_all_exits(self.encoder, self.exits, _texts_in(tokens))
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
@@ -341,7 +362,7 @@ def check_exit_layers(
     return list(exit_layers)
 
 
-def _transformer_inputs(tokens: TextFieldTensors) -> Dict[str, torch.Tensor]:
+def _texts_in(tokens: TextFieldTensors) -> TokenBatch:
     indexed = [
         tensors for tensors in tokens.values() if "token_ids" in tensors and "mask" in tensors
     ]
@@ -354,8 +375,8 @@ def _transformer_inputs(tokens: TextFieldTensors) -> Dict[str, torch.Tensor]:
     tensors = indexed[0]
     token_ids = tensors["token_ids"]
     type_ids = tensors.get("type_ids")
-    return {
-        "token_ids": token_ids,
-        "mask": tensors["mask"].bool(),
-        "type_ids": torch.zeros_like(token_ids) if type_ids is None else type_ids,
-    }
+    return TokenBatch.from_padded(
+        token_ids,
+        tensors["mask"].bool(),
+        torch.zeros_like(token_ids) if type_ids is None else type_ids,
+    )

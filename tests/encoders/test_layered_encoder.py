@@ -6,7 +6,8 @@ import transformers
 
 from sledgehammer_allennlp.encoders import FAMILIES, LayeredEncoder, load_encoder
 from sledgehammer_allennlp.encoders import layered_encoder as module
-from tests.tiny import FAMILY_CONFIGS, random_inputs, tiny_transformer
+from sledgehammer_allennlp.encoders.token_batch import Layout, Run
+from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
 
 LENGTHS = [9, 3, 1, 14, 14]
 
@@ -20,7 +21,18 @@ def _library_hidden_states(transformer, token_ids, mask, type_ids):
 
 
 def _assert_same_tokens(found, wanted, mask):
-    torch.testing.assert_close(found[mask], wanted[mask], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, wanted[mask], atol=1e-5, rtol=0)
+
+
+def _layout(inputs, padded=None):
+    """Of the texts; with all of them padded together, or none, if that is asked for."""
+    lengths = texts_of(inputs).lengths
+    runs = {
+        None: None,
+        True: [Run(len(lengths), True)],
+        False: [Run(1, False)] * len(lengths),
+    }[padded]
+    return Layout(lengths, torch.device("cpu"), runs)
 
 
 def test_every_family_is_tested():
@@ -28,39 +40,48 @@ def test_every_family_is_tested():
 
 
 @pytest.mark.parametrize("fused", [True, False])
-@torch.no_grad()
-def test_layers_in_turn_equal_the_librarys_forward(family, fused, monkeypatch):
+@pytest.mark.parametrize("padded", [True, False, None])
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_layers_in_turn_equal_the_librarys_forward(
+    family, fused, padded, with_gradients, monkeypatch
+):
     if not fused:
         monkeypatch.setattr(module, "_HAS_FUSED_ATTENTION", False)
     transformer = tiny_transformer(family)
-    token_ids, mask, type_ids = random_inputs(LENGTHS)
-    wanted = _library_hidden_states(transformer, token_ids, mask, type_ids)
+    inputs = token_ids, mask, type_ids = random_inputs(LENGTHS)
+    # A text may have a token of padding inside, which RoBERTa gives no position of its own.
+    token_ids[0, 3] = transformer.config.pad_token_id
+    with torch.no_grad():
+        wanted = _library_hidden_states(transformer, token_ids, mask, type_ids)
 
     encoder = LayeredEncoder(transformer).eval()
-    hidden = encoder.embed(token_ids, type_ids)
-    _assert_same_tokens(hidden, wanted[0], mask)
-    assert encoder.num_layers == 4
-    for i in range(encoder.num_layers):
-        hidden = encoder.layer(i, hidden, mask)
-        _assert_same_tokens(hidden, wanted[i + 1], mask)
+    with torch.set_grad_enabled(with_gradients):
+        encoder.prepare()
+        hidden = encoder.embed(texts_of(inputs))
+        _assert_same_tokens(hidden, wanted[0], mask)
+        assert encoder.num_layers == 4
+        for i in range(encoder.num_layers):
+            hidden = encoder.layer(i, hidden, _layout(inputs, padded))
+            _assert_same_tokens(hidden, wanted[i + 1], mask)
+    assert hidden.requires_grad == with_gradients
 
 
+@pytest.mark.parametrize("padded", [True, False])
 @torch.no_grad()
-def test_the_first_token_alone_equals_the_first_of_all_tokens(family):
+def test_first_tokens_and_others_alone_equal_those_of_all_tokens(family, padded):
     encoder = LayeredEncoder(tiny_transformer(family)).eval()
-    token_ids, mask, type_ids = random_inputs(LENGTHS)
-    hidden = encoder.embed(token_ids, type_ids)
+    encoder.prepare()
+    inputs = random_inputs(LENGTHS)
+    layout = _layout(inputs, padded)
+    hidden = encoder.embed(texts_of(inputs))
+    wanted = encoder.layer(0, hidden, layout)
     keys_values = encoder.keys_values(0, hidden)
-    first = encoder.rows(0, hidden[:, :1], keys_values, mask)
-    torch.testing.assert_close(first, encoder.layer(0, hidden, mask)[:, :1], atol=1e-5, rtol=0)
-
-
-@torch.no_grad()
-def test_no_mask_equals_a_mask_of_ones(family):
-    encoder = LayeredEncoder(tiny_transformer(family)).eval()
-    token_ids, mask, type_ids = random_inputs([6, 6])
-    hidden = encoder.embed(token_ids, type_ids)
-    torch.testing.assert_close(encoder.layer(1, hidden, None), encoder.layer(1, hidden, mask))
+    for tokens, rows_layout in (
+        (layout.first_tokens, layout.of_first_tokens()),
+        (layout.other_tokens, layout.of_other_tokens()),
+    ):
+        found = encoder.rows(0, hidden[tokens], rows_layout, keys_values, layout)
+        torch.testing.assert_close(found, wanted[tokens], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -81,16 +102,16 @@ def test_pooler_equals_the_librarys(family):
 
 def test_layers_after_the_last_and_an_unused_pooler_are_removed(family):
     transformer = tiny_transformer(family)
-    token_ids, mask, type_ids = random_inputs(LENGTHS)
+    inputs = token_ids, mask, type_ids = random_inputs(LENGTHS)
     with torch.no_grad():
         wanted = _library_hidden_states(transformer, token_ids, mask, type_ids)
     before = sum(p.numel() for p in transformer.parameters())
     encoder = LayeredEncoder(transformer, num_layers=2, keep_pooler=False).eval()
     assert sum(p.numel() for p in encoder.parameters()) < before
     assert not any("pooler" in name for name, _ in encoder.named_parameters())
-    hidden = encoder.embed(token_ids, type_ids)
+    hidden = encoder.embed(texts_of(inputs))
     for i in range(2):
-        hidden = encoder.layer(i, hidden, mask)
+        hidden = encoder.layer(i, hidden, _layout(inputs))
     _assert_same_tokens(hidden, wanted[2], mask)
     hidden.sum().backward()
     assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
@@ -100,12 +121,13 @@ def test_dropout_is_used_in_training_only(family):
     # ALBERT's own default is no dropout.
     settings = {"hidden_dropout_prob": 0.1} if family == "albert" else {}
     encoder = LayeredEncoder(tiny_transformer(family, **settings))
-    token_ids, mask, type_ids = random_inputs([8, 8])
+    inputs = random_inputs([8, 8])
+    layout = _layout(inputs)
     with torch.no_grad():
-        hidden = encoder.eval().embed(token_ids, type_ids)
-        assert torch.equal(encoder.layer(0, hidden, mask), encoder.layer(0, hidden, mask))
+        hidden = encoder.eval().embed(texts_of(inputs))
+        assert torch.equal(encoder.layer(0, hidden, layout), encoder.layer(0, hidden, layout))
         encoder.train()
-        assert not torch.equal(encoder.layer(0, hidden, mask), encoder.layer(0, hidden, mask))
+        assert not torch.equal(encoder.layer(0, hidden, layout), encoder.layer(0, hidden, layout))
 
 
 def test_first_token_share_is_the_share_of_products():

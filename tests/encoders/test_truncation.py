@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.encoders.truncation import longest_first, truncate_to_positions
 
 TEXT = "good bad film day book very good indeed the film was long and bad"
@@ -35,16 +35,13 @@ def test_a_text_keeps_the_tokens_that_the_tokenizer_would_keep(tokenizer_name, t
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     whole = tokenizer(*texts)["input_ids"]
     wanted = tokenizer(*texts, truncation="longest_first", max_length=12)["input_ids"]
-    token_ids = torch.tensor([whole])
-    mask = torch.ones_like(token_ids, dtype=torch.bool)
     types = tokenizer(*texts, return_token_type_ids=True)["token_type_ids"]
-    found, found_mask, found_types = truncate_to_positions(
-        token_ids, mask, torch.tensor([types]), 12
-    )
+    cut = truncate_to_positions(TokenBatch.from_lists([whole], [types]), 12)
     wanted_types = tokenizer(
         *texts, truncation="longest_first", max_length=12, return_token_type_ids=True
     )["token_type_ids"]
-    found, found_types = found[found_mask].tolist(), found_types[found_mask].tolist()
+    found, found_types = cut.token_ids.tolist(), cut.type_ids.tolist()
+    assert cut.lengths.tolist() == [len(found)]
     assert len(found) == len(wanted)
     if len(texts) == 2 and texts[0] == texts[1]:
         # Of two equal lengths, libraries differ in which keeps one more.
@@ -54,16 +51,14 @@ def test_a_text_keeps_the_tokens_that_the_tokenizer_would_keep(tokenizer_name, t
         assert found_types == wanted_types
 
 
-def test_a_batch_is_cut_to_the_positions_and_short_texts_stay_whole():
-    token_ids = torch.tensor([[2, 7, 8, 9, 10, 11, 3], [2, 7, 3, 0, 0, 0, 0]])
-    mask = token_ids > 0
-    cut, cut_mask, type_ids = truncate_to_positions(token_ids, mask, torch.zeros_like(token_ids), 5)
-    assert cut.tolist() == [[2, 7, 8, 9, 3], [2, 7, 3, 0, 0]]
-    assert cut_mask.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
-    assert type_ids.shape == (2, 5)
+def test_long_texts_are_cut_to_the_positions_and_short_texts_stay_whole():
+    ids = [[2, 7, 3], [2, 7, 8, 9, 10, 11, 3], [2, 3]]
+    cut = truncate_to_positions(TokenBatch.from_lists(ids, ids), 5)
+    assert cut.lengths.tolist() == [3, 5, 2]
+    assert cut.token_ids.tolist() == [2, 7, 3, 2, 7, 8, 9, 3, 2, 3]
+    assert cut.type_ids.tolist() == cut.token_ids.tolist()
 
 
 def test_a_batch_that_fits_is_not_touched():
-    token_ids = torch.tensor([[2, 7, 3]])
-    mask = torch.ones_like(token_ids, dtype=torch.bool)
-    assert truncate_to_positions(token_ids, mask, token_ids, 3)[0] is token_ids
+    texts = TokenBatch.from_lists([[2, 7, 3]])
+    assert truncate_to_positions(texts, 3) is texts

@@ -1,0 +1,262 @@
+"""How the products of one transformer layer are computed: to be trained, or as fast as they can be.
+
+For inference, weights are laid out in advance for oneDNN, the library that torch uses on CPUs:
+such products are up to three times as fast as ordinary ones when there are few tokens, and a
+fifth when there are many. They can be had in reduced precision:
+
+- `bfloat16`, `float16`: weights and what runs through the layers.
+- `int8`: weights are rounded to 8 bits, with one scale for each output; what enters a product is
+  rounded to 8 bits when it is known ("dynamic quantisation"), with one scale for each token, so
+  that no text has a say in how another is rounded.
+"""
+
+from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sledgehammer_allennlp.encoders.families import LayerParts
+
+KeysValues = Tuple[torch.Tensor, torch.Tensor]
+Product = Callable[[torch.Tensor], torch.Tensor]
+
+PRECISIONS: Dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.float32,
+}
+"""What can be chosen for inference, and the type of what runs through the layers then."""
+
+_FUSED_ACTIVATIONS = {
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+}
+"""oneDNN's names of activations that it computes together with the product before them."""
+
+
+class LayerProducts(Protocol):
+    """What is computed of a layer beside attention; all tensors are `(num_tokens, size)`."""
+
+    def query(self, hidden: torch.Tensor) -> torch.Tensor: ...
+
+    def keys_values(self, hidden: torch.Tensor) -> KeysValues: ...
+
+    def after_attention(self, context: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """The layer's output, given what attention found and what entered the layer."""
+        ...
+
+
+class TrainableProducts:
+    """By the modules of the pretrained model, with dropout and gradients."""
+
+    def __init__(self, parts: LayerParts, add_residual: "AddResidual") -> None:
+        self._parts = parts
+        self._add_residual = add_residual
+
+    def query(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self._parts.query(hidden)
+
+    def keys_values(self, hidden: torch.Tensor) -> KeysValues:
+        return self._parts.key(hidden), self._parts.value(hidden)
+
+    def after_attention(self, context: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        parts = self._parts
+        context = parts.attention_output(context)
+        attended = parts.attention_norm(self._add_residual(context, hidden, parts.hidden_dropout))
+        output = parts.feed_forward_out(parts.activation(parts.feed_forward_in(attended)))
+        return parts.output_norm(self._add_residual(output, attended, parts.output_dropout))
+
+
+class AddResidual(nn.Module):
+    """
+    `dropout(output) + residual`. A module, because AllenNLP's check of the order in which modules
+    run must see that between a linear layer with bias and a normalization there is a sum.
+    """
+
+    def forward(self, output: torch.Tensor, residual: torch.Tensor, p: float) -> torch.Tensor:
+        if self.training and p > 0:
+            output = F.dropout(output, p)
+        return output + residual
+
+
+class InferenceProducts:
+    """
+    As fast as they can be, without gradients or dropout, from copies of the weights.
+
+    # Parameters
+
+    parts : `LayerParts`
+    precision : `str`
+        One of `PRECISIONS`.
+    """
+
+    def __init__(self, parts: LayerParts, precision: str) -> None:
+        dtype = PRECISIONS[precision]
+        fused = _FUSED_ACTIVATIONS.get(parts.activation_name)
+        self.query = _product([parts.query], precision)
+        self._keys_values = _product([parts.key, parts.value], precision)
+        self._attention_output = _product([parts.attention_output], precision)
+        self._feed_forward_in = _product([parts.feed_forward_in], precision, fused)
+        # A product that has not computed the activation leaves it to us.
+        self._activation = (
+            None if isinstance(self._feed_forward_in, _OneDnnProduct) and fused else parts.activation
+        )
+        self._feed_forward_out = _product([parts.feed_forward_out], precision)
+        self._attention_norm = _norm(parts.attention_norm, dtype)
+        self._output_norm = _norm(parts.output_norm, dtype)
+
+    def keys_values(self, hidden: torch.Tensor) -> KeysValues:
+        keys, values = self._keys_values(hidden).chunk(2, dim=-1)
+        return keys, values
+
+    def after_attention(self, context: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        attended = self._attention_norm(self._attention_output(context).add_(hidden))
+        inner = self._feed_forward_in(attended)
+        if self._activation is not None:
+            inner = self._activation(inner)
+        return self._output_norm(self._feed_forward_out(inner).add_(attended))
+
+
+def inference_products(
+    parts: LayerParts, precision: str, device: torch.device
+) -> Optional[InferenceProducts]:
+    """
+    The products of a layer for inference, or `None` if nothing is faster than the modules.
+
+    # Raises
+
+    ValueError
+        If the device cannot compute in this precision.
+    """
+    check_precision(precision, device)
+    if precision == "float32" and not (device.type == "cpu" and _has_onednn()):
+        return None
+    return InferenceProducts(parts, precision)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """
+    # Raises
+
+    ValueError
+        If there is no such precision, or the device cannot compute in it.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}: wanted one of {', '.join(PRECISIONS)}")
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError("precision is 'float16', which needs a GPU: on a CPU, wanted bfloat16")
+    if precision == "int8" and device.type != "cpu":
+        raise ValueError(
+            f"precision is 'int8', which needs a CPU: on '{device}', wanted float16 or bfloat16"
+        )
+    if precision == "int8" and not _has_onednn_int8():
+        raise ValueError("precision is 'int8', which needs a torch with oneDNN, 2.4 or newer")
+    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ValueError(f"precision is 'bfloat16', which '{device}' has not: wanted float16")
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(
+        torch.ops.mkldnn, "_reorder_linear_weight"
+    )
+
+
+def _has_onednn_int8() -> bool:
+    return _has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
+def _product(
+    linears: Sequence[nn.Module],
+    precision: str,
+    fused_activation: Optional[Tuple[str, str]] = None,
+) -> Product:
+    """Several linear layers over the same input as one product, their outputs side by side."""
+    weights = [_tensor(linear.weight) for linear in linears]
+    biases = [_tensor(linear.bias) for linear in linears]
+    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    bias = torch.cat(biases) if len(biases) > 1 else biases[0]
+    if precision == "int8":
+        return _Int8Product(weight, bias)
+    dtype = PRECISIONS[precision]
+    weight, bias = weight.to(dtype), bias.to(dtype)
+    if weight.device.type == "cpu" and _has_onednn():
+        return _OneDnnProduct(weight, bias, fused_activation)
+    return lambda hidden: F.linear(hidden, weight, bias)
+
+
+def _tensor(parameter: object) -> torch.Tensor:
+    assert isinstance(parameter, torch.Tensor)
+    return parameter.detach()
+
+
+def _norm(norm: nn.Module, dtype: torch.dtype) -> Product:
+    assert isinstance(norm, nn.LayerNorm)
+    weight, bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
+    shape, eps = norm.normalized_shape, norm.eps
+    return lambda hidden: F.layer_norm(hidden, shape, weight, bias, eps)
+
+
+class _OneDnnProduct:
+    """`activation(hidden · weight^T + bias)` with the weight laid out in advance."""
+
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor, activation: Optional[Tuple[str, str]]
+    ) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+        self._bias = bias
+        self._activation, self._algorithm = activation or ("none", "")
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(
+            hidden, self._weight, self._bias, self._activation, _NO_SCALARS, self._algorithm
+        )
+
+
+_NO_SCALARS: List[Optional[float]] = []
+
+
+class _Int8Product:
+    """
+    `hidden · weight^T + bias` in 8 bits, summed in 32 bits.
+
+    A row of `hidden` is rounded to steps of its largest magnitude / 127, a row of `weight`
+    likewise. The product takes unsigned numbers, so that 0 stands at 128.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        # Without VNNI, sums of pairs are kept in 16 bits, which 7 bits never overflow.
+        self._steps = 127 if _has_vnni() else 63
+        scales = weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny) / 127
+        rounded = (weight / scales.unsqueeze(1)).round().to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._scales = scales
+        self._zero_points = torch.zeros_like(scales, dtype=torch.int32)
+        self._bias = bias
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        scale = hidden.abs().amax(1, keepdim=True).div_(self._steps).clamp_(min=1e-12)
+        rounded = (hidden / scale).add_(self._steps + 1).round_().to(torch.uint8)
+        product = torch.ops.onednn.qlinear_pointwise(
+            rounded,
+            1.0,
+            self._steps + 1,
+            self._weight,
+            self._scales,
+            self._zero_points,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            _NO_SCALARS,
+            "",
+        )
+        return torch.addcmul(self._bias, product, scale)
+
+
+def _has_vnni() -> bool:
+    return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
