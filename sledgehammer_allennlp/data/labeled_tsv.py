@@ -2,15 +2,18 @@
 
 import codecs
 from os import PathLike
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.data import DatasetReader, Field, Instance, Token, TokenIndexer, Tokenizer, Vocabulary
 from allennlp.data.fields import LabelField, TextField
+from allennlp.data.token_indexers import PretrainedTransformerIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer
 
 from sledgehammer_allennlp.data.pretrained_transformer import ArchivedTransformerIndexer
+from sledgehammer_allennlp.encoders import TokenBatch
+from sledgehammer_allennlp.encoders.tokenizing import tokenize
 
 
 @DatasetReader.register("labeled_tsv")
@@ -173,22 +176,35 @@ class LabeledTsvReader(DatasetReader):
             return self._tokenizer.add_special_tokens(
                 self._tokenizer.tokenize(text), self._tokenizer.tokenize(second_text)
             )
-        tokenizer = self._tokenizer.tokenizer
-        encoded = tokenizer(
-            text,
-            second_text,
-            add_special_tokens=True,
-            truncation="longest_first",
-            max_length=self._tokenizer._max_length,
-            return_token_type_ids=True,
-            return_attention_mask=False,
-        )
-        ids = encoded["input_ids"]
-        pieces = tokenizer.convert_ids_to_tokens(ids)
+        tokens = self._token_ids([text], None if second_text is None else [second_text])
+        ids = tokens.token_ids.tolist()
+        pieces = self._tokenizer.tokenizer.convert_ids_to_tokens(ids)
         return [
             Token(text=piece, text_id=id_, type_id=type_id)
-            for piece, id_, type_id in zip(pieces, ids, encoded["token_type_ids"])
+            for piece, id_, type_id in zip(pieces, ids, tokens.type_ids.tolist())
         ]
+
+    def token_batch(
+        self, texts: Sequence[str], second_texts: Optional[Sequence[str]] = None
+    ) -> Optional[TokenBatch]:
+        """
+        The token ids that `text_to_instance` and the token indexers would give, without making
+        instances; `None` if only they know.
+        """
+        indexers = list(self._token_indexers.values())
+        is_plain = (
+            isinstance(self._tokenizer, PretrainedTransformerTokenizer)
+            and len(indexers) == 1
+            and type(indexers[0]) in (PretrainedTransformerIndexer, ArchivedTransformerIndexer)
+            and getattr(indexers[0], "_max_length") is None
+            and type(self).text_to_instance is LabeledTsvReader.text_to_instance
+            and type(self).apply_token_indexers is LabeledTsvReader.apply_token_indexers
+        )
+        return self._token_ids(texts, second_texts) if is_plain else None
+
+    def _token_ids(self, texts: Sequence[str], second_texts: Optional[Sequence[str]]) -> TokenBatch:
+        assert isinstance(self._tokenizer, PretrainedTransformerTokenizer)
+        return tokenize(self._tokenizer.tokenizer, texts, second_texts, self._tokenizer._max_length)
 
     def apply_token_indexers(self, instance: Instance) -> None:
         text_field = instance["tokens"]

@@ -43,6 +43,19 @@ class LayerParts:
     output_dropout: float
     """On the output of the feed-forward part, before it is added."""
 
+    def modules(self) -> List[nn.Module]:
+        """The modules that have weights."""
+        return [
+            self.query,
+            self.key,
+            self.value,
+            self.attention_output,
+            self.attention_norm,
+            self.feed_forward_in,
+            self.feed_forward_out,
+            self.output_norm,
+        ]
+
 
 @dataclass(frozen=True)
 class Family:

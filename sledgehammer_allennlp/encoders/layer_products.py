@@ -38,6 +38,12 @@ _FUSED_ACTIVATIONS = {
 """oneDNN's names of activations that it computes together with the product before them."""
 
 
+_IN_PLACE: Dict[Tuple[str, str], Product] = {
+    ("gelu", "none"): lambda x: torch.ops.aten.gelu_(x),
+    ("relu", ""): lambda x: x.relu_(),
+}
+
+
 class LayerProducts(Protocol):
     """What is computed of a layer beside attention; all tensors are `(num_tokens, size)`."""
 
@@ -102,9 +108,10 @@ class InferenceProducts:
         self._attention_output = _product([parts.attention_output], precision)
         self._feed_forward_in = _product([parts.feed_forward_in], precision, fused)
         # A product that has not computed the activation leaves it to us.
-        self._activation = (
-            None if isinstance(self._feed_forward_in, _OneDnnProduct) and fused else parts.activation
-        )
+        self._activation: Optional[Product] = parts.activation
+        if fused is not None:
+            is_fused = isinstance(self._feed_forward_in, _OneDnnProduct)
+            self._activation = None if is_fused else _IN_PLACE.get(fused, parts.activation)
         self._feed_forward_out = _product([parts.feed_forward_out], precision)
         self._attention_norm = _norm(parts.attention_norm, dtype)
         self._output_norm = _norm(parts.output_norm, dtype)
@@ -238,10 +245,11 @@ class _Int8Product:
         self._bias = bias
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        scale = hidden.abs().amax(1, keepdim=True).div_(self._steps).clamp_(min=1e-12)
-        rounded = (hidden / scale).add_(self._steps + 1).round_().to(torch.uint8)
+        magnitude = torch.maximum(hidden.amax(1, True), hidden.amin(1, True).neg_())
+        # A row of zeros, or of what is no number, is not to be divided by that.
+        scale = magnitude.div_(self._steps).clamp_(min=torch.finfo(hidden.dtype).tiny)
         product = torch.ops.onednn.qlinear_pointwise(
-            rounded,
+            _rounded(hidden / scale, self._steps + 1),
             1.0,
             self._steps + 1,
             self._weight,
@@ -255,7 +263,15 @@ class _Int8Product:
             _NO_SCALARS,
             "",
         )
-        return torch.addcmul(self._bias, product, scale)
+        return torch.addcmul(self._bias, product, scale, out=product)
+
+
+def _rounded(x: torch.Tensor, zero_point: int) -> torch.Tensor:
+    """`x` rounded to integers + `zero_point`, as unsigned bytes."""
+    quantized = torch.quantize_per_tensor(x, 1.0, zero_point, torch.quint8)
+    # Its integers as they are: int_repr() would copy them, which takes as long as rounding.
+    integers = torch.empty(0, dtype=torch.uint8)
+    return integers.set_(quantized.untyped_storage(), 0, x.shape, x.stride())
 
 
 def _has_vnni() -> bool:

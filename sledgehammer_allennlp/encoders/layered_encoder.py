@@ -82,6 +82,9 @@ class LayeredEncoder(nn.Module):
         self.max_positions: int = max_positions_of(config)
         self._layers = self._family.layers(transformer)[: self.num_layers]
         self._family.drop_layers(transformer, self.num_layers)
+        self._layer_parameters = [
+            module._parameters for parts in self._layers for module in parts.modules()
+        ]
         self.has_pooler = (
             keep_pooler
             and self._family.pool is not None
@@ -90,6 +93,8 @@ class LayeredEncoder(nn.Module):
         if not self.has_pooler and self._family.pool is not None:
             transformer.pooler = None
         self.precision = precision
+        self._inference_products: Dict[int, LayerProducts]
+        self._inference_stamp: Optional[List[Tuple[int, int]]]
 
     @property
     def precision(self) -> str:
@@ -250,9 +255,12 @@ class LayeredEncoder(nn.Module):
         """
         if not self._is_inference:
             return
+        # The dictionaries of parameters, because going through modules takes long.
         stamp = [
             (parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version)
-            for parameter in self.transformer.parameters()
+            for parameters in self._layer_parameters
+            for parameter in parameters.values()
+            if parameter is not None
         ]
         if stamp == self._inference_stamp:
             return
@@ -270,8 +278,8 @@ class LayeredEncoder(nn.Module):
         self._inference_stamp = stamp
 
     def _forget_inference_products(self) -> None:
-        self._inference_products: Dict[int, LayerProducts] = {}
-        self._inference_stamp: Optional[List[Tuple[int, int]]] = None
+        self._inference_products = {}
+        self._inference_stamp = None
 
     def train(self, mode: bool = True) -> "LayeredEncoder":
         if mode:
@@ -312,9 +320,7 @@ def attention(
         `(texts, heads, rows, head_size)`
     """
     if _HAS_FUSED_ATTENTION:
-        return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout
-        )
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)

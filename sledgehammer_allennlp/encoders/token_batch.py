@@ -6,6 +6,7 @@ has to know where a text begins and ends, and that is what a `Layout` tells.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import List, NamedTuple, Optional, Sequence
 
 import torch
@@ -60,22 +61,29 @@ class TokenBatch:
         cls,
         token_ids: Sequence[Sequence[int]],
         type_ids: Optional[Sequence[Sequence[int]]] = None,
-        device: Optional[torch.device] = None,
     ) -> "TokenBatch":
-        """From the ids of each text, as a tokenizer gives them; type ids are 0 by default."""
-        ids = [list(text) or [0] for text in token_ids]
-        lengths = torch.tensor([len(text) for text in ids], dtype=torch.long)
-        flat = torch.tensor([id_ for text in ids for id_ in text], dtype=torch.long)
-        if type_ids is None:
-            types = torch.zeros_like(flat)
-        else:
-            types = torch.tensor([t for text in type_ids for t in (list(text) or [0])])
-        return cls(flat.to(device), types.to(device), lengths)
+        """
+        From the ids of each text, as a tokenizer gives them; type ids are 0 by default. A text
+        without any token gets one, 0.
+        """
+        lengths = torch.tensor([len(text) or 1 for text in token_ids], dtype=torch.long)
+        flat = _concatenated(token_ids)
+        return cls(
+            flat, torch.zeros_like(flat) if type_ids is None else _concatenated(type_ids), lengths
+        )
+
+    def to(self, device: torch.device) -> "TokenBatch":
+        """The same on another device; lengths stay on the CPU."""
+        return TokenBatch(self.token_ids.to(device), self.type_ids.to(device), self.lengths)
 
     def select(self, texts: torch.Tensor) -> "TokenBatch":
         """Some of the texts, in the order of `texts`, `(num_selected,)`, on the CPU."""
         tokens = token_indices(self.lengths, texts).to(self.token_ids.device)
         return TokenBatch(self.token_ids[tokens], self.type_ids[tokens], self.lengths[texts])
+
+
+def _concatenated(ids: Sequence[Sequence[int]]) -> torch.Tensor:
+    return torch.tensor(list(chain.from_iterable(text or (0,) for text in ids)), dtype=torch.long)
 
 
 def token_indices(lengths: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
@@ -86,6 +94,8 @@ def token_indices(lengths: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
 
 def positions_in_text(lengths: torch.Tensor) -> torch.Tensor:
     """The position of every token in its text, from 0, `(num_tokens,)`."""
+    if lengths.numel() == 1:
+        return torch.arange(int(lengths))
     starts = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum())) - starts.repeat_interleave(lengths)
 
@@ -117,15 +127,15 @@ class Layout:
     ) -> None:
         self.lengths = lengths
         self.device = device
-        self.num_texts = lengths.numel()
-        self.num_tokens = int(lengths.sum())
-        self.runs = runs_of(lengths.tolist(), device) if runs is None else runs
-        self.length_list: List[int] = lengths.tolist()
+        as_list: List[int] = lengths.tolist()
+        self.num_texts = len(as_list)
+        self.num_tokens = sum(as_list)
+        self.runs = runs_of(as_list, device) if runs is None else runs
         self._first_tokens: Optional[torch.Tensor] = None
         self._other_tokens: Optional[torch.Tensor] = None
-        self._ones: Optional["Layout"] = None
-        self._others: Optional["Layout"] = None
-        self._segments: Optional[List["Segment"]] = None
+        self._ones: Optional[Layout] = None
+        self._others: Optional[Layout] = None
+        self._segments: Optional[List[Segment]] = None
 
     @property
     def first_tokens(self) -> torch.Tensor:
@@ -184,9 +194,10 @@ class Segment:
 
     @classmethod
     def of(cls, lengths: torch.Tensor, run: Run, device: torch.device) -> "Segment":
-        length, num_tokens = int(lengths.max()), int(lengths.sum())
         if not run.is_padded:
-            return cls(run.num_texts, length, num_tokens)
+            length = int(lengths[0])
+            return cls(run.num_texts, length, run.num_texts * length)
+        length, num_tokens = int(lengths.max()), int(lengths.sum())
         mask = torch.arange(length) < lengths.unsqueeze(1)  # (texts, length)
         tokens_from = mask.flatten().nonzero().squeeze(1)
         padded_from = torch.zeros(mask.numel(), dtype=torch.long)

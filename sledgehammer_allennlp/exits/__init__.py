@@ -1,5 +1,14 @@
 """Exit classifiers, measures of confidence, and the engine that decides who leaves."""
 
+from sledgehammer_allennlp.exits.archived_classifier import (
+    ArchivedClassifier as ArchivedClassifier,
+)
+from sledgehammer_allennlp.exits.archived_classifier import (
+    load_archived_classifier as load_archived_classifier,
+)
+from sledgehammer_allennlp.exits.building import (
+    build_encoder_and_exits as build_encoder_and_exits,
+)
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT as EMBEDDING_EXIT
 from sledgehammer_allennlp.exits.classifiers import POOLINGS as POOLINGS
 from sledgehammer_allennlp.exits.classifiers import ExitClassifiers as ExitClassifiers

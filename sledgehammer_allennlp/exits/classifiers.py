@@ -105,7 +105,8 @@ class _Mix(nn.Module):
         if self.weights is None:
             return vectors[0]
         weights = self.weights / self.weights.norm()
-        return torch.einsum("n,nbh->bh", weights, torch.stack(vectors))
+        stacked = torch.stack(vectors)  # (vectors, batch, hidden)
+        return (weights @ stacked.flatten(1)).view(stacked.shape[1:])
 
 
 class _ExitClassifier(nn.Module):

@@ -52,6 +52,17 @@ class ExitOutput:
     exit_index: torch.Tensor
     reached: List[Tuple[torch.Tensor, torch.Tensor]]
 
+    def as_ordinary_tensors(self) -> "ExitOutput":
+        """Copies that can be changed and used with gradients, as those of inference mode cannot."""
+        reached = [(texts.clone(), logits.clone()) for texts, logits in self.reached]
+        return ExitOutput(
+            self.logits.clone(),
+            self.probs.clone(),
+            self.confidence.clone(),
+            self.exit_index.clone(),
+            reached,
+        )
+
 
 class _Texts:
     """Texts on their way through the layers, and everything known of them."""
@@ -104,14 +115,18 @@ class _Texts:
 
     def _token_means(self) -> torch.Tensor:
         """The means over tokens of what is about to enter the next layer, `(texts, hidden)`."""
-        hidden = self.hidden.float()
+        hidden, layout = self.hidden.float(), self.layout
+        if layout.num_texts == 1:
+            return hidden.mean(0, keepdim=True)
         if not torch.is_grad_enabled():
-            everything = torch.arange(hidden.size(0), device=hidden.device)
-            return F.embedding_bag(everything, hidden, self.layout.first_tokens, mode="mean")
-        lengths = self.layout.lengths.to(hidden.device)
-        text_of_token = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths)
-        sums = hidden.new_zeros(len(lengths), hidden.size(1)).index_add(0, text_of_token, hidden)
-        return sums / lengths.unsqueeze(1)
+            # Sums of rows of a table: what an embedding bag computes, too, and the fastest way.
+            rows = torch.arange(layout.num_tokens, device=hidden.device)
+            return F.embedding_bag(rows, hidden, layout.first_tokens, mode="mean")
+        lengths = layout.lengths.to(hidden.device)
+        text_of_token = torch.arange(layout.num_texts, device=hidden.device)
+        text_of_token = text_of_token.repeat_interleave(lengths)
+        sums = hidden.new_zeros(layout.num_texts, hidden.size(1))
+        return sums.index_add(0, text_of_token, hidden) / lengths.unsqueeze(1)
 
     def begin_layer(self, i: int) -> None:
         if self.exits.pooling == "mean" and len(self.to_mix) == i:
@@ -144,9 +159,7 @@ class _Texts:
 
     def run_layer(self, i: int) -> torch.Tensor:
         """Runs layer `i` for all tokens and gives its output for the first, `(texts, hidden)`."""
-        self.hidden = self.encoder.rows(
-            i, self.hidden, self.layout, self.keys_values, self.layout
-        )
+        self.hidden = self.encoder.rows(i, self.hidden, self.layout, self.keys_values, self.layout)
         return self.hidden[self.layout.first_tokens]
 
     def keep(self, kept: torch.Tensor, layer_begun: bool) -> None:
@@ -175,8 +188,8 @@ def run_all_exits(
     """
     encoder.prepare()
     texts = encoder.fit(texts)
-    order = texts.lengths.argsort(stable=True)
-    batch = _Texts.embedded(encoder, exits, texts.select(order), order)
+    order, texts = _sorted(texts)
+    batch = _Texts.embedded(encoder, exits, texts, order)
     logits = []
     if exits.exit_layers[0] == EMBEDDING_EXIT:
         logits.append(exits.logits(0, batch.embedding_exit_input(), None))
@@ -187,7 +200,7 @@ def run_all_exits(
         batch.note_first_tokens(first)
         if i in exits.exit_layers:
             logits.append(exits.logits(len(logits), batch.to_mix, first.float()))
-    return torch.stack(logits)[:, order.argsort()]
+    return torch.stack(logits)[:, order.argsort().to(encoder.device)]
 
 
 def run_to_exits(
@@ -226,14 +239,10 @@ def run_to_exits(
         encoder.prepare()
         leaving = _Leaving(exits, temperatures, measure, threshold, record_reached)
         texts = encoder.fit(texts)
-        order = texts.lengths.argsort(stable=True)
-        sorted_texts = texts.select(order)
+        order, texts = _sorted(texts)
         waiting: List[List[_Texts]] = [[] for _ in exits.exit_layers]
-        for first, last in _chunks(sorted_texts.lengths, token_budget):
-            chosen = torch.arange(first, last)
-            batch: Optional[_Texts] = _Texts.embedded(
-                encoder, exits, sorted_texts.select(chosen), order[chosen].to(encoder.device)
-            )
+        for instances, chunk in _chunks(order, texts, token_budget):
+            batch: Optional[_Texts] = _Texts.embedded(encoder, exits, chunk, instances)
             next_exit = 0
             while batch is not None:
                 batch = _run_to_next_exit(batch, next_exit, leaving)
@@ -247,12 +256,13 @@ def run_to_exits(
                 batch = _run_to_next_exit(batch, next_exit, leaving)
                 if batch is not None:
                     waiting[next_exit + 1].append(batch)
-        return leaving.output()
+        output = leaving.output()
+    return output.as_ordinary_tensors() if output.logits.is_inference() else output
 
 
 @contextmanager
 def _no_bookkeeping() -> Iterator[None]:
-    """Inference mode, which spares torch some work for each operation, if nobody needs gradients."""
+    """Inference mode, which spares torch some work, if nobody needs gradients."""
     if torch.is_grad_enabled():
         yield
     else:
@@ -260,16 +270,33 @@ def _no_bookkeeping() -> Iterator[None]:
             yield
 
 
-def _chunks(lengths: torch.Tensor, token_budget: int) -> Iterator[Tuple[int, int]]:
-    """First and last text, the latter excluded, of each chunk of at most the budget."""
-    first, tokens = 0, 0
-    for i, length in enumerate(lengths.tolist()):
-        if tokens and tokens + length > token_budget:
-            yield first, i
-            first, tokens = i, 0
-        tokens += length
-    if tokens:
-        yield first, lengths.numel()
+def _sorted(texts: TokenBatch) -> Tuple[torch.Tensor, TokenBatch]:
+    """The texts by ascending length, and which texts of the input they are, `(num_texts,)`."""
+    if len(texts) == 1:
+        return torch.zeros(1, dtype=torch.long), texts
+    order = texts.lengths.argsort(stable=True)
+    return order, texts.select(order)
+
+
+def _chunks(
+    order: torch.Tensor, texts: TokenBatch, token_budget: int
+) -> Iterator[Tuple[torch.Tensor, TokenBatch]]:
+    """The texts in chunks of at most the budget, and which texts of the input they are."""
+    device = texts.token_ids.device
+    sizes: List[List[int]] = []  # texts and tokens of each chunk
+    for length in texts.lengths.tolist():
+        if not sizes or sizes[-1][1] + length > token_budget:
+            sizes.append([0, 0])
+        sizes[-1][0] += 1
+        sizes[-1][1] += length
+    num_texts, num_tokens = [size[0] for size in sizes], [size[1] for size in sizes]
+    for instances, token_ids, type_ids, lengths in zip(
+        order.split(num_texts),
+        texts.token_ids.split(num_tokens),
+        texts.type_ids.split(num_tokens),
+        texts.lengths.split(num_texts),
+    ):
+        yield instances.to(device), TokenBatch(token_ids, type_ids, lengths)
 
 
 def _enough(waiting: List[_Texts], num_tokens: int) -> Optional[_Texts]:

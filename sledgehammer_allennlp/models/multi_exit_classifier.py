@@ -1,7 +1,6 @@
 """The AllenNLP model."""
 
-import math
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
@@ -17,21 +16,17 @@ from sledgehammer_allennlp.encoders.archived_files import (
     keep_config,
     keep_tokenizer,
 )
-from sledgehammer_allennlp.encoders.layered_encoder import load_encoder, num_layers_of
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.exits import (
-    EMBEDDING_EXIT,
-    POOLINGS,
-    ExitClassifiers,
     ExitOutput,
+    build_encoder_and_exits,
     cost_of_exits,
     run_all_exits,
     run_to_exits,
 )
+from sledgehammer_allennlp.exits.building import check_threshold, check_token_budget
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.training.exit_metrics import ExitMetrics
-
-EMBEDDING_EXITS = ("mean",)
 
 
 @Model.register("multi_exit_classifier")
@@ -122,56 +117,32 @@ class MultiExitClassifier(Model):
             ddp_accelerator,
         )
         self.confidence_threshold = confidence_threshold
-        if not _is_number(dropout) or not 0 <= dropout < 1:
-            raise ConfigurationError(
-                f"dropout is {dropout!r}: wanted a number from 0 to 1, 1 excluded"
-            )
-        if pooling not in POOLINGS:
-            raise ConfigurationError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
-        if embedding_exit is not None and embedding_exit not in EMBEDDING_EXITS:
-            raise ConfigurationError(
-                f"embedding_exit is {embedding_exit!r}: wanted one of {', '.join(EMBEDDING_EXITS)}"
-                ", or null for none"
-            )
-        if token_budget is not None and (
-            not isinstance(token_budget, int) or isinstance(token_budget, bool) or token_budget < 1
-        ):
-            raise ConfigurationError(f"token_budget is {token_budget!r}: wanted a positive integer")
-        self._token_budget = token_budget
         self._label_namespace = label_namespace
         num_labels = self._check_num_labels(num_labels)
-        files = find_config(transformer_model, self.serialization_dir)
         try:
+            self._token_budget = check_token_budget(token_budget)
             self._measure = confidence_by_name(confidence)
-            layers = check_exit_layers(exit_layers, num_layers_of(files), transformer_model)
-            self.encoder = load_encoder(
+            self.encoder, self.exits = build_encoder_and_exits(
                 transformer_model,
-                config_folder=files,
+                num_labels,
+                exit_layers,
+                embedding_exit,
+                pooling,
+                dropout,
+                precision,
+                config_folder=find_config(transformer_model, self.serialization_dir),
                 load_weights=load_pretrained_weights,
-                num_layers=layers[-1] + 1,
-                keep_pooler=pooling == "first",
-                precision=precision,
             )
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
         if load_pretrained_weights and self.serialization_dir is not None:
             keep_config(transformer_model, self.serialization_dir, self.encoder.transformer.config)
             keep_tokenizer(transformer_model, self.serialization_dir)
-        if embedding_exit is not None:
-            layers = [EMBEDDING_EXIT, *layers]
-        self.exit_layers = layers
+        self.exit_layers = self.exits.exit_layers
         """The layer of each exit; -1 for an exit before layer 0."""
-        self.exits = ExitClassifiers(
-            layers,
-            self.encoder.hidden_size,
-            num_labels,
-            pooling,
-            dropout,
-            add_pooler=pooling == "first" and not self.encoder.has_pooler,
-        )
         self.temperatures: torch.Tensor
-        self.register_buffer("temperatures", torch.ones(len(layers)))
-        self._metrics = ExitMetrics(layers, cost_of_exits(self.encoder, self.exits))
+        self.register_buffer("temperatures", torch.ones(len(self.exit_layers)))
+        self._metrics = ExitMetrics(self.exit_layers, cost_of_exits(self.encoder, self.exits))
         initializer(self)
 
     @property
@@ -181,11 +152,10 @@ class MultiExitClassifier(Model):
 
     @confidence_threshold.setter
     def confidence_threshold(self, threshold: float) -> None:
-        if not _is_number(threshold) or not 0 <= threshold <= 1:
-            raise ConfigurationError(
-                f"confidence_threshold is {threshold!r}: wanted a number from 0 to 1"
-            )
-        self._confidence_threshold = float(threshold)
+        try:
+            self._confidence_threshold = check_threshold(threshold)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
 
     def _check_num_labels(self, num_labels: Optional[int]) -> int:
         namespace = self._label_namespace
@@ -304,10 +274,14 @@ class MultiExitClassifier(Model):
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
-        names = self.vocab.get_index_to_token_vocabulary(self._label_namespace)
-        indices = output_dict["probs"].argmax(-1).tolist()
-        output_dict["label"] = [names.get(index, str(index)) for index in indices]
+        names = self.label_names()
+        output_dict["label"] = [names[index] for index in output_dict["probs"].argmax(-1).tolist()]
         return output_dict
+
+    def label_names(self) -> List[str]:
+        """The name of each label: a number where the vocabulary has none."""
+        names = self.vocab.get_index_to_token_vocabulary(self._label_namespace)
+        return [names.get(label, str(label)) for label in range(self.exits.num_labels)]
 
     def get_metrics(self, reset: bool = False) -> Dict[str, float]:
         """See `ExitMetrics`."""
@@ -318,48 +292,6 @@ class MultiExitClassifier(Model):
         # The archive's weights are read next: pretrained ones would be overwritten.
         config["model"]["load_pretrained_weights"] = False
         return super()._load(config, *args, **kwargs)  # type: ignore[return-value]
-
-
-def _is_number(value: Any) -> bool:
-    is_numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_numeric and not math.isnan(value)
-
-
-def check_exit_layers(
-    exit_layers: Union[str, List[int]], num_layers: int, transformer_model: str
-) -> List[int]:
-    """
-    The layers that have an exit.
-
-    # Raises
-
-    ValueError
-        If `exit_layers` is neither `"all"` nor a list of ascending layers of the transformer.
-    """
-    if exit_layers == "all":
-        return list(range(num_layers))
-    wanted = (
-        f'wanted "all" or an ascending list of layers from 0 to {num_layers - 1}, the last layer '
-        f"of '{transformer_model}'"
-    )
-    if not isinstance(exit_layers, list):
-        raise ValueError(f"exit_layers is {exit_layers!r}: {wanted}")
-    problem = None
-    if not exit_layers:
-        problem = "is empty"
-    elif any(not isinstance(layer, int) or isinstance(layer, bool) for layer in exit_layers):
-        problem = "has something that is not an integer"
-    elif min(exit_layers) < 0:
-        problem = "has a negative layer (an exit before layer 0 is added by embedding_exit)"
-    elif max(exit_layers) >= num_layers:
-        problem = f"has layer {max(exit_layers)}, and the model has {num_layers} layers"
-    elif len(set(exit_layers)) < len(exit_layers):
-        problem = "has a layer twice"
-    elif exit_layers != sorted(exit_layers):
-        problem = "is not ascending"
-    if problem:
-        raise ValueError(f"exit_layers {exit_layers} {problem}: {wanted}")
-    return list(exit_layers)
 
 
 def _texts_in(tokens: TextFieldTensors) -> TokenBatch:

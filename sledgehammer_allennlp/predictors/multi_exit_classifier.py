@@ -1,11 +1,17 @@
 """The predictor: JSON in, JSON out."""
 
 import inspect
-from typing import Any, List
+from typing import Any, List, Optional
 
+import torch
 from allennlp.common.util import JsonDict
 from allennlp.data import Instance
 from allennlp.predictors import Predictor
+
+from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
+from sledgehammer_allennlp.encoders import TokenBatch
+from sledgehammer_allennlp.exits.archived_classifier import answers
+from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
 
 _WANTED = 'wanted {"sentence": …} or {"premise": …, "hypothesis": …}, with texts as values'
 
@@ -42,8 +48,32 @@ class MultiExitClassifierPredictor(Predictor):
         except ValueError as error:
             raise ValueError(f"the line is not JSON: {line[:200]!r}: {_WANTED}. {error}") from error
 
+    def predict_json(self, inputs: JsonDict) -> JsonDict:
+        return self.predict_batch_json([inputs])[0]
+
     def predict_batch_json(self, inputs: List[JsonDict]) -> List[JsonDict]:
-        return super().predict_batch_json(inputs) if inputs else []
+        if not inputs:
+            return []
+        texts = self._token_batch(inputs)
+        if texts is None:
+            return super().predict_batch_json(inputs)
+        model = self._model
+        assert isinstance(model, MultiExitClassifier)
+        with torch.no_grad():
+            output = model.run_to_exits(texts.to(model.encoder.device))
+        return answers(output, model.exit_layers, model.label_names())
+
+    def _token_batch(self, inputs: List[JsonDict]) -> Optional[TokenBatch]:
+        """The texts' tokens, in one call of the tokenizer; `None` if only instances will do."""
+        reader = self._dataset_reader
+        if not isinstance(self._model, MultiExitClassifier) or not isinstance(
+            reader, LabeledTsvReader
+        ):
+            return None
+        texts = [_texts_in(json_dict) for json_dict in inputs]
+        if len({len(texts_of_one) for texts_of_one in texts}) > 1:
+            return None
+        return reader.token_batch(*zip(*texts))
 
     def _json_to_instance(self, json_dict: JsonDict) -> Instance:
         texts = _texts_in(json_dict)

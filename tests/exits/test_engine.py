@@ -38,7 +38,12 @@ class Case:
 
     def run(self, inputs, threshold: float) -> ExitOutput:
         return run_to_exits(
-            self.encoder, self.exits, self.temperatures, max_probability, threshold, texts_of(inputs)
+            self.encoder,
+            self.exits,
+            self.temperatures,
+            max_probability,
+            threshold,
+            texts_of(inputs),
         )
 
 

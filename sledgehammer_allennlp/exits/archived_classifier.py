@@ -1,0 +1,268 @@
+"""A trained model in use without AllenNLP: in a service, on another machine, with newer libraries.
+
+classifier = load_archived_classifier("runs/mine/model.tar.gz", confidence_threshold=0.9)
+classifier.predict(["A quick answer, please."])
+"""
+
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
+from sledgehammer_allennlp.encoders.archived_files import StrPath, find_config, find_tokenizer
+from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.exits.building import (
+    build_encoder_and_exits,
+    check_threshold,
+    check_token_budget,
+)
+from sledgehammer_allennlp.exits.classifiers import ExitClassifiers
+from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from sledgehammer_allennlp.exits.engine import ExitOutput, run_to_exits
+
+_MODEL_TYPE = "multi_exit_classifier"
+_SETTINGS = ("exit_layers", "embedding_exit", "pooling", "dropout")
+
+
+class ArchivedClassifier(nn.Module):
+    """
+    A trained transformer with exits, its labels and its tokenizer.
+
+    # Parameters
+
+    encoder : `LayeredEncoder`
+    exits : `ExitClassifiers`
+    labels : `List[str]`
+        The name of each label.
+    tokenizer : `PreTrainedTokenizerBase`, optional
+        Needed by `predict`.
+    max_length : `int`, optional (default = what the tokenizer says its model takes)
+        Longer texts are truncated.
+    confidence : `str`, optional (default = `"max_probability"`)
+        A registered measure of confidence.
+    confidence_threshold : `float`, optional (default = `1.0`)
+        In [0, 1]; can be set at any time.
+    token_budget : `int`, optional (default = by device)
+        About how many tokens run through a layer together.
+    """
+
+    def __init__(
+        self,
+        encoder: LayeredEncoder,
+        exits: ExitClassifiers,
+        labels: List[str],
+        tokenizer: Optional[PreTrainedTokenizerBase] = None,
+        max_length: Optional[int] = None,
+        confidence: str = "max_probability",
+        confidence_threshold: float = 1.0,
+        token_budget: Optional[int] = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.exits = exits
+        self.labels = labels
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.confidence_threshold = confidence_threshold
+        self._measure = confidence_by_name(confidence)
+        self._token_budget = check_token_budget(token_budget)
+        self.temperatures: torch.Tensor
+        self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
+
+    @property
+    def confidence_threshold(self) -> float:
+        """The threshold that texts leave at, in [0, 1]."""
+        return self._confidence_threshold
+
+    @confidence_threshold.setter
+    def confidence_threshold(self, threshold: float) -> None:
+        self._confidence_threshold = check_threshold(threshold)
+
+    def forward(self, texts: TokenBatch) -> ExitOutput:
+        """Early exit for any number of texts, see `exits.engine`."""
+        return run_to_exits(
+            self.encoder,
+            self.exits,
+            self.temperatures,
+            self._measure,
+            self.confidence_threshold,
+            texts.to(self.encoder.device),
+            self._token_budget,
+            record_reached=False,
+        )
+
+    def predict(self, texts: Sequence[Union[str, Tuple[str, str]]]) -> List[Dict[str, Any]]:
+        """
+        Classifies any number of texts, or of pairs of texts.
+
+        # Returns
+
+        `List[Dict[str, Any]]`
+            For each text what `allennlp predict` writes: `logits`, `probs`, `confidence`,
+            `exit_layer`, `label`.
+
+        # Raises
+
+        ValueError
+            If there are texts and pairs, or the archive has no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ValueError("the archive has no tokenizer: wanted a TokenBatch, given to forward")
+        if not texts:
+            return []
+        if len({isinstance(text, str) for text in texts}) > 1:
+            raise ValueError("found texts and pairs of texts: wanted one kind in a call")
+        first = [text if isinstance(text, str) else text[0] for text in texts]
+        second = None if isinstance(texts[0], str) else [text[1] for text in texts]
+        with torch.no_grad():
+            output = self(tokenize(self.tokenizer, first, second, self.max_length))
+        return answers(output, self.exits.exit_layers, self.labels)
+
+
+def answers(
+    output: ExitOutput, exit_layers: Sequence[int], labels: Sequence[str]
+) -> List[Dict[str, Any]]:
+    """What is said of each text, of plain Python types."""
+    return [
+        {
+            "logits": logits,
+            "probs": probs,
+            "confidence": confidence,
+            "exit_layer": exit_layers[exit_index],
+            "label": labels[label],
+        }
+        for logits, probs, confidence, exit_index, label in zip(
+            output.logits.tolist(),
+            output.probs.tolist(),
+            output.confidence.tolist(),
+            output.exit_index.tolist(),
+            output.probs.argmax(-1).tolist(),
+        )
+    ]
+
+
+def load_archived_classifier(
+    archive: StrPath,
+    confidence_threshold: Optional[float] = None,
+    precision: Optional[str] = None,
+    device: Union[str, torch.device] = "cpu",
+    token_budget: Optional[int] = None,
+) -> ArchivedClassifier:
+    """
+    A trained model, without AllenNLP. No code of the archive is run: weights are read as tensors
+    only.
+
+    # Parameters
+
+    archive : `str`
+        A `model.tar.gz`, or the folder of a training run.
+    confidence_threshold, precision, token_budget : optional (default = what the archive says)
+        As in the model's config.
+    device : optional (default = `"cpu"`)
+
+    # Raises
+
+    ValueError
+        If the archive is not of a multi_exit_classifier, or something of it is missing.
+    """
+    path = Path(archive)
+    if path.is_dir():
+        return _load(path, confidence_threshold, precision, device, token_budget)
+    if not path.exists():
+        raise ValueError(f"there is no archive '{archive}': wanted a model.tar.gz")
+    with tempfile.TemporaryDirectory() as folder:
+        _extract(path, folder)
+        return _load(Path(folder), confidence_threshold, precision, device, token_budget)
+
+
+def _extract(archive: Path, folder: str) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            # Files and folders inside `folder` only, whatever the archive says.
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ValueError(
+            f"cannot read the archive '{archive}': wanted a model.tar.gz. {error}"
+        ) from error
+
+
+def _load(
+    folder: Path,
+    confidence_threshold: Optional[float],
+    precision: Optional[str],
+    device: Union[str, torch.device],
+    token_budget: Optional[int],
+) -> ArchivedClassifier:
+    config = json.loads(_read(folder / "config.json"))
+    settings = config.get("model", {})
+    if settings.get("type") != _MODEL_TYPE:
+        raise ValueError(
+            f"the archive's model is of type '{settings.get('type')}': wanted '{_MODEL_TYPE}'"
+        )
+    labels = _labels(folder, settings.get("label_namespace", "labels"))
+    num_labels = settings.get("num_labels") or len(labels)
+    labels += [str(label) for label in range(len(labels), num_labels)]
+    transformer_model = settings["transformer_model"]
+    encoder, exits = build_encoder_and_exits(
+        transformer_model,
+        num_labels,
+        **{name: settings[name] for name in _SETTINGS if name in settings},
+        precision=precision or settings.get("precision", "float32"),
+        config_folder=find_config(transformer_model, folder),
+        load_weights=False,
+    )
+    if confidence_threshold is None:
+        confidence_threshold = settings.get("confidence_threshold", 1.0)
+    tokenizer, max_length = _tokenizer(config.get("dataset_reader", {}), folder)
+    classifier = ArchivedClassifier(
+        encoder,
+        exits,
+        labels,
+        tokenizer,
+        max_length,
+        settings.get("confidence", "max_probability"),
+        confidence_threshold,
+        token_budget or settings.get("token_budget"),
+    )
+    weights = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
+    if weights is None:
+        raise ValueError(f"found no weights: wanted one of {', '.join(_WEIGHTS)}")
+    try:
+        classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except RuntimeError as error:
+        raise ValueError(f"the archive's weights are not those of its config: {error}") from error
+    return classifier.eval().to(device)
+
+
+_WEIGHTS = ("weights.th", "best.th")
+
+
+def _labels(folder: Path, namespace: str) -> List[str]:
+    lines = _read(folder / "vocabulary" / f"{namespace}.txt").split("\n")
+    # AllenNLP ends the file with a line break or not, and writes "@@NEWLINE@@" for line breaks.
+    lines = lines[:-1] if lines[-1] == "" else lines
+    return [line.replace("@@NEWLINE@@", "\n") for line in lines]
+
+
+def _tokenizer(
+    reader: Dict[str, Any], folder: Path
+) -> Tuple[Optional[PreTrainedTokenizerBase], Optional[int]]:
+    settings = reader.get("tokenizer", {})
+    if settings.get("type") != "pretrained_transformer":
+        return None, None
+    files = find_tokenizer(settings["model_name"], folder)
+    tokenizer = AutoTokenizer.from_pretrained(files, **settings.get("tokenizer_kwargs") or {})
+    return tokenizer, settings.get("max_length")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"the archive has no {path.name}. {error}") from error

@@ -1,0 +1,141 @@
+"""A transformer and its exits, from the settings that a config has."""
+
+import math
+from typing import Any, List, Optional, Tuple
+
+from sledgehammer_allennlp.encoders.archived_files import StrPath
+from sledgehammer_allennlp.encoders.layered_encoder import (
+    LayeredEncoder,
+    load_encoder,
+    num_layers_of,
+)
+from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
+
+EMBEDDING_EXITS = ("mean",)
+
+
+def build_encoder_and_exits(
+    transformer_model: StrPath,
+    num_labels: int,
+    exit_layers: Any = "all",
+    embedding_exit: Optional[str] = None,
+    pooling: str = "mean",
+    dropout: Any = 0.1,
+    precision: str = "float32",
+    config_folder: Optional[StrPath] = None,
+    load_weights: bool = True,
+) -> Tuple[LayeredEncoder, ExitClassifiers]:
+    """
+    A transformer without the layers that no exit needs, and its exits, not trained yet.
+
+    # Parameters
+
+    transformer_model, config_folder, load_weights
+        See `load_encoder`.
+    num_labels : `int`
+    exit_layers, embedding_exit, pooling, dropout, precision
+        As in the model's config.
+
+    # Raises
+
+    ValueError
+        If a setting has a value that is not possible.
+    """
+    if not is_number(dropout) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout!r}: wanted a number from 0 to 1, 1 excluded")
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
+    if embedding_exit is not None and embedding_exit not in EMBEDDING_EXITS:
+        raise ValueError(
+            f"embedding_exit is {embedding_exit!r}: wanted one of {', '.join(EMBEDDING_EXITS)}"
+            ", or null for none"
+        )
+    num_layers = num_layers_of(config_folder or transformer_model)
+    layers = check_exit_layers(exit_layers, num_layers, str(transformer_model))
+    encoder = load_encoder(
+        transformer_model,
+        config_folder=config_folder,
+        load_weights=load_weights,
+        num_layers=layers[-1] + 1,
+        keep_pooler=pooling == "first",
+        precision=precision,
+    )
+    if embedding_exit is not None:
+        layers = [EMBEDDING_EXIT, *layers]
+    exits = ExitClassifiers(
+        layers,
+        encoder.hidden_size,
+        num_labels,
+        pooling,
+        dropout,
+        add_pooler=pooling == "first" and not encoder.has_pooler,
+    )
+    return encoder, exits
+
+
+def check_exit_layers(exit_layers: Any, num_layers: int, transformer_model: str) -> List[int]:
+    """
+    The layers that have an exit.
+
+    # Raises
+
+    ValueError
+        If `exit_layers` is neither `"all"` nor a list of ascending layers of the transformer.
+    """
+    if exit_layers == "all":
+        return list(range(num_layers))
+    wanted = (
+        f'wanted "all" or an ascending list of layers from 0 to {num_layers - 1}, the last layer '
+        f"of '{transformer_model}'"
+    )
+    if not isinstance(exit_layers, list):
+        raise ValueError(f"exit_layers is {exit_layers!r}: {wanted}")
+    problem = None
+    if not exit_layers:
+        problem = "is empty"
+    elif any(not isinstance(layer, int) or isinstance(layer, bool) for layer in exit_layers):
+        problem = "has something that is not an integer"
+    elif min(exit_layers) < 0:
+        problem = "has a negative layer (an exit before layer 0 is added by embedding_exit)"
+    elif max(exit_layers) >= num_layers:
+        problem = f"has layer {max(exit_layers)}, and the model has {num_layers} layers"
+    elif len(set(exit_layers)) < len(exit_layers):
+        problem = "has a layer twice"
+    elif exit_layers != sorted(exit_layers):
+        problem = "is not ascending"
+    if problem:
+        raise ValueError(f"exit_layers {exit_layers} {problem}: {wanted}")
+    return list(exit_layers)
+
+
+def check_threshold(threshold: Any) -> float:
+    """
+    # Raises
+
+    ValueError
+        If `threshold` is not a number from 0 to 1.
+    """
+    if not is_number(threshold) or not 0 <= threshold <= 1:
+        raise ValueError(f"confidence_threshold is {threshold!r}: wanted a number from 0 to 1")
+    return float(threshold)
+
+
+def check_token_budget(token_budget: Any) -> Optional[int]:
+    """
+    # Raises
+
+    ValueError
+        If `token_budget` is neither a positive integer nor `None`.
+    """
+    is_integer = isinstance(token_budget, int) and not isinstance(token_budget, bool)
+    if token_budget is not None and (not is_integer or token_budget < 1):
+        raise ValueError(
+            f"token_budget is {token_budget!r}: wanted a positive integer, or null for the default"
+        )
+    return token_budget
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number, which true, false and NaN are not."""
+    is_numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_numeric and not math.isnan(value)
