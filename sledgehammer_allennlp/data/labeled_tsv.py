@@ -195,8 +195,9 @@ class LabeledTsvReader(DatasetReader):
         is_plain = (
             isinstance(self._tokenizer, PretrainedTransformerTokenizer)
             and len(indexers) == 1
+            and isinstance(indexers[0], PretrainedTransformerIndexer)
             and type(indexers[0]) in (PretrainedTransformerIndexer, ArchivedTransformerIndexer)
-            and getattr(indexers[0], "_max_length") is None
+            and indexers[0]._max_length is None
             and type(self).text_to_instance is LabeledTsvReader.text_to_instance
             and type(self).apply_token_indexers is LabeledTsvReader.apply_token_indexers
         )
