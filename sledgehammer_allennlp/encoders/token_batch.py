@@ -133,6 +133,7 @@ class Layout:
         self.runs = runs_of(as_list, device) if runs is None else runs
         self._first_tokens: Optional[torch.Tensor] = None
         self._other_tokens: Optional[torch.Tensor] = None
+        self._from_first_and_others: Optional[torch.Tensor] = None
         self._ones: Optional[Layout] = None
         self._others: Optional[Layout] = None
         self._segments: Optional[List[Segment]] = None
@@ -152,6 +153,15 @@ class Layout:
             others[self.lengths.cumsum(0) - self.lengths] = False
             self._other_tokens = others.nonzero().squeeze(1).to(self.device)
         return self._other_tokens
+
+    @property
+    def from_first_and_others(self) -> torch.Tensor:
+        """Where each token lies when all first tokens stand before all others."""
+        if self._from_first_and_others is None:
+            order = torch.cat([self.first_tokens, self.other_tokens])
+            self._from_first_and_others = torch.empty_like(order)
+            self._from_first_and_others[order] = torch.arange(len(order), device=self.device)
+        return self._from_first_and_others
 
     def of_first_tokens(self) -> "Layout":
         """The layout of a tensor of the first tokens alone."""
@@ -214,13 +224,13 @@ class Segment:
     def pad(self, tokens: torch.Tensor) -> torch.Tensor:
         """From `(num_tokens, size)` to `(num_texts, length, size)`."""
         if self.padded_from is not None:
-            tokens = tokens[self.padded_from]
+            tokens = tokens.index_select(0, self.padded_from)
         return tokens.view(self.num_texts, self.length, tokens.size(-1))
 
     def unpad(self, padded: torch.Tensor) -> torch.Tensor:
         """From `(num_texts, length, size)` to `(num_tokens, size)`."""
         tokens = padded.reshape(self.num_texts * self.length, padded.size(-1))
-        return tokens if self.tokens_from is None else tokens[self.tokens_from]
+        return tokens if self.tokens_from is None else tokens.index_select(0, self.tokens_from)
 
 
 def runs_of(lengths: List[int], device: torch.device) -> List[Run]:

@@ -4,7 +4,8 @@ How early exit is run, for any number of texts:
 
 1. Texts are sorted by length and cut into chunks of about a token budget.
 2. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
-   an exit sees; who is confident leaves, and the layer is completed for the rest.
+   an exit sees; who is confident leaves, and the layer is completed for the rest. (A chunk of few
+   tokens runs the whole layer at once, unless it is the last.)
 3. The rest waits until there are enough for another chunk, so that few never run alone.
 
 An answer never depends on what else is in the batch, nor on order or budget.
@@ -24,6 +25,12 @@ from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
 
 TOKEN_BUDGETS = {"cpu": 2048, "cuda": 65536}
 """Tokens of a chunk, by type of device: what fits a CPU's caches, what keeps a GPU busy."""
+
+_FEW_TOKENS = 512
+"""
+With fewer tokens, reading a layer's weights takes much of its time. First tokens are then not
+computed first, because their layer's weights would be read twice for those who stay.
+"""
 
 
 @dataclass
@@ -136,7 +143,7 @@ class _Texts:
     def first_tokens(self, i: int) -> torch.Tensor:
         """Layer `i`'s output for the first tokens, `(texts, hidden)`."""
         layout = self.layout
-        first = self.hidden[layout.first_tokens]
+        first = self.hidden.index_select(0, layout.first_tokens)
         return self.encoder.rows(i, first, layout.of_first_tokens(), self.keys_values, layout)
 
     def note_first_tokens(self, first: torch.Tensor) -> None:
@@ -148,31 +155,33 @@ class _Texts:
     def complete_layer(self, i: int, first: torch.Tensor) -> None:
         """Completes layer `i`, of which the first tokens are known, `(texts, hidden)`."""
         layout = self.layout
-        output = torch.empty_like(self.hidden)
-        output[layout.first_tokens] = first
         if layout.num_tokens > layout.num_texts:
-            others = self.hidden[layout.other_tokens]
-            output[layout.other_tokens] = self.encoder.rows(
-                i, others, layout.of_other_tokens(), self.keys_values, layout
+            others = self.encoder.rows(
+                i,
+                self.hidden.index_select(0, layout.other_tokens),
+                layout.of_other_tokens(),
+                self.keys_values,
+                layout,
             )
-        self.hidden = output
+            first = torch.cat([first, others]).index_select(0, layout.from_first_and_others)
+        self.hidden = first
 
     def run_layer(self, i: int) -> torch.Tensor:
         """Runs layer `i` for all tokens and gives its output for the first, `(texts, hidden)`."""
         self.hidden = self.encoder.rows(i, self.hidden, self.layout, self.keys_values, self.layout)
-        return self.hidden[self.layout.first_tokens]
+        return self.hidden.index_select(0, self.layout.first_tokens)
 
     def keep(self, kept: torch.Tensor, layer_begun: bool) -> None:
         """Takes out all texts but `kept`, `(num_kept,)`."""
         texts = kept.cpu()
         tokens = token_indices(self.layout.lengths, texts).to(self.hidden.device)
-        self.instances = self.instances[kept]
+        self.instances = self.instances.index_select(0, kept)
         self.layout = Layout(self.layout.lengths[texts], self.hidden.device)
-        self.hidden = self.hidden[tokens]
-        self.to_mix = [vector[kept] for vector in self.to_mix]
+        self.hidden = self.hidden.index_select(0, tokens)
+        self.to_mix = [vector.index_select(0, kept) for vector in self.to_mix]
         if layer_begun:
             keys, values = self.keys_values
-            self.keys_values = keys[tokens], values[tokens]
+            self.keys_values = keys.index_select(0, tokens), values.index_select(0, tokens)
 
 
 def run_all_exits(
@@ -235,6 +244,7 @@ def run_to_exits(
     """
     if token_budget is None:
         token_budget = TOKEN_BUDGETS.get(encoder.device.type, TOKEN_BUDGETS["cuda"])
+    few_tokens = min(_FEW_TOKENS, token_budget // 4)
     with _no_bookkeeping():
         encoder.prepare()
         leaving = _Leaving(exits, temperatures, measure, threshold, record_reached)
@@ -245,7 +255,7 @@ def run_to_exits(
             batch: Optional[_Texts] = _Texts.embedded(encoder, exits, chunk, instances)
             next_exit = 0
             while batch is not None:
-                batch = _run_to_next_exit(batch, next_exit, leaving)
+                batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
                 next_exit += 1
                 if batch is not None:
                     waiting[next_exit].append(batch)
@@ -253,7 +263,7 @@ def run_to_exits(
         for next_exit in range(1, len(waiting)):
             batch = _enough(waiting[next_exit], 0)
             if batch is not None:
-                batch = _run_to_next_exit(batch, next_exit, leaving)
+                batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
                 if batch is not None:
                     waiting[next_exit + 1].append(batch)
         output = leaving.output()
@@ -308,7 +318,9 @@ def _enough(waiting: List[_Texts], num_tokens: int) -> Optional[_Texts]:
     return batch
 
 
-def _run_to_next_exit(batch: _Texts, exit_index: int, leaving: "_Leaving") -> Optional[_Texts]:
+def _run_to_next_exit(
+    batch: _Texts, exit_index: int, leaving: "_Leaving", few_tokens: int
+) -> Optional[_Texts]:
     """
     Runs texts that have passed exit `exit_index` - 1 up to this exit. Gives those that stay, with
     the exit's layer completed, or `None` if all leave.
@@ -326,18 +338,18 @@ def _run_to_next_exit(batch: _Texts, exit_index: int, leaving: "_Leaving") -> Op
         batch.begin_layer(i)
         batch.note_first_tokens(batch.run_layer(i))
     batch.begin_layer(layer)
-    all_stay = leaving.all_stay_at(exit_index)
-    first = batch.run_layer(layer) if all_stay else batch.first_tokens(layer)
+    first_tokens_first = exit_index == leaving.last_exit or (
+        not leaving.all_stay_at(exit_index) and batch.layout.num_tokens >= few_tokens
+    )
+    first = batch.first_tokens(layer) if first_tokens_first else batch.run_layer(layer)
     batch.note_first_tokens(first)
     if leaving.ignores(exit_index):
         return batch
     logits = exits.logits(exit_index, batch.to_mix, first.float())
     stay = leaving.decide(exit_index, batch.instances, logits)
-    if all_stay:
-        return batch
-    remaining = _those_who_stay(batch, stay, layer_begun=True)
-    if remaining is not None:
-        remaining.complete_layer(layer, first if stay is None else first[stay])
+    remaining = _those_who_stay(batch, stay, layer_begun=first_tokens_first)
+    if remaining is not None and first_tokens_first:
+        remaining.complete_layer(layer, first if stay is None else first.index_select(0, stay))
     return remaining
 
 
@@ -420,7 +432,7 @@ class _Leaving:
         if leaving.numel() == leaves.numel():
             self.left.append(answers)
             return instances[:0]
-        self.left.append(tuple(answer[leaving] for answer in answers))
+        self.left.append(tuple(answer.index_select(0, leaving) for answer in answers))
         return leaves.logical_not().nonzero().squeeze(1)
 
     def output(self) -> ExitOutput:

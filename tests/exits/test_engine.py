@@ -36,7 +36,7 @@ class Case:
     def temperatures(self) -> torch.Tensor:
         return TEMPERATURES[: len(self.exits.exit_layers)]
 
-    def run(self, inputs, threshold: float) -> ExitOutput:
+    def run(self, inputs, threshold: float, token_budget: Optional[int] = 64) -> ExitOutput:
         return run_to_exits(
             self.encoder,
             self.exits,
@@ -44,6 +44,7 @@ class Case:
             max_probability,
             threshold,
             texts_of(inputs),
+            token_budget,
         )
 
 
@@ -149,14 +150,18 @@ def assert_equals_plain(case: Case, inputs, output: ExitOutput, threshold: float
     assume(np.abs(probs.max(-1) - threshold).min() > 1e-4 or threshold in (0, 1))
     rows = np.arange(len(exits))
     assert output.exit_index.tolist() == exits.tolist()
-    np.testing.assert_allclose(output.probs.numpy(), probs[exits, rows], atol=1e-5)
-    np.testing.assert_allclose(output.logits.numpy(), logits[exits, rows], atol=1e-4)
-    np.testing.assert_allclose(output.confidence.numpy(), probs[exits, rows].max(-1), atol=1e-5)
+    np.testing.assert_allclose(output.probs.detach().numpy(), probs[exits, rows], atol=1e-5)
+    np.testing.assert_allclose(output.logits.detach().numpy(), logits[exits, rows], atol=1e-4)
+    np.testing.assert_allclose(
+        output.confidence.detach().numpy(), probs[exits, rows].max(-1), atol=1e-5
+    )
 
 
 exit_layer_lists = st.sets(st.integers(-1, 3), min_size=1).map(sorted).filter(lambda x: x != [-1])
 length_lists = st.lists(st.integers(1, 20), min_size=1, max_size=9)
 thresholds = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.3, 1.0))
+# Of one text at a time; that cut batches and let few texts wait; of everything at once.
+token_budgets = st.sampled_from([1, 12, 30, 64, None])
 
 
 @settings(max_examples=150, deadline=None)
@@ -166,15 +171,18 @@ thresholds = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.3, 1.0))
     exit_layers=exit_layer_lists,
     lengths=length_lists,
     threshold=thresholds,
+    token_budget=token_budgets,
+    with_gradients=st.booleans(),
     seed=st.integers(0, 1000),
 )
-@torch.no_grad()
 def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
-    family, pooling, exit_layers, lengths, threshold, seed
+    family, pooling, exit_layers, lengths, threshold, token_budget, with_gradients, seed
 ):
     case = make_case(family, pooling, exit_layers)
     inputs = random_inputs(lengths, seed=seed)
-    assert_equals_plain(case, inputs, case.run(inputs, threshold), threshold)
+    with torch.set_grad_enabled(with_gradients):
+        output = case.run(inputs, threshold, token_budget)
+    assert_equals_plain(case, inputs, output, threshold)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
@@ -213,7 +221,7 @@ def test_a_prediction_does_not_depend_on_batch_order_or_padding(
 
     order = data.draw(st.permutations(range(len(lengths))))
     padded = [torch.nn.functional.pad(x[list(order)], (0, padding)) for x in inputs]
-    shuffled = case.run(padded, threshold)
+    shuffled = case.run(padded, threshold, data.draw(token_budgets))
     assert shuffled.exit_index.tolist() == together.exit_index[list(order)].tolist()
     torch.testing.assert_close(shuffled.probs, together.probs[list(order)], atol=1e-5, rtol=0)
 
@@ -290,6 +298,7 @@ def test_what_left_is_taken_out_of_the_computation(fresh_case, monkeypatch):
         lambda probs: torch.tensor(next(confidences)),
         0.8,
         texts_of(inputs),
+        token_budget=32,
     )
     assert rows == [
         (0, 9, 9),  # two texts, of 4 and 5 tokens
@@ -361,3 +370,56 @@ def test_texts_without_any_token_are_answered_alike_alone_and_in_a_batch(thresho
     alone = case.run((nothing, nothing.bool(), nothing), threshold)
     torch.testing.assert_close(alone.probs[0], together.probs[1], atol=1e-5, rtol=0)
     assert torch.isfinite(together.probs).all()
+
+
+@torch.no_grad()
+def test_who_stays_of_several_chunks_goes_on_together(fresh_case, monkeypatch):
+    inputs = random_inputs([4] * 12)
+    chunks = []
+    original = fresh_case.encoder.keys_values
+
+    def spy(i, hidden):
+        chunks.append((i, hidden.size(0)))
+        return original(i, hidden)
+
+    monkeypatch.setattr(fresh_case.encoder, "keys_values", spy)
+    # Of each chunk of 4 texts, 1 stays; 2 texts are enough to go on.
+    run_to_exits(
+        fresh_case.encoder,
+        fresh_case.exits,
+        fresh_case.temperatures,
+        lambda probs: torch.tensor([0.1, 0.9, 0.9, 0.9] if len(probs) == 4 else [0.1] * len(probs)),
+        0.8,
+        texts_of(inputs),
+        token_budget=16,
+    )
+    assert chunks == [(0, 12), (1, 12), (2, 12), (3, 12)]
+
+
+@torch.no_grad()
+def test_a_chunk_of_few_tokens_runs_whole_layers(fresh_case, monkeypatch):
+    monkeypatch.setattr(
+        "sledgehammer_allennlp.exits.engine._Texts.complete_layer",
+        lambda *arguments: pytest.fail("the layer was begun with first tokens alone"),
+    )
+    assert fresh_case.run(random_inputs([4, 6]), 0.9999, None).exit_index.tolist() == [2, 2]
+
+
+@torch.no_grad()
+def test_reached_is_recorded_on_demand_only(fresh_case):
+    arguments = (fresh_case.encoder, fresh_case.exits, fresh_case.temperatures, max_probability)
+    texts = texts_of(random_inputs([4, 6]))
+    assert run_to_exits(*arguments, 0.7, texts, record_reached=False).reached == []
+    for threshold in (0.7, 1.0):
+        reached = run_to_exits(*arguments, threshold, texts).reached
+        assert sorted(reached[0][0].tolist()) == [0, 1]
+
+
+@torch.no_grad()
+def test_answers_can_be_changed_and_used_with_gradients(fresh_case):
+    output = fresh_case.run(random_inputs([4, 6]), 0.7)
+    output.probs.mul_(2)
+    with torch.enable_grad():
+        weight = torch.ones((), requires_grad=True)
+        (output.logits * weight).sum().backward()
+    assert weight.grad is not None

@@ -1,0 +1,185 @@
+"""Precisions, and the weights laid out for inference, against the modules they come from."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sledgehammer_allennlp.encoders import LayeredEncoder
+from sledgehammer_allennlp.encoders import layer_products as module
+from sledgehammer_allennlp.encoders.layer_products import (
+    InferenceProducts,
+    check_precision,
+)
+from sledgehammer_allennlp.encoders.token_batch import Layout
+from tests.tiny import random_inputs, texts_of, tiny_transformer
+
+TOLERANCES = {"float32": 1e-5, "bfloat16": 0.1, "int8": 0.1}
+
+
+def _hidden(encoder: LayeredEncoder, inputs) -> torch.Tensor:
+    """After all layers."""
+    texts = texts_of(inputs)
+    layout = Layout(texts.lengths, torch.device("cpu"))
+    encoder.prepare()
+    hidden = encoder.embed(texts)
+    for i in range(encoder.num_layers):
+        hidden = encoder.layer(i, hidden, layout)
+    return hidden
+
+
+def _by_modules(encoder: LayeredEncoder, inputs) -> torch.Tensor:
+    with torch.enable_grad():
+        return _hidden(encoder, inputs).detach()
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@torch.no_grad()
+def test_every_precision_is_near_the_modules(family, precision):
+    encoder = LayeredEncoder(tiny_transformer(family), precision=precision).eval()
+    inputs = random_inputs([9, 3, 14])
+    found, wanted = _hidden(encoder, inputs), _by_modules(encoder, inputs)
+    assert found.dtype == (torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    error = (found.float() - wanted).norm() / wanted.norm()
+    assert error < TOLERANCES[precision]
+    if precision != "float32":
+        assert error > 1e-4  # something was rounded
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"])
+@pytest.mark.parametrize("precision", TOLERANCES)
+@torch.no_grad()
+def test_every_activation_is_near_the_modules(activation, precision):
+    transformer = tiny_transformer("bert", hidden_act=activation)
+    encoder = LayeredEncoder(transformer, precision=precision).eval()
+    inputs = random_inputs([9, 3])
+    found, wanted = _hidden(encoder, inputs).float(), _by_modules(encoder, inputs)
+    assert (found - wanted).norm() / wanted.norm() < TOLERANCES[precision]
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@torch.no_grad()
+def test_without_onednn_ordinary_products_are_taken(precision, monkeypatch):
+    monkeypatch.setattr(module, "_has_onednn", lambda: False)
+    encoder = LayeredEncoder(tiny_transformer("bert"), precision=precision).eval()
+    inputs = random_inputs([9, 3])
+    if precision == "int8":
+        with pytest.raises(ValueError, match="needs a torch with oneDNN"):
+            _hidden(encoder, inputs)
+        return
+    found, wanted = _hidden(encoder, inputs).float(), _by_modules(encoder, inputs)
+    assert (found - wanted).norm() / wanted.norm() < TOLERANCES[precision]
+
+
+@torch.no_grad()
+def test_int8_rounds_each_row_by_itself():
+    torch.manual_seed(0)
+    product = module._Int8Product(torch.randn(8, 32), torch.randn(8))
+    rows = torch.randn(40, 32) * torch.logspace(-3, 3, 40).unsqueeze(1)
+    alone = torch.cat([product(row.unsqueeze(0)) for row in rows])
+    assert torch.equal(product(rows), alone)
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+@torch.no_grad()
+def test_int8_is_the_product_of_rounded_rows(vnni, monkeypatch):
+    monkeypatch.setattr(module, "_has_vnni", lambda: vnni)
+    torch.manual_seed(0)
+    weight, bias, hidden = torch.randn(8, 32), torch.randn(8), torch.randn(5, 32)
+    steps = 127 if vnni else 63
+
+    def rounded(rows: torch.Tensor, steps: int) -> torch.Tensor:
+        scale = rows.abs().amax(1, keepdim=True) / steps
+        return (rows / scale).round() * scale
+
+    wanted = F.linear(rounded(hidden, steps), rounded(weight, 127), bias)
+    torch.testing.assert_close(module._Int8Product(weight, bias)(hidden), wanted)
+
+
+@torch.no_grad()
+def test_int8_of_nothing_is_the_bias():
+    bias = torch.randn(8)
+    product = module._Int8Product(torch.zeros(8, 32), bias)
+    assert torch.equal(product(torch.zeros(1, 32)), bias.unsqueeze(0))
+
+
+@pytest.mark.parametrize("change", ["in place", "data", "assign", "optimizer", "move"])
+@torch.no_grad()
+def test_changed_weights_are_laid_out_anew(change):
+    encoder = LayeredEncoder(tiny_transformer("bert")).eval()
+    inputs = random_inputs([9, 3])
+    before = _hidden(encoder, inputs)
+    weight = encoder.transformer.encoder.layer[1].output.dense.weight
+    if change == "in place":
+        weight.mul_(2)
+    elif change == "data":
+        # As moving averages do it, between training and evaluation.
+        encoder.train()
+        weight.data.mul_(2)
+        encoder.eval()
+    elif change == "assign":
+        state = {name: x * 2 for name, x in encoder.state_dict().items()}
+        encoder.load_state_dict(state, assign=True)
+    elif change == "optimizer":
+        weight.grad = torch.randn_like(weight)
+        torch.optim.SGD([weight], lr=0.1).step()
+    elif change == "move":
+        encoder.double().float()
+        encoder.transformer.encoder.layer[1].output.dense.weight.data = weight.data * 2
+    after = _hidden(encoder, inputs)
+    assert not torch.allclose(before, after, atol=1e-3)
+    torch.testing.assert_close(after, _by_modules(encoder, inputs), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_weights_that_are_the_same_are_laid_out_once(monkeypatch):
+    made = []
+
+    class Spy(InferenceProducts):
+        def __init__(self, *arguments):
+            made.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(module, "InferenceProducts", Spy)
+    for family, num_made in (("bert", 4), ("albert", 2)):
+        made.clear()
+        encoder = LayeredEncoder(tiny_transformer(family)).eval()
+        for _ in range(3):
+            _hidden(encoder, random_inputs([5]))
+            encoder.eval()
+        assert len(made) == num_made
+
+
+@torch.no_grad()
+def test_an_encoder_in_use_can_be_copied_and_pickled():
+    encoder = LayeredEncoder(tiny_transformer("bert"), precision="int8").eval()
+    inputs = random_inputs([9, 3])
+    wanted = _hidden(encoder, inputs)
+    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+        assert torch.equal(_hidden(other, inputs), wanted)
+
+
+@pytest.mark.parametrize(
+    "precision, device, message",
+    [
+        ("float8", "cpu", "'float8': wanted one of float32, bfloat16, float16, int8"),
+        ("float16", "cpu", "needs a GPU: on a CPU, wanted bfloat16"),
+        ("int8", "cuda", "needs a CPU: on 'cuda', wanted float16 or bfloat16"),
+    ],
+)
+def test_what_a_device_cannot_do_is_refused(precision, device, message):
+    with pytest.raises(ValueError, match=message):
+        check_precision(precision, torch.device(device))
+
+
+def test_training_is_not_touched_by_the_precision():
+    inputs = random_inputs([9, 3])
+    outputs = []
+    for precision in ("float32", "int8"):
+        encoder = LayeredEncoder(tiny_transformer("bert"), precision=precision).train()
+        torch.manual_seed(0)
+        outputs.append(_hidden(encoder, inputs))
+    assert torch.equal(*outputs)
+    assert outputs[0].requires_grad
