@@ -16,6 +16,7 @@ from sledgehammer_allennlp.encoders.archived_files import (
     keep_config,
     keep_tokenizer,
 )
+from sledgehammer_allennlp.encoders.layer_products import check_precision
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.exits import (
     ExitOutput,
@@ -218,7 +219,18 @@ class MultiExitClassifier(Model):
         return outputs
 
     def run_to_exits(self, texts: TokenBatch, record_reached: bool = False) -> ExitOutput:
-        """Early exit for any number of texts, at this model's threshold; see `exits.engine`."""
+        """
+        Early exit for any number of texts, at this model's threshold; see `exits.engine`.
+
+        # Raises
+
+        ConfigurationError
+            If the device cannot compute in this model's precision.
+        """
+        try:
+            check_precision(self.encoder.precision, self.encoder.device)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
         return run_to_exits(
             self.encoder,
             self.exits,

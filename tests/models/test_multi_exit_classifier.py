@@ -9,6 +9,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.testing import ModelTestCase
 from allennlp.data import Vocabulary
 from allennlp.models import Model, load_archive
+from allennlp.predictors import Predictor
 
 from sledgehammer_allennlp.models import MultiExitClassifier
 from tests.tiny import random_inputs, tiny_experiment, tiny_transformer
@@ -279,3 +280,49 @@ def test_fine_tuning_from_an_archive_needs_no_pretrained_model(trained):
     vocab = Vocabulary.from_files(str(trained["run"] / "vocabulary"))
     params = Params({"type": "from_archive", "archive_file": trained["archive"]})
     assert isinstance(Model.from_params(params, vocab=vocab), MultiExitClassifier)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_the_precision_is_one_override(trained, precision):
+    archive = load_archive(trained["archive"], overrides={"model.precision": precision})
+    exact = load_archive(trained["archive"])
+    answers = [
+        Predictor.from_archive(each).predict("the film was very good") for each in (archive, exact)
+    ]
+    assert answers[0]["label"] == answers[1]["label"]
+    assert answers[0]["probs"] == pytest.approx(answers[1]["probs"], abs=0.1)
+    assert answers[0]["probs"] != answers[1]["probs"]
+    weights = zip(archive.model.state_dict().values(), exact.model.state_dict().values())
+    assert all(torch.equal(*pair) for pair in weights)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"precision": "int4"}, "precision is 'int4': wanted one of float32, bfloat16"),
+        ({"token_budget": 0}, "token_budget is 0: wanted a positive integer"),
+        ({"token_budget": "all"}, "token_budget is 'all': wanted a positive integer"),
+    ],
+)
+def test_a_bad_setting_of_inference_is_refused(tiny_bert, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make_model(tiny_bert, **settings)
+
+
+def test_a_precision_that_the_device_has_not_is_refused(trained):
+    predictor = Predictor.from_path(trained["archive"], overrides={"model.precision": "float16"})
+    with pytest.raises(ConfigurationError, match="'float16', which needs a GPU"):
+        predictor.predict("good")
+
+
+def test_the_token_budget_changes_no_answer(trained):
+    texts = [{"sentence": "the film was good " * (i % 4)} for i in range(20)]
+    answers = []
+    for token_budget in (1, 40, 100000):
+        overrides = {"model.token_budget": token_budget, "model.confidence_threshold": 0.7}
+        predictor = Predictor.from_path(trained["archive"], overrides=overrides)
+        answers.append(predictor.predict_batch_json(texts))
+    for answer in answers[1:]:
+        assert [a["exit_layer"] for a in answer] == [a["exit_layer"] for a in answers[0]]
+        for found, wanted in zip(answer, answers[0]):
+            assert found["probs"] == pytest.approx(wanted["probs"], abs=1e-5)

@@ -66,3 +66,40 @@ def test_a_line_that_is_not_json_is_refused(predictor):
 
 def test_a_batch_of_nothing_has_no_answers(predictor):
     assert predictor.predict_batch_json([]) == []
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("pairs", [True, False])
+def test_one_call_of_the_tokenizer_answers_as_instances_do(predictor, threshold, pairs):
+    inputs = [
+        {"premise": text, "hypothesis": TEXTS[i - 1]} if pairs else {"sentence": text}
+        for i, text in enumerate([*TEXTS, "good " * 90])
+    ]
+    predictor._model.confidence_threshold = threshold
+    found = predictor.predict_batch_json(inputs)
+    wanted = Predictor.predict_batch_json(predictor, inputs)
+    predictor._model.confidence_threshold = 1.0
+    assert predictor._token_batch(inputs) is not None
+    for answer, by_instance in zip(found, wanted):
+        assert list(answer) == list(by_instance)
+        assert [type(value) for value in answer.values()] == [
+            type(value) for value in by_instance.values()
+        ]
+        for key in ("label", "exit_layer"):
+            assert answer[key] == by_instance[key]
+        for key in ("logits", "probs", "confidence"):
+            assert answer[key] == pytest.approx(by_instance[key], abs=1e-5)
+
+
+def test_instances_are_made_where_only_they_know_the_tokens(trained):
+    predictor = Predictor.from_path(trained["archive"])
+    mixed = [{"sentence": "good"}, {"premise": "good", "hypothesis": "bad"}]
+    assert predictor._token_batch(mixed) is None
+    assert len(predictor.predict_batch_json(mixed)) == 2
+    assert predictor._token_batch(mixed[:1]) is not None
+    indexers = predictor._dataset_reader._token_indexers
+    indexers["tokens"]._max_length = 8
+    assert predictor._token_batch(mixed[:1]) is None
+    indexers["tokens"]._max_length = None
+    indexers["more"] = indexers["tokens"]
+    assert predictor._token_batch(mixed[:1]) is None

@@ -1,0 +1,109 @@
+"""A trained archive used without AllenNLP answers as it does with it."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from sledgehammer_allennlp.exits import load_archived_classifier
+
+pytest.importorskip("allennlp")
+
+TEXTS = ["the film was good", "", "this book was very bad indeed and long , all in all"]
+PAIRS = [("the film was good", "it was a day"), ("a day", "her song was bad")]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 1.0])
+def test_it_answers_as_the_predictor(trained, threshold):
+    from allennlp.predictors import Predictor
+
+    predictor = Predictor.from_path(
+        trained["archive"], overrides={"model.confidence_threshold": threshold}
+    )
+    for archive in (trained["archive"], trained["run"]):
+        classifier = load_archived_classifier(archive, confidence_threshold=threshold)
+        assert classifier.predict(TEXTS) == predictor.predict_batch_json(
+            [{"sentence": text} for text in TEXTS]
+        )
+        assert classifier.predict(PAIRS) == predictor.predict_batch_json(
+            [{"premise": premise, "hypothesis": hypothesis} for premise, hypothesis in PAIRS]
+        )
+    assert classifier.predict([]) == []
+
+
+def test_it_needs_no_allennlp(trained):
+    program = """
+import sys
+sys.modules["allennlp"] = None
+from sledgehammer_allennlp.exits import load_archived_classifier
+classifier = load_archived_classifier(sys.argv[1], confidence_threshold=0.7)
+print([answer["label"] for answer in classifier.predict(["the film was good", "it was bad"])])
+assert not any(name.startswith("allennlp.") for name in sys.modules)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program, trained["archive"]], capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    wanted = load_archived_classifier(trained["archive"], confidence_threshold=0.7)
+    labels = [answer["label"] for answer in wanted.predict(["the film was good", "it was bad"])]
+    assert found.stdout.strip() == str(labels)
+
+
+def test_settings_of_the_archive_hold_unless_others_are_given(trained, tmp_path):
+    run = _copy(trained, tmp_path, confidence_threshold=0.25, precision="bfloat16", num_labels=2)
+    classifier = load_archived_classifier(run)
+    assert classifier.confidence_threshold == 0.25
+    assert classifier.encoder.precision == "bfloat16"
+    classifier = load_archived_classifier(run, confidence_threshold=0.0, precision="int8")
+    assert classifier.confidence_threshold == 0.0
+    assert classifier.encoder.precision == "int8"
+    with pytest.raises(ValueError, match="confidence_threshold is 2: wanted"):
+        load_archived_classifier(run, confidence_threshold=2)
+
+
+def test_what_is_no_archive_of_ours_is_refused(trained, tmp_path):
+    with pytest.raises(ValueError, match="there is no archive"):
+        load_archived_classifier(tmp_path / "nothing.tar.gz")
+    (tmp_path / "text.tar.gz").write_text("text")
+    with pytest.raises(ValueError, match="cannot read the archive"):
+        load_archived_classifier(tmp_path / "text.tar.gz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has no config.json"):
+        load_archived_classifier(tmp_path / "empty")
+    with pytest.raises(ValueError, match="of type 'basic_classifier': wanted 'multi_exit"):
+        load_archived_classifier(_copy(trained, tmp_path / "a", type="basic_classifier"))
+    with pytest.raises(ValueError, match="weights are not those of its config"):
+        load_archived_classifier(_copy(trained, tmp_path / "b", exit_layers=[0]))
+    without = _copy(trained, tmp_path / "c")
+    (without / "best.th").unlink()
+    with pytest.raises(ValueError, match="found no weights"):
+        load_archived_classifier(without)
+
+
+def test_a_member_outside_the_archive_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as tar:
+        member = tarfile.TarInfo("../escaped")
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"evil"))
+    with pytest.raises(ValueError, match="cannot read the archive"):
+        load_archived_classifier(tmp_path / "evil.tar.gz")
+    assert not (tmp_path.parent / "escaped").exists()
+
+
+def test_texts_and_pairs_are_not_mixed(trained):
+    with pytest.raises(ValueError, match="wanted one kind in a call"):
+        load_archived_classifier(trained["archive"]).predict([TEXTS[0], PAIRS[0]])
+
+
+def _copy(trained, folder: Path, **settings) -> Path:
+    """The run with other settings of the model in its config."""
+    shutil.copytree(trained["run"], folder / "run", ignore=shutil.ignore_patterns("*.tar.gz"))
+    config = json.loads((folder / "run" / "config.json").read_text())
+    config["model"].update(settings)
+    (folder / "run" / "config.json").write_text(json.dumps(config))
+    return folder / "run"
