@@ -2,6 +2,9 @@
 # make test    ruff, mypy and pytest
 # make setup   the set-up alone; the others do it first when it is missing
 #
+# make test-transformers5    the tests of the parts that need no AllenNLP, with newer transformers
+# make benchmark-engine      and -precision, -limits, -predict: see benchmarks/; ARGS="--help"
+#
 # PYTHON=python3.12 make setup    chooses the interpreter, of 3.11 and 3.12
 
 PYTHON ?= python3
@@ -17,7 +20,7 @@ ARCHIVE := $(DEMO_RUN)/model.tar.gz
 TRAINED := $(DEMO_RUN)/.trained
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test setup clean
+.PHONY: demo test test-transformers5 setup clean
 
 demo: $(TRAINED) data/bbc_news/examples.jsonl
 	$(BIN)/python scripts/evaluate_thresholds.py $(ARCHIVE) data/bbc_news/test.tsv \
@@ -51,6 +54,23 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# Folders of libraries that take the place of the environment's own.
+TRANSFORMERS5 := .transformers5
+BENCHMARKS := .benchmarks
+
+test-transformers5: $(TRANSFORMERS5)/.installed
+	WITHOUT_ALLENNLP=1 PYTHONPATH=$(TRANSFORMERS5) $(BIN)/pytest \
+		tests/encoders tests/exits tests/calibration
+
+benchmark-%: $(BENCHMARKS)/.installed
+	PYTHONPATH=$(BENCHMARKS) $(BIN)/python -m benchmarks.$* $(ARGS)
+
+.PRECIOUS: .%/.installed
+.%/.installed: requirements-%.txt | $(INSTALLED)
+	rm -rf .$*
+	$(BIN)/python -m pip install --no-deps --target .$* -r $<
+	@touch $@
+
 setup: $(INSTALLED)
 	@echo "Ready: $(VENV). Next: make demo, or make test"
 
@@ -66,4 +86,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) data runs
+	rm -rf $(VENV) $(TRANSFORMERS5) $(BENCHMARKS) data runs

@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser, "runs/benchmarks/precision.json")
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--random-texts", type=int, default=256)
     arguments = parser.parse_args()
     precisions = [name for name in PRECISIONS if _is_possible(name, arguments.device)]
     write(
@@ -85,7 +86,7 @@ def _random(arguments: argparse.Namespace, precisions: List[str]) -> List[Dict[s
         engines[precision].classifier.encoder.precision = precision
     rows = []
     for batch_size in (1, 8, 32, 256):
-        chosen = batches(random_texts(min(256, 16 * batch_size), 32), batch_size)
+        chosen = batches(random_texts(min(arguments.random_texts, 16 * batch_size), 32), batch_size)
         seconds = alternate(
             {name: engine.run(chosen, 1.0) for name, engine in engines.items()}, arguments.rounds
         )

@@ -1,11 +1,14 @@
 """Tiny pretrained models and data, made when the tests start: no network, no large files."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Dict
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if os.environ.get("WITHOUT_ALLENNLP"):
+    sys.modules["allennlp"] = None  # type: ignore[assignment]  # as if it were not installed
 
 import pytest
 import torch

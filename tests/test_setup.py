@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -19,6 +21,15 @@ def test_every_requirement_is_pinned_and_names_no_host():
         if "==" in line and not line.startswith("#")
     ]
     assert len(chosen) > 15 and set(chosen) <= set(requirements)
+
+
+@pytest.mark.parametrize("name", ["benchmarks", "transformers5"])
+def test_every_requirement_beside_the_environment_is_pinned(name):
+    lines = (ROOT / f"requirements-{name}.txt").read_text().splitlines()
+    requirements = [line for line in lines if not line.startswith("#")]
+    assert requirements
+    for line in requirements:
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][^ ]*", line), line
 
 
 def test_an_unsupported_interpreter_is_refused_with_a_clear_message(tmp_path: Path):

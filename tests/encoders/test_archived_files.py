@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+import transformers
 from transformers import AutoConfig, AutoTokenizer
 
 from sledgehammer_allennlp.encoders.archived_files import (
@@ -24,6 +26,9 @@ def test_a_kept_tokenizer_is_found_and_tokenizes_alike(tiny_bert: Path, tmp_path
     assert [path.name for path in Path(found).parent.iterdir()] == [Path(found).name]
 
 
+@pytest.mark.skipif(
+    transformers.__version__ >= "5", reason="makes a tokenizer for a folder that has none"
+)
 def test_a_kept_configuration_is_found_without_a_tokenizer(tmp_path: Path):
     transformer = tiny_transformer("bert")
     transformer.save_pretrained(tmp_path / "model")
