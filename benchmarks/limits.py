@@ -106,6 +106,7 @@ def _peak_memory(name: str, batch_size: int, num_tokens: int) -> int:
         run = library_run(FullDepth(classifier).eval(), texts, "cpu")
     else:
         classifier.encoder.precision = "int8" if name.endswith("int8") else "float32"
+        classifier.encoder.give_up_weights()
         run = Engine(classifier).run(texts, 1.0)
     _forget_peak()
     for _ in range(2):

@@ -45,15 +45,17 @@ class LayerParts:
 
     def modules(self) -> List[nn.Module]:
         """The modules that have weights."""
+        return [*self.linears(), self.attention_norm, self.output_norm]
+
+    def linears(self) -> List[nn.Module]:
+        """Those of them that are matrix products."""
         return [
             self.query,
             self.key,
             self.value,
             self.attention_output,
-            self.attention_norm,
             self.feed_forward_in,
             self.feed_forward_out,
-            self.output_norm,
         ]
 
 

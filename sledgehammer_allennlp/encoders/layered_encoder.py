@@ -34,6 +34,11 @@ from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 """A key added to the model's configuration when its checkpoint turns out to have no pooler."""
 
+_ONLY_FOR_INFERENCE = (
+    "has given up its weights: it cannot be trained, moved, copied or saved, nor change its "
+    "precision; load it again for that"
+)
+
 _HAS_FUSED_ATTENTION = hasattr(F, "scaled_dot_product_attention")
 
 
@@ -92,6 +97,7 @@ class LayeredEncoder(nn.Module):
         )
         if not self.has_pooler and self._family.pool is not None:
             transformer.pooler = None
+        self._gave_up_weights = False
         self.precision = precision
         self._inference_products: Dict[int, LayerProducts]
         self._inference_stamp: Optional[List[Tuple[int, int]]]
@@ -105,8 +111,8 @@ class LayeredEncoder(nn.Module):
     def precision(self, precision: str) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}: wanted one of {', '.join(PRECISIONS)}")
-        self._precision = precision
         self._forget_inference_products()
+        self._precision = precision
 
     @property
     def device(self) -> torch.device:
@@ -253,6 +259,10 @@ class LayeredEncoder(nn.Module):
         ValueError
             If the device cannot compute in `precision`.
         """
+        if self._gave_up_weights:
+            if not self._is_inference:
+                raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
+            return
         if not self._is_inference:
             return
         # The dictionaries of parameters, because going through modules takes long.
@@ -277,7 +287,26 @@ class LayeredEncoder(nn.Module):
         self._inference_products = products
         self._inference_stamp = stamp
 
+    @torch.no_grad()
+    def give_up_weights(self) -> None:
+        """
+        Frees the weights of the layers' products, which inference has laid out in its own way, and
+        with them half of the memory, or more in `int8`. From now on the encoder is for inference
+        only, in the precision and on the device that it has.
+        """
+        if self.training:
+            raise RuntimeError("give_up_weights wanted an encoder in evaluation mode")
+        self.prepare()
+        if len(self._inference_products) == len(self._layers):
+            self._gave_up_weights = True
+            for parts in self._layers:
+                for linear in parts.linears():
+                    assert isinstance(linear.weight, nn.Parameter)
+                    linear.weight.data = linear.weight.data.new_empty(0)
+
     def _forget_inference_products(self) -> None:
+        if self._gave_up_weights:
+            raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
         self._inference_products = {}
         self._inference_stamp = None
 
@@ -287,7 +316,21 @@ class LayeredEncoder(nn.Module):
             self._forget_inference_products()
         return super().train(mode)
 
+    def state_dict(  # type: ignore[override]
+        self, *args: Any, **kwargs: Any
+    ) -> Dict[str, Any]:
+        if self._gave_up_weights:
+            raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
+        return super().state_dict(*args, **kwargs)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "LayeredEncoder":
+        if self._gave_up_weights:
+            raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
+        return super()._apply(*args, **kwargs)
+
     def __getstate__(self) -> Dict[str, Any]:
+        if self._gave_up_weights:
+            raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
         state = self.__dict__.copy()
         state["_inference_products"], state["_inference_stamp"] = {}, None
         return state

@@ -153,6 +153,7 @@ def load_archived_classifier(
     precision: Optional[str] = None,
     device: Union[str, torch.device] = "cpu",
     token_budget: Optional[int] = None,
+    inference_only: bool = False,
 ) -> ArchivedClassifier:
     """
     A trained model, without AllenNLP. No code of the archive is run: weights are read as tensors
@@ -165,6 +166,9 @@ def load_archived_classifier(
     confidence_threshold, precision, token_budget : optional (default = what the archive says)
         As in the model's config.
     device : optional (default = `"cpu"`)
+    inference_only : `bool`, optional (default = `False`)
+        Whether to give up the weights of which there is a copy for inference, see
+        `LayeredEncoder.give_up_weights`: about half the memory, no training.
 
     # Raises
 
@@ -173,12 +177,16 @@ def load_archived_classifier(
     """
     path = Path(archive)
     if path.is_dir():
-        return _load(path, confidence_threshold, precision, device, token_budget)
-    if not path.exists():
+        classifier = _load(path, confidence_threshold, precision, device, token_budget)
+    elif path.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            _extract(path, folder)
+            classifier = _load(Path(folder), confidence_threshold, precision, device, token_budget)
+    else:
         raise ValueError(f"there is no archive '{archive}': wanted a model.tar.gz")
-    with tempfile.TemporaryDirectory() as folder:
-        _extract(path, folder)
-        return _load(Path(folder), confidence_threshold, precision, device, token_budget)
+    if inference_only:
+        classifier.encoder.give_up_weights()
+    return classifier
 
 
 def _extract(archive: Path, folder: str) -> None:

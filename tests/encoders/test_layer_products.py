@@ -183,3 +183,40 @@ def test_training_is_not_touched_by_the_precision():
         outputs.append(_hidden(encoder, inputs))
     assert torch.equal(*outputs)
     assert outputs[0].requires_grad
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@torch.no_grad()
+def test_weights_that_are_given_up_are_not_needed_for_inference(family, precision):
+    encoder = LayeredEncoder(tiny_transformer(family), precision=precision).eval()
+    inputs = random_inputs([9, 3])
+    wanted = _hidden(encoder, inputs)
+    num_weights = sum(parameter.numel() for parameter in encoder.parameters())
+    encoder.give_up_weights()
+    assert sum(parameter.numel() for parameter in encoder.parameters()) < num_weights
+    assert torch.equal(_hidden(encoder.eval(), inputs), wanted)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda encoder: encoder.train(),
+        lambda encoder: encoder.state_dict(),
+        lambda encoder: encoder.double(),
+        lambda encoder: copy.deepcopy(encoder),
+        lambda encoder: setattr(encoder, "precision", "bfloat16"),
+        lambda encoder: _by_modules(encoder, random_inputs([3])),
+    ],
+)
+def test_what_needs_weights_that_were_given_up_is_refused(use):
+    encoder = LayeredEncoder(tiny_transformer("bert")).eval()
+    encoder.give_up_weights()
+    with pytest.raises(RuntimeError, match="given up its weights.*load it again"):
+        use(encoder)
+    with torch.no_grad():
+        assert torch.isfinite(_hidden(encoder, random_inputs([3]))).all()
+
+
+def test_weights_are_not_given_up_in_training():
+    with pytest.raises(RuntimeError, match="evaluation mode"):
+        LayeredEncoder(tiny_transformer("bert")).train().give_up_weights()

@@ -95,6 +95,15 @@ def test_a_member_outside_the_archive_is_refused(tmp_path):
     assert not (tmp_path.parent / "escaped").exists()
 
 
+def test_for_inference_only_it_answers_alike(trained):
+    whole = load_archived_classifier(trained["archive"], confidence_threshold=0.7)
+    small = load_archived_classifier(
+        trained["archive"], confidence_threshold=0.7, inference_only=True
+    )
+    assert small.predict(TEXTS) == whole.predict(TEXTS)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in whole.parameters())
+
+
 def test_texts_and_pairs_are_not_mixed(trained):
     with pytest.raises(ValueError, match="wanted one kind in a call"):
         load_archived_classifier(trained["archive"]).predict([TEXTS[0], PAIRS[0]])
