@@ -5,6 +5,7 @@ it needs the keys and values of all tokens, but queries, attention and feed-forw
 alone. An exit looks only at first tokens, so instances that leave never pay for the rest.
 """
 
+import ctypes
 import math
 from os import PathLike
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -303,6 +304,7 @@ class LayeredEncoder(nn.Module):
                 for linear in parts.linears():
                     assert isinstance(linear.weight, nn.Parameter)
                     linear.weight.data = linear.weight.data.new_empty(0)
+            _return_freed_memory()
 
     def _forget_inference_products(self) -> None:
         if self._gave_up_weights:
@@ -334,6 +336,14 @@ class LayeredEncoder(nn.Module):
         state = self.__dict__.copy()
         state["_inference_products"], state["_inference_stamp"] = {}, None
         return state
+
+
+def _return_freed_memory() -> None:
+    """Asks the C library to give the system what it keeps for later, where it can be asked."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        pass
 
 
 def attention(
