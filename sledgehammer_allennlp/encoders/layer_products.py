@@ -162,6 +162,8 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
     if precision == "int8" and not _has_onednn_int8():
         raise ValueError("precision is 'int8', which needs a torch with oneDNN, 2.4 or newer")
+    if precision == "bfloat16" and device.type == "cpu" and not _has_bfloat16():
+        raise ValueError("precision is 'bfloat16', which needs a CPU with AVX-512 or better")
     if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ValueError(f"precision is 'bfloat16', which '{device}' has not: wanted float16")
 
@@ -170,6 +172,10 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(
         torch.ops.mkldnn, "_reorder_linear_weight"
     )
+
+
+def _has_bfloat16() -> bool:
+    return not _has_onednn() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _has_onednn_int8() -> bool:

@@ -7,6 +7,7 @@ alone. An exit looks only at first tokens, so instances that leave never pay for
 
 import ctypes
 import math
+from contextlib import suppress
 from os import PathLike
 from typing import Any, Dict, List, Optional, Tuple, Union
 
@@ -88,8 +89,12 @@ class LayeredEncoder(nn.Module):
         self.max_positions: int = max_positions_of(config)
         self._layers = self._family.layers(transformer)[: self.num_layers]
         self._family.drop_layers(transformer, self.num_layers)
-        self._layer_parameters = [
-            module._parameters for parts in self._layers for module in parts.modules()
+        modules = [module for parts in self._layers for module in parts.modules()]
+        self._layer_parameters = [module._parameters for module in modules]
+        self._layer_hooks = [
+            hooks
+            for module in modules
+            for hooks in (module._forward_hooks, module._forward_pre_hooks)
         ]
         self.has_pooler = (
             keep_pooler
@@ -101,7 +106,7 @@ class LayeredEncoder(nn.Module):
         self._gave_up_weights = False
         self.precision = precision
         self._inference_products: Dict[int, LayerProducts]
-        self._inference_stamp: Optional[List[Tuple[int, int]]]
+        self._inference_stamp: Optional[List[Tuple[int, object]]]
 
     @property
     def precision(self) -> str:
@@ -112,7 +117,7 @@ class LayeredEncoder(nn.Module):
     def precision(self, precision: str) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}: wanted one of {', '.join(PRECISIONS)}")
-        self._forget_inference_products()
+        self.forget_layout()
         self._precision = precision
 
     @property
@@ -141,7 +146,9 @@ class LayeredEncoder(nn.Module):
         """What enters layer 0, `(num_tokens, hidden_size)`."""
         positions = positions_in_text(texts.lengths).to(texts.token_ids.device)
         hidden = self._family.embed(self.transformer, texts.token_ids, texts.type_ids, positions)
-        return hidden.to(PRECISIONS[self.precision]) if self._is_inference else hidden
+        if self._is_inference and self._inference_products:
+            return hidden.to(PRECISIONS[self.precision])
+        return hidden
 
     def layer(self, i: int, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
         """
@@ -164,7 +171,11 @@ class LayeredEncoder(nn.Module):
 
     def keys_values(self, i: int, hidden: torch.Tensor) -> KeysValues:
         """Layer `i`'s keys and values for all tokens, each of the shape of `hidden`."""
-        return self._products(i).keys_values(hidden)
+        products = self._products(i)
+        if isinstance(products, TrainableProducts):
+            return products.keys_values(hidden)
+        keys, values = products.keys_values(with_round_number_of_rows(hidden))
+        return keys[: hidden.size(0)], values[: hidden.size(0)]
 
     def rows(
         self,
@@ -197,8 +208,14 @@ class LayeredEncoder(nn.Module):
         """
         products = self._products(i)
         dropout = self._layers[i].attention_dropout if self.training else 0.0
-        context = self._attend(products.query(rows), rows_layout, keys_values, layout, dropout)
-        return products.after_attention(context, rows)
+        if isinstance(products, TrainableProducts):
+            context = self._attend(products.query(rows), rows_layout, keys_values, layout, dropout)
+            return products.after_attention(context, rows)
+        num_rows = rows.size(0)
+        rows = with_round_number_of_rows(rows)
+        query = products.query(rows)[:num_rows]
+        context = self._attend(query, rows_layout, keys_values, layout, dropout)
+        return products.after_attention(with_round_number_of_rows(context), rows)[:num_rows]
 
     def pool(self, first_token: torch.Tensor) -> torch.Tensor:
         """The pretrained pooler's output, from and to `(num_texts, hidden_size)`."""
@@ -241,7 +258,7 @@ class LayeredEncoder(nn.Module):
 
     @property
     def _is_inference(self) -> bool:
-        return not self.training and not torch.is_grad_enabled()
+        return not self.training and not torch.is_grad_enabled() and not _is_autocast(self.device)
 
     def _products(self, i: int) -> LayerProducts:
         if self._is_inference:
@@ -253,7 +270,10 @@ class LayeredEncoder(nn.Module):
     def prepare(self) -> None:
         """
         Lays out the weights for inference where they are new or have changed. To be called before
-        a computation; does nothing in training.
+        `embed` and `layer`, which without it use the modules; does nothing in training. Nor does it
+        where a hook wants to see the modules at work, or they were cast to another type.
+
+        Changes through `parameter.data` in evaluation mode cannot be seen: call `forget_layout`.
 
         # Raises
 
@@ -266,9 +286,12 @@ class LayeredEncoder(nn.Module):
             return
         if not self._is_inference:
             return
+        if any(self._layer_hooks) or self._layers[0].query.weight.dtype != torch.float32:
+            self._inference_products, self._inference_stamp = {}, None
+            return
         # The dictionaries of parameters, because going through modules takes long.
         stamp = [
-            (parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version)
+            (parameter.data_ptr(), _version_of(parameter))
             for parameters in self._layer_parameters
             for parameter in parameters.values()
             if parameter is not None
@@ -306,7 +329,8 @@ class LayeredEncoder(nn.Module):
                     linear.weight.data = linear.weight.data.new_empty(0)
             _return_freed_memory()
 
-    def _forget_inference_products(self) -> None:
+    def forget_layout(self) -> None:
+        """Has the weights laid out anew, after they changed in a way that `prepare` cannot see."""
         if self._gave_up_weights:
             raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
         self._inference_products = {}
@@ -315,7 +339,7 @@ class LayeredEncoder(nn.Module):
     def train(self, mode: bool = True) -> "LayeredEncoder":
         if mode:
             # Trainers may change weights behind the stamp's back.
-            self._forget_inference_products()
+            self.forget_layout()
         return super().train(mode)
 
     def state_dict(  # type: ignore[override]
@@ -338,12 +362,32 @@ class LayeredEncoder(nn.Module):
         return state
 
 
+def with_round_number_of_rows(x: torch.Tensor) -> torch.Tensor:
+    """
+    `(num_rows, size)` with some rows repeated, so that the number of rows is one of few: oneDNN
+    makes a program for every number of rows, and keeps some.
+    """
+    num_rows = x.size(0)
+    step = 1 if num_rows <= 128 else 32 if num_rows <= 1024 else 64
+    missing = -num_rows % step
+    return x if missing == 0 else torch.cat([x, x[:missing]])
+
+
+def _version_of(parameter: torch.Tensor) -> object:
+    """Another one after each change; of tensors of inference mode, which do not count, always."""
+    return object() if parameter.is_inference() else parameter._version
+
+
+def _is_autocast(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return torch.is_autocast_cpu_enabled()
+    return torch.is_autocast_enabled()
+
+
 def _return_freed_memory() -> None:
     """Asks the C library to give the system what it keeps for later, where it can be asked."""
-    try:
+    with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        pass
 
 
 def attention(

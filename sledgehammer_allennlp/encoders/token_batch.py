@@ -44,15 +44,17 @@ class TokenBatch:
     ) -> "TokenBatch":
         """
         From tensors of `(num_texts, num_tokens)`; `mask` is true where there is a token. A text
-        without any token gets one, of padding.
+        without any token gets one, 0.
         """
         if token_ids.size(1) == 0:
             token_ids, type_ids = (x.new_zeros(x.size(0), 1) for x in (token_ids, type_ids))
             mask = torch.ones_like(token_ids, dtype=torch.bool)
         lengths = mask.sum(1).cpu()
         if lengths.numel() and int(lengths.min()) == 0:
-            mask = mask.clone()
-            mask[:, 0] |= ~mask.any(1)
+            is_empty = ~mask.any(1)
+            mask, token_ids, type_ids = mask.clone(), token_ids.clone(), type_ids.clone()
+            mask[is_empty, 0] = True
+            token_ids[is_empty, 0] = type_ids[is_empty, 0] = 0
             lengths = lengths.clamp(min=1)
         return cls(token_ids[mask], type_ids[mask], lengths)
 
@@ -210,8 +212,11 @@ class Segment:
         length, num_tokens = int(lengths.max()), int(lengths.sum())
         mask = torch.arange(length) < lengths.unsqueeze(1)  # (texts, length)
         tokens_from = mask.flatten().nonzero().squeeze(1)
-        padded_from = torch.zeros(mask.numel(), dtype=torch.long)
-        padded_from[tokens_from] = torch.arange(num_tokens)
+        # A text is padded with its own last token: what is no number in one text, although its
+        # weight is 0, makes what it is multiplied with no number.
+        ends = lengths.cumsum(0).unsqueeze(1)  # (texts, 1)
+        places = torch.arange(length) + (ends - lengths.unsqueeze(1))
+        padded_from = places.minimum(ends - 1).clamp(min=0).flatten()
         return cls(
             run.num_texts,
             length,

@@ -5,6 +5,7 @@ classifier.predict(["A quick answer, please."])
 """
 
 import json
+import pickle
 import tarfile
 import tempfile
 from pathlib import Path
@@ -113,16 +114,32 @@ class ArchivedClassifier(nn.Module):
             If there are texts and pairs, or the archive has no tokenizer.
         """
         if self.tokenizer is None:
-            raise ValueError("the archive has no tokenizer: wanted a TokenBatch, given to forward")
-        if not texts:
+            raise ValueError(
+                "how the archive's reader makes tokens is not known without AllenNLP: wanted a "
+                "TokenBatch, given to this classifier as to a function"
+            )
+        first, second = _texts_and_second_texts(texts)
+        if not first:
             return []
-        if len({isinstance(text, str) for text in texts}) > 1:
-            raise ValueError("found texts and pairs of texts: wanted one kind in a call")
-        first = [text if isinstance(text, str) else text[0] for text in texts]
-        second = None if isinstance(texts[0], str) else [text[1] for text in texts]
         with torch.no_grad():
             output = self(tokenize(self.tokenizer, first, second, self.max_length))
         return answers(output, self.exits.exit_layers, self.labels)
+
+
+def _texts_and_second_texts(texts: Any) -> Tuple[List[str], Optional[List[str]]]:
+    wanted = "wanted a list of texts, or of pairs of texts"
+    if isinstance(texts, str):
+        raise ValueError(f"found a text, {texts[:60]!r}: {wanted}")
+    texts = list(texts)
+    is_text = [isinstance(text, str) for text in texts]
+    if all(is_text):
+        return texts, None
+    if any(is_text):
+        raise ValueError(f"found texts and pairs of texts: {wanted}, one kind in a call")
+    for text in texts:
+        if not isinstance(text, (tuple, list)) or [type(part) for part in text] != [str, str]:
+            raise ValueError(f"found {repr(text)[:60]}: {wanted}")
+    return [text[0] for text in texts], [text[1] for text in texts]
 
 
 def answers(
@@ -213,13 +230,13 @@ def _load(
         raise ValueError(
             f"the archive's model is of type '{settings.get('type')}': wanted '{_MODEL_TYPE}'"
         )
-    labels = _labels(folder, settings.get("label_namespace", "labels"))
-    num_labels = settings.get("num_labels") or len(labels)
-    labels += [str(label) for label in range(len(labels), num_labels)]
+    if "transformer_model" not in settings:
+        raise ValueError("the archive's config has no key model.transformer_model")
     transformer_model = settings["transformer_model"]
+    labels = _labels(folder, settings.get("label_namespace", "labels"), settings.get("num_labels"))
     encoder, exits = build_encoder_and_exits(
         transformer_model,
-        num_labels,
+        len(labels),
         **{name: settings[name] for name in _SETTINGS if name in settings},
         precision=precision or settings.get("precision", "float32"),
         config_folder=find_config(transformer_model, folder),
@@ -227,7 +244,11 @@ def _load(
     )
     if confidence_threshold is None:
         confidence_threshold = settings.get("confidence_threshold", 1.0)
-    tokenizer, max_length = _tokenizer(config.get("dataset_reader", {}), folder)
+    # The reader that AllenNLP's predictors take by default.
+    reader = config.get("validation_dataset_reader") or config.get("dataset_reader") or {}
+    tokenizer, max_length = _tokenizer(reader, folder)
+    if token_budget is None:
+        token_budget = settings.get("token_budget")
     classifier = ArchivedClassifier(
         encoder,
         exits,
@@ -236,14 +257,14 @@ def _load(
         max_length,
         settings.get("confidence", "max_probability"),
         confidence_threshold,
-        token_budget or settings.get("token_budget"),
+        token_budget,
     )
     weights = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
     if weights is None:
         raise ValueError(f"found no weights: wanted one of {', '.join(_WEIGHTS)}")
     try:
         classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except RuntimeError as error:
+    except (RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"the archive's weights are not those of its config: {error}") from error
     return classifier.eval().to(device)
 
@@ -251,26 +272,52 @@ def _load(
 _WEIGHTS = ("weights.th", "best.th")
 
 
-def _labels(folder: Path, namespace: str) -> List[str]:
-    lines = _read(folder / "vocabulary" / f"{namespace}.txt").split("\n")
-    # AllenNLP ends the file with a line break or not, and writes "@@NEWLINE@@" for line breaks.
-    lines = lines[:-1] if lines[-1] == "" else lines
-    return [line.replace("@@NEWLINE@@", "\n") for line in lines]
+def _labels(folder: Path, namespace: str, num_labels: Optional[int]) -> List[str]:
+    """The name of each label; labels that are numbers in the data have no file of names."""
+    file = folder / "vocabulary" / f"{namespace}.txt"
+    labels: List[str] = []
+    if file.exists() or num_labels is None:
+        labels = _read(file).split("\n")
+        # AllenNLP ends the file with a line break or not, and writes "@@NEWLINE@@" for others.
+        labels = labels[:-1] if labels[-1] == "" else labels
+        labels = [label.replace("@@NEWLINE@@", "\n") for label in labels]
+    return labels + [str(label) for label in range(len(labels), num_labels or 0)]
+
+
+_PLAIN_READERS = {
+    "labeled_tsv": {"encoding", "label_namespace", "max_instances"},
+    "text_classification_json": {"max_instances", "skip_label_indexing"},
+    "snli": {"max_instances", "collapse_labels"},
+}
+"""Readers whose tokens are the tokenizer's own, and settings of theirs that do not matter here."""
 
 
 def _tokenizer(
     reader: Dict[str, Any], folder: Path
 ) -> Tuple[Optional[PreTrainedTokenizerBase], Optional[int]]:
-    settings = reader.get("tokenizer", {})
-    if settings.get("type") != "pretrained_transformer":
+    """The tokenizer and its `max_length`; `None` if the reader does more than tokenise."""
+    kind, settings = reader.get("type"), reader.get("tokenizer") or {}
+    if kind not in _PLAIN_READERS or settings.get("type") != "pretrained_transformer":
         return None, None
+    others = set(reader) - _PLAIN_READERS[kind] - {"type", "tokenizer", "token_indexers"}
+    if others or any(
+        (indexer or {}).get("max_length")
+        for indexer in (reader.get("token_indexers") or {}).values()
+    ):
+        return None, None
+    max_length = settings.get("max_length")
+    if kind != "labeled_tsv" and not settings.get("add_special_tokens", True):
+        return None, None
+    if kind == "snli" and max_length is not None:
+        return None, None  # which is of each text there
     files = find_tokenizer(settings["model_name"], folder)
-    tokenizer = AutoTokenizer.from_pretrained(files, **settings.get("tokenizer_kwargs") or {})
-    return tokenizer, settings.get("max_length")
+    kwargs = {**(settings.get("tokenizer_kwargs") or {}), "trust_remote_code": False}
+    return AutoTokenizer.from_pretrained(files, **kwargs), max_length
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
     except OSError as error:
         raise ValueError(f"the archive has no {path.name}. {error}") from error

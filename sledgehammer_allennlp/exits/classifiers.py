@@ -70,6 +70,11 @@ class ExitClassifiers(nn.Module):
             for layer in self.exit_layers
         )
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of what is to be given to the exits."""
+        return next(self.parameters()).dtype
+
     def logits(
         self, exit_index: int, to_mix: List[torch.Tensor], first_token: Optional[torch.Tensor]
     ) -> torch.Tensor:

@@ -122,18 +122,19 @@ class _Texts:
 
     def _token_means(self) -> torch.Tensor:
         """The means over tokens of what is about to enter the next layer, `(texts, hidden)`."""
-        hidden, layout = self.hidden.float(), self.layout
+        layout, dtype = self.layout, self.exits.dtype
+        hidden = self.hidden if self.hidden.dtype == torch.float64 else self.hidden.float()
         if layout.num_texts == 1:
-            return hidden.mean(0, keepdim=True)
+            return hidden.mean(0, keepdim=True).to(dtype)
         if not torch.is_grad_enabled():
             # Sums of rows of a table: what an embedding bag computes, too, and the fastest way.
             rows = torch.arange(layout.num_tokens, device=hidden.device)
-            return F.embedding_bag(rows, hidden, layout.first_tokens, mode="mean")
+            return F.embedding_bag(rows, hidden, layout.first_tokens, mode="mean").to(dtype)
         lengths = layout.lengths.to(hidden.device)
         text_of_token = torch.arange(layout.num_texts, device=hidden.device)
         text_of_token = text_of_token.repeat_interleave(lengths)
         sums = hidden.new_zeros(layout.num_texts, hidden.size(1))
-        return sums.index_add(0, text_of_token, hidden) / lengths.unsqueeze(1)
+        return (sums.index_add(0, text_of_token, hidden) / lengths.unsqueeze(1)).to(dtype)
 
     def begin_layer(self, i: int) -> None:
         if self.exits.pooling == "mean" and len(self.to_mix) == i:
@@ -150,7 +151,7 @@ class _Texts:
         """Pools the first tokens of a layer, `(texts, hidden)`, where exits see them pooled."""
         if self.exits.pooling == "first":
             pool = self.encoder.pool if self.exits.pooler is None else self.exits.pooler
-            self.to_mix.append(pool(first.float()))
+            self.to_mix.append(pool(first.to(self.exits.dtype)))
 
     def complete_layer(self, i: int, first: torch.Tensor) -> None:
         """Completes layer `i`, of which the first tokens are known, `(texts, hidden)`."""
@@ -195,9 +196,11 @@ def run_all_exits(
     `torch.Tensor`
         `(num_exits, num_texts, num_labels)`, before temperature.
     """
+    if len(texts) == 0:
+        no_logits = torch.zeros(len(exits.exit_layers), 0, exits.num_labels, device=encoder.device)
+        return no_logits.to(exits.dtype)
     encoder.prepare()
-    texts = encoder.fit(texts)
-    order, texts = _sorted(texts)
+    order, texts = _sorted(encoder.fit(texts))
     batch = _Texts.embedded(encoder, exits, texts, order)
     logits = []
     if exits.exit_layers[0] == EMBEDDING_EXIT:
@@ -208,7 +211,7 @@ def run_all_exits(
         first = batch.first_tokens(i) if is_last else batch.run_layer(i)
         batch.note_first_tokens(first)
         if i in exits.exit_layers:
-            logits.append(exits.logits(len(logits), batch.to_mix, first.float()))
+            logits.append(exits.logits(len(logits), batch.to_mix, first.to(exits.dtype)))
     return torch.stack(logits)[:, order.argsort().to(encoder.device)]
 
 
@@ -345,7 +348,7 @@ def _run_to_next_exit(
     batch.note_first_tokens(first)
     if leaving.ignores(exit_index):
         return batch
-    logits = exits.logits(exit_index, batch.to_mix, first.float())
+    logits = exits.logits(exit_index, batch.to_mix, first.to(exits.dtype))
     stay = leaving.decide(exit_index, batch.instances, logits)
     remaining = _those_who_stay(batch, stay, layer_begun=first_tokens_first)
     if remaining is not None and first_tokens_first:

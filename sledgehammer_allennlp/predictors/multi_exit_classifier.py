@@ -65,10 +65,15 @@ class MultiExitClassifierPredictor(Predictor):
 
     def _token_batch(self, inputs: List[JsonDict]) -> Optional[TokenBatch]:
         """The texts' tokens, in one call of the tokenizer; `None` if only instances will do."""
-        reader = self._dataset_reader
-        if not isinstance(self._model, MultiExitClassifier) or not isinstance(
-            reader, LabeledTsvReader
-        ):
+        reader, model = self._dataset_reader, type(self._model)
+        is_plain = (
+            type(self)._json_to_instance is MultiExitClassifierPredictor._json_to_instance
+            and isinstance(self._model, MultiExitClassifier)
+            and model.forward is MultiExitClassifier.forward
+            and model.make_output_human_readable is MultiExitClassifier.make_output_human_readable
+            and not (self._model._forward_hooks or self._model._forward_pre_hooks)
+        )
+        if not is_plain or not isinstance(reader, LabeledTsvReader):
             return None
         texts = [_texts_in(json_dict) for json_dict in inputs]
         if len({len(texts_of_one) for texts_of_one in texts}) > 1:

@@ -13,6 +13,7 @@ from sledgehammer_allennlp.encoders.layer_products import (
     InferenceProducts,
     check_precision,
 )
+from sledgehammer_allennlp.encoders.layered_encoder import with_round_number_of_rows
 from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.tiny import random_inputs, texts_of, tiny_transformer
 
@@ -131,6 +132,51 @@ def test_changed_weights_are_laid_out_anew(change):
     after = _hidden(encoder, inputs)
     assert not torch.allclose(before, after, atol=1e-3)
     torch.testing.assert_close(after, _by_modules(encoder, inputs), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_changes_behind_its_back_are_seen_on_demand():
+    encoder = LayeredEncoder(tiny_transformer("bert")).eval()
+    inputs = random_inputs([9, 3])
+    _hidden(encoder, inputs)
+    encoder.transformer.encoder.layer[1].output.dense.weight.data.mul_(2)
+    encoder.forget_layout()
+    found = _hidden(encoder, inputs)
+    torch.testing.assert_close(found, _by_modules(encoder, inputs), atol=1e-4, rtol=0)
+
+
+def test_weights_made_in_inference_mode_are_always_laid_out_anew():
+    with torch.inference_mode():
+        encoder = LayeredEncoder(tiny_transformer("bert")).eval()
+        inputs = random_inputs([9, 3])
+        before = _hidden(encoder, inputs)
+        encoder.transformer.encoder.layer[1].output.dense.weight.mul_(2)
+        assert not torch.allclose(before, _hidden(encoder, inputs), atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@torch.no_grad()
+def test_hooks_see_the_modules_at_work(precision):
+    encoder = LayeredEncoder(tiny_transformer("bert"), precision=precision).eval()
+    inputs = random_inputs([9, 3])
+    _hidden(encoder, inputs)
+    seen = []
+    dense = encoder.transformer.encoder.layer[1].output.dense
+    handle = dense.register_forward_hook(lambda module, given, output: seen.append(output))
+    torch.testing.assert_close(_hidden(encoder, inputs), _by_modules(encoder, inputs))
+    assert len(seen) == 2
+    handle.remove()
+    _hidden(encoder, inputs)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 128, 129, 1000, 1024, 1025, 2048])
+def test_numbers_of_rows_are_few_and_rows_stay_as_they_are(num_rows):
+    rows = torch.arange(num_rows).unsqueeze(1)
+    rounded = with_round_number_of_rows(rows)
+    assert torch.equal(rounded[:num_rows], rows)
+    assert len(rounded) < num_rows + 64
+    assert len(rounded) % (1 if num_rows <= 128 else 32 if num_rows <= 1024 else 64) == 0
 
 
 @torch.no_grad()

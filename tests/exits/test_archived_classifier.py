@@ -9,7 +9,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import torch
 
+from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.exits import load_archived_classifier
 
 pytest.importorskip("allennlp")
@@ -104,15 +106,91 @@ def test_for_inference_only_it_answers_alike(trained):
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in whole.parameters())
 
 
-def test_texts_and_pairs_are_not_mixed(trained):
-    with pytest.raises(ValueError, match="wanted one kind in a call"):
-        load_archived_classifier(trained["archive"]).predict([TEXTS[0], PAIRS[0]])
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        ([TEXTS[0], PAIRS[0]], "found texts and pairs of texts: wanted .* one kind in a call"),
+        ("the film was good", "found a text, 'the film was good': wanted a list"),
+        ([("a", "b", "c")], r"found \('a', 'b', 'c'\): wanted"),
+        ([3], "found 3: wanted"),
+    ],
+)
+def test_what_is_neither_texts_nor_pairs_is_refused(trained, texts, message):
+    with pytest.raises(ValueError, match=message):
+        load_archived_classifier(trained["archive"]).predict(texts)
 
 
-def _copy(trained, folder: Path, **settings) -> Path:
-    """The run with other settings of the model in its config."""
+def test_code_in_an_archive_is_not_run(trained, tmp_path):
+    def trust(config):
+        config["dataset_reader"]["tokenizer"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+
+    run = _copy(trained, tmp_path, trust)
+    (folder,) = (run / "vocabulary" / ".transformers").iterdir()
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.update({"auto_map": {"AutoTokenizer": [None, "evil.Evil"]}, "tokenizer_class": "Evil"})
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    with pytest.raises(ValueError):
+        load_archived_classifier(run)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_are_a_program_are_not_run(trained, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    run = _copy(trained, tmp_path)
+    torch.save({"weights": Evil()}, run / "best.th")
+    with pytest.raises(ValueError, match="the archive's weights"):
+        load_archived_classifier(run)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["dataset_reader"].update(tokenizer=None),
+        lambda config: config["dataset_reader"].update(type="text_classification_json", rest=1),
+        lambda config: config.update(validation_dataset_reader={"type": "mine"}),
+        lambda config: config["dataset_reader"].update(
+            type="snli",
+            tokenizer={**config["dataset_reader"]["tokenizer"], "max_length": 5},
+        ),
+    ],
+)
+def test_readers_that_do_more_than_tokenise_are_not_imitated(trained, tmp_path, change):
+    classifier = load_archived_classifier(_copy(trained, tmp_path, change))
+    with pytest.raises(ValueError, match="how the archive's reader makes tokens is not known"):
+        classifier.predict(TEXTS)
+    output = classifier(TokenBatch.from_lists([[2, 5, 3]]))
+    assert output.probs.shape == (1, 2)
+
+
+def test_the_validation_reader_comes_first_as_in_predictors(trained, tmp_path):
+    def shorten(config):
+        reader = json.loads(json.dumps(config["dataset_reader"]))
+        reader["tokenizer"]["max_length"] = 4
+        config["validation_dataset_reader"] = reader
+
+    classifier = load_archived_classifier(_copy(trained, tmp_path, shorten))
+    assert classifier.max_length == 4
+
+
+def test_labels_are_those_of_the_vocabulary_or_numbers(trained, tmp_path):
+    run = _copy(trained, tmp_path / "a")
+    (run / "vocabulary" / "labels.txt").write_bytes(b"p\ros\nne@@NEWLINE@@g")
+    assert load_archived_classifier(run).labels == ["p\ros", "ne\ng"]
+    run = _copy(trained, tmp_path / "b", num_labels=2)
+    (run / "vocabulary" / "labels.txt").unlink()
+    assert load_archived_classifier(run).labels == ["0", "1"]
+
+
+def _copy(trained, folder: Path, change=lambda config: None, **settings) -> Path:
+    """The run with a changed config, or other settings of its model."""
     shutil.copytree(trained["run"], folder / "run", ignore=shutil.ignore_patterns("*.tar.gz"))
     config = json.loads((folder / "run" / "config.json").read_text())
     config["model"].update(settings)
+    change(config)
     (folder / "run" / "config.json").write_text(json.dumps(config))
     return folder / "run"

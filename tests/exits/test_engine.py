@@ -1,5 +1,6 @@
 """The engine against a plain computation that shares none of its code."""
 
+import copy
 from dataclasses import dataclass
 from typing import Dict, List, Optional
 
@@ -423,3 +424,73 @@ def test_answers_can_be_changed_and_used_with_gradients(fresh_case):
         weight = torch.ones((), requires_grad=True)
         (output.logits * weight).sum().backward()
     assert weight.grad is not None
+
+
+@pytest.mark.parametrize("lengths", [[3, 4, 5], [5, 4, 3], [4, 4, 4]])
+@torch.no_grad()
+def test_what_is_no_number_in_one_text_stays_there(lengths):
+    case = make_case("bert", "mean", [-1, 0, 3])
+    inputs = random_inputs(lengths)
+    wanted = case.run(inputs, 0.6)
+    weight = case.encoder.transformer.embeddings.word_embeddings.weight
+    for bad in range(3):
+        token_ids = inputs[0].clone()
+        token_ids[bad, lengths[bad] - 1] = 119
+        assert not (inputs[0] == 119).any()
+        kept = weight[119].clone()
+        weight[119] = float("nan")
+        found = case.run((token_ids, *inputs[1:]), 0.6)
+        weight[119] = kept
+        others = [i for i in range(3) if i != bad]
+        torch.testing.assert_close(found.probs[others], wanted.probs[others], atol=1e-5, rtol=0)
+        assert found.probs[bad].isnan().all()
+
+
+@pytest.mark.parametrize("threshold", [0.6, 1.0])
+@torch.no_grad()
+def test_autocast_is_respected(threshold):
+    case = make_case("bert", "mean", [-1, 0, 3])
+    inputs = random_inputs([5, 9])
+    wanted = case.run(inputs, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = case.run(inputs, threshold)
+    if threshold == 1.0:
+        difference = (found.probs - wanted.probs).abs().max()
+        assert 0 < difference < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_a_model_can_be_cast(dtype, pooling, with_gradients):
+    case = copy.deepcopy(make_case("bert", pooling, [-1, 0, 3]))
+    inputs = random_inputs([5, 9, 9])
+    with torch.set_grad_enabled(with_gradients):
+        wanted = case.run(inputs, 1.0)
+        case.encoder.to(dtype)
+        case.exits.to(dtype)
+        found = case.run(inputs, 1.0)
+        everything = run_all_exits(case.encoder, case.exits, texts_of(inputs))
+    assert everything.dtype == dtype
+    assert (found.logits - wanted.logits).abs().max() < (0.5 if dtype == torch.bfloat16 else 1e-4)
+    torch.testing.assert_close(everything[-1].to(found.logits), found.logits, atol=0.1, rtol=0)
+
+
+@torch.no_grad()
+def test_all_exits_of_no_texts():
+    case = make_case("bert", "mean", [-1, 0, 3])
+    nothing = texts_of([x[:0] for x in random_inputs([5])])
+    assert run_all_exits(case.encoder, case.exits, nothing).shape == (3, 0, NUM_LABELS)
+
+
+@torch.no_grad()
+def test_large_batches_equal_single_texts():
+    case = make_case("bert", "mean", [-1, 0, 2, 3])
+    lengths = [1 + i % 23 for i in range(150)]  # numbers of tokens that are rounded
+    inputs = random_inputs(lengths)
+    together = case.run(inputs, 0.55, None)
+    assert len(set(together.exit_index.tolist())) > 2
+    for row in range(0, 150, 7):
+        alone = case.run([x[row : row + 1] for x in inputs], 0.55)
+        assert alone.exit_index.item() == together.exit_index[row]
+        torch.testing.assert_close(alone.probs[0], together.probs[row], atol=1e-5, rtol=0)

@@ -3,6 +3,8 @@ import json
 import pytest
 from allennlp.predictors import Predictor
 
+from sledgehammer_allennlp.predictors.multi_exit_classifier import MultiExitClassifierPredictor
+
 TEXTS = ["the film was good", "", "this book was very bad indeed", "naïve 😀 \u0000"]
 
 
@@ -103,3 +105,15 @@ def test_instances_are_made_where_only_they_know_the_tokens(trained):
     indexers["tokens"]._max_length = None
     indexers["more"] = indexers["tokens"]
     assert predictor._token_batch(mixed[:1]) is None
+
+
+def test_what_a_subclass_does_otherwise_is_done(trained, predictor):
+    class Mine(MultiExitClassifierPredictor):
+        def _json_to_instance(self, json_dict):
+            return super()._json_to_instance({"sentence": json_dict["text"]})
+
+    mine = Mine(predictor._model, predictor._dataset_reader)
+    assert mine.predict_json({"text": "good"}) == predictor.predict_json({"sentence": "good"})
+    with predictor.capture_model_internals(r".*layer.*dense") as internals:
+        predictor.predict("good")
+    assert len(internals) > 0
