@@ -37,11 +37,17 @@ class Case:
     def temperatures(self) -> torch.Tensor:
         return TEMPERATURES[: len(self.exits.exit_layers)]
 
-    def run(self, inputs, threshold: float, token_budget: Optional[int] = 64) -> ExitOutput:
+    def run(
+        self,
+        inputs,
+        threshold: float,
+        token_budget: Optional[int] = 64,
+        temperatures: Optional[torch.Tensor] = None,
+    ) -> ExitOutput:
         return run_to_exits(
             self.encoder,
             self.exits,
-            self.temperatures,
+            self.temperatures if temperatures is None else temperatures,
             max_probability,
             threshold,
             texts_of(inputs),
@@ -144,9 +150,11 @@ def plain_rule(logits: np.ndarray, temperatures: np.ndarray, threshold: float):
     return probs, np.array(exits)
 
 
-def assert_equals_plain(case: Case, inputs, output: ExitOutput, threshold: float) -> None:
+def assert_equals_plain(
+    case: Case, inputs, output: ExitOutput, threshold: float, temperatures: torch.Tensor
+) -> None:
     logits = plain_logits(case, *inputs)
-    probs, exits = plain_rule(logits, case.temperatures.numpy(), threshold)
+    probs, exits = plain_rule(logits, temperatures.numpy(), threshold)
     # A confidence within rounding of the threshold may fall on either side.
     assume(np.abs(probs.max(-1) - threshold).min() > 1e-4 or threshold in (0, 1))
     rows = np.arange(len(exits))
@@ -173,17 +181,27 @@ token_budgets = st.sampled_from([1, 12, 30, 64, None])
     lengths=length_lists,
     threshold=thresholds,
     token_budget=token_budgets,
+    temperatures=st.lists(st.floats(0.5, 3), min_size=5, max_size=5).map(torch.tensor),
     with_gradients=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
-    family, pooling, exit_layers, lengths, threshold, token_budget, with_gradients, seed
+    family,
+    pooling,
+    exit_layers,
+    lengths,
+    threshold,
+    token_budget,
+    temperatures,
+    with_gradients,
+    seed,
 ):
     case = make_case(family, pooling, exit_layers)
     inputs = random_inputs(lengths, seed=seed)
+    temperatures = temperatures[: len(exit_layers)]
     with torch.set_grad_enabled(with_gradients):
-        output = case.run(inputs, threshold, token_budget)
-    assert_equals_plain(case, inputs, output, threshold)
+        output = case.run(inputs, threshold, token_budget, temperatures)
+    assert_equals_plain(case, inputs, output, threshold, temperatures)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
@@ -252,6 +270,17 @@ def test_threshold_one_uses_the_last_exit_even_where_a_probability_is_one(fresh_
     assert fresh_case.run(inputs, 0.999).exit_index.tolist() == [0, 0]
     assert fresh_case.run(inputs, 0.999).confidence.tolist() == [1.0, 1.0]
     assert fresh_case.run(inputs, 1.0).exit_index.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("token_budget", [1, 64])
+@torch.no_grad()
+def test_a_confidence_equal_to_the_threshold_is_enough(fresh_case, token_budget):
+    inputs = random_inputs([5, 9])
+    for i, confidence in enumerate(fresh_case.run(inputs, 0.0, token_budget).confidence.tolist()):
+        exit_index = fresh_case.run(inputs, confidence, token_budget).exit_index
+        assert exit_index[i] == 0
+        above = float(np.nextafter(np.float32(confidence), np.float32(1)))
+        assert fresh_case.run(inputs, above, token_budget).exit_index[i] > 0
 
 
 @torch.no_grad()
