@@ -23,8 +23,8 @@ from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
 
-TOKEN_BUDGETS = {"cpu": 2048, "cuda": 65536}
-"""Tokens of a chunk, by type of device: what fits a CPU's caches, what keeps a GPU busy."""
+_CPU_ACTIVATIONS = 3 * 2**20
+_GPU_TOKENS = 65536
 
 _FEW_TOKENS = 512
 """
@@ -240,13 +240,13 @@ def run_to_exits(
     threshold : `float`
         In [0, 1].
     texts : `TokenBatch`
-    token_budget : `int`, optional (default = by device, see `TOKEN_BUDGETS`)
+    token_budget : `int`, optional (default = by device and model, see `default_token_budget`)
         About how many tokens run together, at least one text.
     record_reached : `bool`, optional (default = `True`)
         Whether to give the logits of every exit for all who reached it.
     """
     if token_budget is None:
-        token_budget = TOKEN_BUDGETS.get(encoder.device.type, TOKEN_BUDGETS["cuda"])
+        token_budget = default_token_budget(encoder)
     few_tokens = min(_FEW_TOKENS, token_budget // 4)
     with _no_bookkeeping():
         encoder.prepare()
@@ -271,6 +271,16 @@ def run_to_exits(
                     waiting[next_exit + 1].append(batch)
         output = leaving.output()
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
+
+
+def default_token_budget(encoder: LayeredEncoder) -> int:
+    """
+    About how many tokens run together: on a CPU so many that the widest of what a layer computes
+    stays in the caches, 1024 for BERT-base and 2048 for a MiniLM; on a GPU many.
+    """
+    if encoder.device.type == "cpu":
+        return _CPU_ACTIVATIONS // encoder.feed_forward_size
+    return _GPU_TOKENS
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class MultiExitClassifier(Model):
     precision : `str`, optional (default = `"float32"`)
         Of inference: `"float32"`, `"bfloat16"`, `"int8"` (on CPUs) or `"float16"` (on GPUs).
         Training, and what is archived, is always float32.
-    token_budget : `int`, optional (default = by device, see `exits.engine.TOKEN_BUDGETS`)
+    token_budget : `int`, optional (default = by device and model, see `exits.engine`)
         About how many tokens inference runs through a layer together. Changes speed and memory,
         not answers.
     num_labels : `int`, optional (default = the labels in the vocabulary)

@@ -19,6 +19,7 @@ from sledgehammer_allennlp.exits import (
     run_to_exits,
 )
 from sledgehammer_allennlp.exits.confidence import max_probability
+from sledgehammer_allennlp.exits.engine import default_token_budget
 from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
 
 NUM_LABELS = 3
@@ -523,3 +524,9 @@ def test_large_batches_equal_single_texts():
         alone = case.run([x[row : row + 1] for x in inputs], 0.55)
         assert alone.exit_index.item() == together.exit_index[row]
         torch.testing.assert_close(alone.probs[0], together.probs[row], atol=1e-5, rtol=0)
+
+
+def test_the_default_budget_is_by_the_models_size():
+    for size, wanted in ((3072, 1024), (1536, 2048)):
+        encoder = LayeredEncoder(tiny_transformer("bert", intermediate_size=size))
+        assert default_token_budget(encoder) == wanted
