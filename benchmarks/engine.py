@@ -63,6 +63,7 @@ def _archive(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
         chosen = batches(texts, batch_size)
         ways = {f"threshold {t:g}": engine.run(chosen, t) for t in THRESHOLDS}
         seconds = alternate({**others.runs(chosen), **ways}, arguments.rounds)
+        full = engine.layer_equivalents(chosen, 1.0)
         for threshold in THRESHOLDS:
             probs = torch.cat([output.probs for output in engine.outputs(chosen, threshold)])
             rows.append(
@@ -72,7 +73,7 @@ def _archive(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
                     seconds,
                     len(texts),
                     engine.layer_equivalents(chosen, threshold),
-                    full=("threshold 1", engine.layer_equivalents(chosen, 1.0)),
+                    full=("threshold 1", full),
                     accuracy=(probs.argmax(-1).cpu() == labels).float().mean().item(),
                 )
             )

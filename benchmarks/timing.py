@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import torch
+from tqdm import tqdm
 
 # After a call, the threads of torch and of ONNX Runtime go on spinning for a while, and slow down
 # whoever comes next. Each gets to run as if it were alone.
@@ -21,7 +22,7 @@ def alternate(ways: Mapping[str, Callable[[], Any]], rounds: int) -> Dict[str, f
     slow moment of the machine meets all of them; each has a run to warm up before.
     """
     seconds: Dict[str, List[float]] = {name: [] for name in ways}
-    for round_ in range(rounds + 1):
+    for round_ in tqdm(range(rounds + 1), desc="rounds", leave=False):
         for name, run in ways.items():
             time.sleep(_PAUSE)
             start = time.perf_counter()
