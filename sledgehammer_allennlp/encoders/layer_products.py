@@ -145,6 +145,17 @@ def inference_products(
     return InferenceProducts(parts, precision)
 
 
+def check_precision_name(precision: str) -> None:
+    """
+    # Raises
+
+    ValueError
+        If there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}: wanted one of {', '.join(PRECISIONS)}")
+
+
 def check_precision(precision: str, device: torch.device) -> None:
     """
     # Raises
@@ -152,8 +163,7 @@ def check_precision(precision: str, device: torch.device) -> None:
     ValueError
         If there is no such precision, or the device cannot compute in it.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}: wanted one of {', '.join(PRECISIONS)}")
+    check_precision_name(precision)
     if precision == "float16" and device.type == "cpu":
         raise ValueError("precision is 'float16', which needs a GPU: on a CPU, wanted bfloat16")
     if precision == "int8" and device.type != "cpu":

@@ -27,7 +27,7 @@ from sledgehammer_allennlp.encoders.layer_products import (
     KeysValues,
     LayerProducts,
     TrainableProducts,
-    check_precision,
+    check_precision_name,
     inference_products,
 )
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
@@ -35,11 +35,6 @@ from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 
 HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 """A key added to the model's configuration when its checkpoint turns out to have no pooler."""
-
-_ONLY_FOR_INFERENCE = (
-    "has given up its weights: it cannot be trained, moved, copied or saved, nor change its "
-    "precision; load it again for that"
-)
 
 _HAS_FUSED_ATTENTION = hasattr(F, "scaled_dot_product_attention")
 
@@ -115,8 +110,7 @@ class LayeredEncoder(nn.Module):
 
     @precision.setter
     def precision(self, precision: str) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is {precision!r}: wanted one of {', '.join(PRECISIONS)}")
+        check_precision_name(precision)
         self.forget_layout()
         self._precision = precision
 
@@ -282,7 +276,7 @@ class LayeredEncoder(nn.Module):
         """
         if self._gave_up_weights:
             if not self._is_inference:
-                raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
+                self._refuse_without_weights()
             return
         if not self._is_inference:
             return
@@ -298,7 +292,6 @@ class LayeredEncoder(nn.Module):
         ]
         if stamp == self._inference_stamp:
             return
-        check_precision(self.precision, self.device)
         made: Dict[int, Optional[LayerProducts]] = {}
         products: Dict[int, LayerProducts] = {}
         for i, parts in enumerate(self._layers):
@@ -314,9 +307,8 @@ class LayeredEncoder(nn.Module):
     @torch.no_grad()
     def give_up_weights(self) -> None:
         """
-        Frees the weights of the layers' products, which inference has laid out in its own way, and
-        with them half of the memory, or more in `int8`. From now on the encoder is for inference
-        only, in the precision and on the device that it has.
+        Frees the weights of the layers' products, which inference has laid out in its own way. From
+        now on the encoder is for inference only, in the precision and on the device that it has.
         """
         if self.training:
             raise RuntimeError("give_up_weights wanted an encoder in evaluation mode")
@@ -329,10 +321,16 @@ class LayeredEncoder(nn.Module):
                     linear.weight.data = linear.weight.data.new_empty(0)
             _return_freed_memory()
 
+    def _refuse_without_weights(self) -> None:
+        if self._gave_up_weights:
+            raise RuntimeError(
+                "this encoder has given up its weights: it cannot be trained, moved, copied or "
+                "saved, nor change its precision; load it again for that"
+            )
+
     def forget_layout(self) -> None:
         """Has the weights laid out anew, after they changed in a way that `prepare` cannot see."""
-        if self._gave_up_weights:
-            raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
+        self._refuse_without_weights()
         self._inference_products = {}
         self._inference_stamp = None
 
@@ -345,18 +343,15 @@ class LayeredEncoder(nn.Module):
     def state_dict(  # type: ignore[override]
         self, *args: Any, **kwargs: Any
     ) -> Dict[str, Any]:
-        if self._gave_up_weights:
-            raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
+        self._refuse_without_weights()
         return super().state_dict(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> "LayeredEncoder":
-        if self._gave_up_weights:
-            raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
+        self._refuse_without_weights()
         return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> Dict[str, Any]:
-        if self._gave_up_weights:
-            raise RuntimeError(f"this encoder {_ONLY_FOR_INFERENCE}")
+        self._refuse_without_weights()
         state = self.__dict__.copy()
         state["_inference_products"], state["_inference_stamp"] = {}, None
         return state

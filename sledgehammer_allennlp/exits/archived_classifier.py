@@ -1,7 +1,9 @@
 """A trained model in use without AllenNLP: in a service, on another machine, with newer libraries.
 
-classifier = load_archived_classifier("runs/mine/model.tar.gz", confidence_threshold=0.9)
-classifier.predict(["A quick answer, please."])
+For example,
+
+    classifier = load_archived_classifier("runs/mine/model.tar.gz", confidence_threshold=0.9)
+    classifier.predict(["A quick answer, please."])
 """
 
 import json
@@ -185,7 +187,7 @@ def load_archived_classifier(
     device : optional (default = `"cpu"`)
     inference_only : `bool`, optional (default = `False`)
         Whether to give up the weights of which there is a copy for inference, see
-        `LayeredEncoder.give_up_weights`: about half the memory, no training.
+        `LayeredEncoder.give_up_weights`: less memory, no training.
 
     # Raises
 
