@@ -13,4 +13,4 @@ except ModuleNotFoundError as error:
         raise
 else:
     from sledgehammer_allennlp import data, models, predictors, training  # noqa: F401
-    from sledgehammer_allennlp.training import temperature_calibration  # noqa: F401
+    from sledgehammer_allennlp.training import ngram_fitting, temperature_calibration  # noqa: F401

@@ -16,7 +16,7 @@
   // The model
   transformer_model:: 'bert-base-uncased',
   exit_layers:: [0, 3, 5, 11],
-  embedding_exit:: 'mean',
+  embedding_exit:: 'ngrams',
   pooling:: 'mean',
   dropout:: 0.1,
   max_length:: 128,

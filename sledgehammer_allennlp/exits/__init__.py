@@ -17,3 +17,4 @@ from sledgehammer_allennlp.exits.engine import ExitOutput as ExitOutput
 from sledgehammer_allennlp.exits.engine import cost_of_exits as cost_of_exits
 from sledgehammer_allennlp.exits.engine import run_all_exits as run_all_exits
 from sledgehammer_allennlp.exits.engine import run_to_exits as run_to_exits
+from sledgehammer_allennlp.exits.ngrams import NgramClassifier as NgramClassifier

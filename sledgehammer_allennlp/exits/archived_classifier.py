@@ -95,7 +95,7 @@ class ArchivedClassifier(nn.Module):
             self.temperatures,
             self._measure,
             self.confidence_threshold,
-            texts.to(self.encoder.device),
+            texts,
             self._token_budget,
             record_reached=False,
         )

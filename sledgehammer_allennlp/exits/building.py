@@ -1,7 +1,7 @@
 """A transformer and its exits, from the settings that a config has."""
 
 import math
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from sledgehammer_allennlp.encoders.archived_files import StrPath
 from sledgehammer_allennlp.encoders.layered_encoder import (
@@ -10,15 +10,17 @@ from sledgehammer_allennlp.encoders.layered_encoder import (
     num_layers_of,
 )
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
+from sledgehammer_allennlp.exits.ngrams import NgramClassifier
 
-EMBEDDING_EXITS = ("mean",)
+EMBEDDING_EXITS: Dict[str, Tuple[str, ...]] = {"mean": (), "ngrams": ("max_n", "num_buckets")}
+"""Exits before layer 0, and the settings that each takes."""
 
 
 def build_encoder_and_exits(
     transformer_model: StrPath,
     num_labels: int,
     exit_layers: Any = "all",
-    embedding_exit: Optional[str] = None,
+    embedding_exit: Union[str, Dict[str, Any], None] = None,
     pooling: str = "mean",
     dropout: Any = 0.1,
     precision: str = "float32",
@@ -45,11 +47,7 @@ def build_encoder_and_exits(
         raise ValueError(f"dropout is {dropout!r}: wanted a number from 0 to 1, 1 excluded")
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
-    if embedding_exit is not None and embedding_exit not in EMBEDDING_EXITS:
-        raise ValueError(
-            f"embedding_exit is {embedding_exit!r}: wanted one of {', '.join(EMBEDDING_EXITS)}"
-            ", or null for none"
-        )
+    first_exit, first_exit_settings = _check_embedding_exit(embedding_exit)
     num_layers = num_layers_of(config_folder or transformer_model)
     layers = check_exit_layers(exit_layers, num_layers, str(transformer_model))
     encoder = load_encoder(
@@ -60,7 +58,10 @@ def build_encoder_and_exits(
         keep_pooler=pooling == "first",
         precision=precision,
     )
-    if embedding_exit is not None:
+    ngrams = None
+    if first_exit == "ngrams":
+        ngrams = NgramClassifier(num_labels, **first_exit_settings)
+    if first_exit is not None:
         layers = [EMBEDDING_EXIT, *layers]
     exits = ExitClassifiers(
         layers,
@@ -69,8 +70,34 @@ def build_encoder_and_exits(
         pooling,
         dropout,
         add_pooler=pooling == "first" and not encoder.has_pooler,
+        ngrams=ngrams,
     )
     return encoder, exits
+
+
+def _check_embedding_exit(embedding_exit: Any) -> Tuple[Optional[str], Dict[str, Any]]:
+    """The kind of exit before layer 0, if any, and its settings."""
+    settings = embedding_exit
+    if embedding_exit is None or isinstance(embedding_exit, str):
+        settings = {"type": embedding_exit}
+    wanted = (
+        f"wanted one of {', '.join(EMBEDDING_EXITS)}, or null for none, or with settings "
+        'a dictionary such as {"type": "ngrams", "max_n": 2}'
+    )
+    if not isinstance(settings, dict) or "type" not in settings:
+        raise ValueError(f"embedding_exit is {embedding_exit!r}: {wanted}")
+    kind = settings["type"]
+    settings = {name: value for name, value in settings.items() if name != "type"}
+    if kind is not None and kind not in EMBEDDING_EXITS:
+        raise ValueError(f"embedding_exit is {embedding_exit!r}: {wanted}")
+    known = EMBEDDING_EXITS.get(kind, ())
+    for name in settings:
+        if name not in known:
+            raise ValueError(
+                f"embedding_exit of type {kind} has the setting {name!r}: wanted "
+                + (f"one of {', '.join(known)}" if known else "none")
+            )
+    return kind, settings
 
 
 def check_exit_layers(exit_layers: Any, num_layers: int, transformer_model: str) -> List[int]:

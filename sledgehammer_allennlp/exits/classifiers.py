@@ -5,6 +5,8 @@ from typing import List, Optional, Sequence
 import torch
 from torch import nn
 
+from sledgehammer_allennlp.exits.ngrams import NgramClassifier
+
 EMBEDDING_EXIT = -1
 """The exit layer of an exit before layer 0."""
 
@@ -26,7 +28,8 @@ class ExitClassifiers(nn.Module):
       token of h_i. All of it is known once layer i has computed its first token.
 
     The mix is Σ_j w_j · x_j with w of unit L2 norm, learned for each exit. An exit before layer 0
-    sees the mean over tokens of h_-1, with either pooling.
+    sees the mean over tokens of h_-1, with either pooling, or it is an `NgramClassifier`, which
+    sees token ids.
 
     # Parameters
 
@@ -39,6 +42,8 @@ class ExitClassifiers(nn.Module):
     dropout : `float`
     add_pooler : `bool`, optional (default = `False`)
         Whether to add a pooler, for pooling `"first"` on a transformer that has none.
+    ngrams : `NgramClassifier`, optional (default = `None`)
+        The exit before layer 0, if it is not to see the mean over tokens.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class ExitClassifiers(nn.Module):
         pooling: str,
         dropout: float,
         add_pooler: bool = False,
+        ngrams: Optional[NgramClassifier] = None,
     ) -> None:
         super().__init__()
         self.exit_layers = list(exit_layers)
@@ -67,6 +73,8 @@ class ExitClassifiers(nn.Module):
                 num_labels=num_labels,
                 dropout=dropout,
             )
+            if ngrams is None or layer != EMBEDDING_EXIT
+            else ngrams
             for layer in self.exit_layers
         )
 
@@ -75,11 +83,22 @@ class ExitClassifiers(nn.Module):
         """Of the weights, and of what is to be given to the exits."""
         return next(self.parameters()).dtype
 
+    @property
+    def ngrams(self) -> Optional[NgramClassifier]:
+        """The first exit, if it needs no more than token ids."""
+        first = self.classifiers[0]
+        return first if isinstance(first, NgramClassifier) else None
+
+    @property
+    def num_fitted(self) -> int:
+        """How many exits, counted from the first, are fitted and so have no part in training."""
+        return 0 if self.ngrams is None else 1
+
     def logits(
         self, exit_index: int, to_mix: List[torch.Tensor], first_token: Optional[torch.Tensor]
     ) -> torch.Tensor:
         """
-        What an exit says.
+        What an exit says that is not an `NgramClassifier`.
 
         # Parameters
 

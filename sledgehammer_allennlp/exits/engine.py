@@ -2,18 +2,20 @@
 
 How early exit is run, for any number of texts:
 
-1. Texts are sorted by length and cut into chunks of about a token budget.
-2. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
+1. If the first exit is over n-grams, it decides for all of them by their token ids. Only who stays
+   goes to the device, and to all that follows.
+2. Texts are sorted by length and cut into chunks of about a token budget.
+3. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
    an exit sees; who is confident leaves, and the layer is completed for the rest. (A chunk of few
    tokens runs the whole layer at once, unless it is the last.)
-3. The rest waits until there are enough for another chunk, so that few never run alone.
+4. The rest waits until there are enough for another chunk, so that few never run alone.
 
 An answer never depends on what else is in the batch, nor on order or budget.
 """
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -203,7 +205,9 @@ def run_all_exits(
     order, texts = _sorted(encoder.fit(texts))
     batch = _Texts.embedded(encoder, exits, texts, order)
     logits = []
-    if exits.exit_layers[0] == EMBEDDING_EXIT:
+    if exits.ngrams is not None:
+        logits.append(exits.ngrams(texts))
+    elif exits.exit_layers[0] == EMBEDDING_EXIT:
         logits.append(exits.logits(0, batch.embedding_exit_input(), None))
     for i in range(exits.exit_layers[-1] + 1):
         batch.begin_layer(i)
@@ -240,6 +244,7 @@ def run_to_exits(
     threshold : `float`
         In [0, 1].
     texts : `TokenBatch`
+        On any device; the answers are on it, too.
     token_budget : `int`, optional (default = by device and model, see `default_token_budget`)
         About how many tokens run together, at least one text.
     record_reached : `bool`, optional (default = `True`)
@@ -248,15 +253,18 @@ def run_to_exits(
     if token_budget is None:
         token_budget = default_token_budget(encoder)
     few_tokens = min(_FEW_TOKENS, token_budget // 4)
+    device = texts.token_ids.device
     with _no_bookkeeping():
-        encoder.prepare()
         leaving = _Leaving(exits, temperatures, measure, threshold, record_reached)
-        texts = encoder.fit(texts)
-        order, texts = _sorted(texts)
+        texts, staying = _leave_by_ngrams(encoder.fit(texts), exits, leaving)
+        if len(texts):
+            encoder.prepare()
+        order, texts = _sorted(texts.to(encoder.device))
+        order = staying[order]
         waiting: List[List[_Texts]] = [[] for _ in exits.exit_layers]
         for instances, chunk in _chunks(order, texts, token_budget):
             batch: Optional[_Texts] = _Texts.embedded(encoder, exits, chunk, instances)
-            next_exit = 0
+            next_exit = exits.num_fitted
             while batch is not None:
                 batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
                 next_exit += 1
@@ -269,8 +277,26 @@ def run_to_exits(
                 batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
                 if batch is not None:
                     waiting[next_exit + 1].append(batch)
-        output = leaving.output()
+        output = leaving.output(device)
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
+
+
+def _leave_by_ngrams(
+    texts: TokenBatch, exits: ExitClassifiers, leaving: "_Leaving"
+) -> Tuple[TokenBatch, torch.Tensor]:
+    """
+    Lets texts leave whose n-grams are enough, if there is such an exit. Gives those that stay, and
+    which texts of the input they are, `(num_staying,)`, on the CPU.
+    """
+    everyone = torch.arange(len(texts))
+    if exits.ngrams is None or len(texts) == 0 or leaving.ignores(0):
+        return texts, everyone
+    device = texts.token_ids.device
+    stay = leaving.decide(0, everyone.to(device), exits.ngrams(texts))
+    if stay is None:
+        return texts, everyone
+    staying = stay.cpu()
+    return texts.select(staying), staying
 
 
 def default_token_budget(encoder: LayeredEncoder) -> int:
@@ -430,7 +456,8 @@ class _Leaving:
             self.reached[exit_index].append((instances, logits))
         if self.all_stay_at(exit_index):
             return None
-        probs = (logits / self.temperatures[exit_index]).softmax(-1)
+        temperature = self.temperatures[exit_index].to(logits.device)
+        probs = (logits / temperature).softmax(-1)
         confidence = self.measure(probs).clamp(0, 1)
         exit_indices = torch.full_like(instances, exit_index)
         answers = (instances, logits, probs, confidence, exit_indices)
@@ -448,19 +475,23 @@ class _Leaving:
         self.left.append(tuple(answer.index_select(0, leaving) for answer in answers))
         return leaves.logical_not().nonzero().squeeze(1)
 
-    def output(self) -> ExitOutput:
-        nothing = self.temperatures.new_zeros(0, self.num_labels)
-        nobody = torch.zeros(0, dtype=torch.long, device=nothing.device)
+    def output(self, device: torch.device) -> ExitOutput:
+        nothing = self.temperatures.new_zeros(0, self.num_labels, device=device)
+        nobody = torch.zeros(0, dtype=torch.long, device=device)
         self.left.append((nobody, nothing, nothing, nothing.sum(1), nobody))
-        instances, *answers = (torch.cat(pieces) for pieces in zip(*self.left))
+        instances, *answers = (_on(device, pieces) for pieces in zip(*self.left))
         order = instances.argsort()
         logits, probs, confidence, exit_index = (answer[order] for answer in answers)
         reached = []
         if self.record_reached:
             for at_exit in self.reached:
                 who, said = zip(*at_exit, (nobody, nothing))
-                reached.append((torch.cat(who), torch.cat(said)))
+                reached.append((_on(device, who), _on(device, said)))
         return ExitOutput(logits, probs, confidence, exit_index, reached)
+
+
+def _on(device: torch.device, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([piece.to(device) for piece in pieces])
 
 
 def cost_of_exits(encoder: LayeredEncoder, exits: ExitClassifiers) -> List[float]:

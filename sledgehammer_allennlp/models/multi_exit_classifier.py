@@ -36,9 +36,10 @@ class MultiExitClassifier(Model):
     A pretrained transformer with classifiers ("exits") on several layers, after Schwartz et al.
     2020, "The Right Tool for the Job: Matching Model and Instance Complexities".
 
-    In training, the loss is the sum of the exits' cross-entropies. In evaluation, an instance
-    leaves at the first exit whose confidence, from probabilities calibrated by that exit's
-    temperature, is at least `confidence_threshold`; what has left is computed no further.
+    In training, the loss is the sum of the cross-entropies of the exits that learn from it: all
+    but one over n-grams, which is fitted when training starts. In evaluation, an instance leaves at
+    the first exit whose confidence, from probabilities calibrated by that exit's temperature, is
+    at least `confidence_threshold`; what has left is computed no further.
 
     The model takes the fields `tokens`, `label` and `metadata` (not used). Its answers have
     `label`, `probs`, `confidence`, `exit_layer`, and `logits`, which are before temperature.
@@ -57,8 +58,10 @@ class MultiExitClassifier(Model):
     exit_layers : `List[int]` or `"all"`, optional (default = `"all"`)
         The layers that have an exit, counted from 0, ascending. Layers after the last exit are
         removed.
-    embedding_exit : `str`, optional (default = `None`)
-        `"mean"` adds an exit before layer 0, on the mean of the embeddings. Its exit layer is -1.
+    embedding_exit : `str` or `Dict[str, Any]`, optional (default = `None`)
+        `"mean"` adds an exit before layer 0, on the mean of the embeddings; `"ngrams"` one before
+        the embeddings, over n-grams of word pieces, see `NgramClassifier`, with settings
+        `{"type": "ngrams", "max_n": …, "num_buckets": …}`. Its exit layer is -1.
     pooling : `str`, optional (default = `"mean"`)
         What exits see, `"mean"` or `"first"` (the paper's), see `ExitClassifiers`.
     confidence_threshold : `float`, optional (default = `1.0`)
@@ -96,7 +99,7 @@ class MultiExitClassifier(Model):
         transformer_model: str,
         # These are checked here, not by their types, so that the error names the value.
         exit_layers: Any = "all",
-        embedding_exit: Optional[str] = None,
+        embedding_exit: Any = None,
         pooling: str = "mean",
         confidence_threshold: Any = 1.0,
         confidence: str = "max_probability",
@@ -127,7 +130,7 @@ class MultiExitClassifier(Model):
                 transformer_model,
                 num_labels,
                 exit_layers,
-                embedding_exit,
+                _as_plain(embedding_exit),
                 pooling,
                 dropout,
                 precision,
@@ -204,10 +207,10 @@ class MultiExitClassifier(Model):
         exit_layer : `torch.Tensor`
             `(batch_size,)`, where each instance left; in training always the last.
         loss : `torch.Tensor`
-            With labels only. In training the sum over exits of the mean cross-entropy. In
+            With labels only. In training the sum over trained exits of the mean cross-entropy. In
             evaluation the mean negative log of the probability given to the right label.
         """
-        texts = _texts_in(tokens)
+        texts = texts_in(tokens)
         if self.training:
             return self._forward_all_exits(texts, label)
         output = self.run_to_exits(texts, record_reached=label is not None)
@@ -220,7 +223,8 @@ class MultiExitClassifier(Model):
 
     def run_to_exits(self, texts: TokenBatch, record_reached: bool = False) -> ExitOutput:
         """
-        Early exit for any number of texts, at this model's threshold; see `exits.engine`.
+        Early exit for any number of texts, at this model's threshold; see `exits.engine`. Texts
+        may be on another device than the model; then only those go there that have to.
 
         # Raises
 
@@ -254,8 +258,9 @@ class MultiExitClassifier(Model):
         )
         if label is not None:
             self._metrics(logits, label)
+            trained = logits[self.exits.num_fitted :]
             outputs["loss"] = torch.stack(
-                [F.cross_entropy(exit_logits, label) for exit_logits in logits]
+                [F.cross_entropy(exit_logits, label) for exit_logits in trained]
             ).sum()
         return outputs
 
@@ -282,7 +287,7 @@ class MultiExitClassifier(Model):
         `torch.Tensor`
             `(num_exits, batch_size, num_labels)`
         """
-        return run_all_exits(self.encoder, self.exits, _texts_in(tokens))
+        return run_all_exits(self.encoder, self.exits, texts_in(tokens))
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
@@ -306,7 +311,19 @@ class MultiExitClassifier(Model):
         return super()._load(config, *args, **kwargs)  # type: ignore[return-value]
 
 
-def _texts_in(tokens: TextFieldTensors) -> TokenBatch:
+def _as_plain(setting: Any) -> Any:
+    return setting.as_dict(quiet=True) if isinstance(setting, Params) else setting
+
+
+def texts_in(tokens: TextFieldTensors) -> TokenBatch:
+    """
+    The texts of a batch, without padding.
+
+    # Raises
+
+    ConfigurationError
+        If the tensors are not those of one plain "pretrained_transformer" indexer.
+    """
     indexed = [
         tensors for tensors in tokens.values() if "token_ids" in tensors and "mask" in tensors
     ]

@@ -60,7 +60,7 @@ class MultiExitClassifierPredictor(Predictor):
         model = self._model
         assert isinstance(model, MultiExitClassifier)
         with torch.no_grad():
-            output = model.run_to_exits(texts.to(model.encoder.device))
+            output = model.run_to_exits(texts)
         return answers(output, model.exit_layers, model.label_names())
 
     def _token_batch(self, inputs: List[JsonDict]) -> Optional[TokenBatch]:

@@ -23,6 +23,7 @@ from sledgehammer_allennlp.calibration import (
     calibration_report,
 )
 from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
 
 if TYPE_CHECKING:
     from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
@@ -69,6 +70,13 @@ class TemperatureCalibration(TrainerCallback):
             raise ConfigurationError(
                 "temperature_calibration found no validation data: wanted validation_data_path in "
                 "the config"
+            )
+        ngrams = trainer.model.exits.ngrams
+        is_fitted = ngrams is None or ngrams.is_fitted
+        if not is_fitted and not any(isinstance(c, NgramFitting) for c in trainer._callbacks):
+            raise ConfigurationError(
+                "nothing will fit the model's n-gram exit: wanted a callback of type "
+                "'ngram_fitting' in the config, or enable_default_callbacks not false"
             )
         if is_primary:
             _warn_if_not_archived(self.serialization_dir)

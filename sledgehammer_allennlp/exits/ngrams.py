@@ -1,0 +1,222 @@
+"""The exit before the embeddings: a linear classifier over n-grams of word pieces.
+
+Much of what people classify needs no transformer. Features are the n-grams of a text's tokens,
+each counted as often as it occurs and weighted by how rare and how telling it was in the training
+data, the whole scaled to unit length; only token ids are needed. All weights are in one table, so
+that the answer for a text is one sum over rows of it. How it is fitted: `ngram_fitting`.
+"""
+
+from typing import Any, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+
+MAX_N = 5
+
+_MOST_BUCKETS = 2**20
+_FEWEST_BUCKETS = 2**16
+_TABLE_NUMBERS = 2**23
+
+_MULTIPLIER = -0x61C8864680B583EB
+"""2**64 divided by the golden ratio, as a signed number: multiplication by it spreads bits."""
+
+
+class NgramClassifier(nn.Module):
+    """
+    A linear classifier over hashed n-grams of token ids.
+
+    With c_g the count of n-gram g in a text and s_g its weight, the logits are
+
+        Σ_g c_g s_g w_g / sqrt(Σ_g c_g s_g²) + b
+
+    where w_g is a vector of one number for each label. N-grams of which one was never seen in
+    training count as nothing, unless they share a bucket with one that was.
+
+    N-grams have no special tokens in them and do not go beyond the text, nor from one text of a
+    pair to the other. In a pair each text has its own n-grams.
+
+    Fitted by `fit_ngram_classifier`, never trained. Before, all labels are equally probable.
+
+    # Parameters
+
+    num_labels : `int`
+    max_n : `int`, optional (default = `2`)
+        The tokens of the longest n-grams, from 1 to 5.
+    num_buckets : `int`, optional (default = by the number of labels, see `default_num_buckets`)
+        A power of two. Each n-gram is hashed into one of them; the first is for what does not
+        count.
+
+    # Raises
+
+    ValueError
+        If `max_n` or `num_buckets` has a value that is not possible.
+    """
+
+    def __init__(self, num_labels: int, max_n: int = 2, num_buckets: Optional[int] = None) -> None:
+        super().__init__()
+        self.num_labels = num_labels
+        self.max_n = _check_max_n(max_n)
+        self.num_buckets = _check_num_buckets(num_buckets) or default_num_buckets(num_labels)
+        # In parameters, which distributed training does not send at every step as it does buffers.
+        self.table = _fixed(torch.zeros(self.num_buckets, num_labels + 1))  # s_g w_g, and s_g²
+        self.bias = _fixed(torch.zeros(num_labels))
+        self.marks: torch.Tensor
+        self.register_buffer("marks", torch.tensor([-1, -1, 0, 0]))
+        self._copy: Optional[Tuple[Any, Tuple[torch.Tensor, ...]]] = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the weights were fitted, here or before they were read."""
+        return bool(self.marks[3])
+
+    def set_fitted(self, table: torch.Tensor, bias: torch.Tensor) -> None:
+        """
+        Takes fitted weights.
+
+        # Parameters
+
+        table : `torch.Tensor`
+            `(num_buckets, num_labels + 1)`: s_g w_g, and s_g² in the last column.
+        bias : `torch.Tensor`
+            `(num_labels,)`
+        """
+        with torch.no_grad():
+            self.table.copy_(table)
+            self.table[0] = 0
+            self.bias.copy_(bias)
+            self.marks[3] = 1
+
+    def set_special_tokens(self, first: int, separator: int, has_pairs: bool) -> None:
+        """
+        Says what ends n-grams.
+
+        # Parameters
+
+        first, separator : `int`
+            The special tokens that begin every text and end every text, or -1. The latter also
+            stands between the texts of a pair.
+        has_pairs : `bool`
+            Whether what follows a separator is the second text of a pair.
+        """
+        self.marks[:3] = torch.tensor([first, separator, int(has_pairs)])
+
+    def forward(self, texts: TokenBatch) -> torch.Tensor:
+        """
+        The logits of every text, `(num_texts, num_labels)`, computed where the token ids are,
+        wherever the weights are.
+        """
+        table, bias, marks = self._weights_on(texts.token_ids.device)
+        starts = _starts(texts)
+        sums = F.embedding_bag(
+            self._buckets(texts, starts, marks).flatten(), table, starts * self.max_n, mode="sum"
+        )
+        lengths = sums[:, -1:].clamp(min=torch.finfo(sums.dtype).tiny).sqrt()
+        return sums[:, :-1] / lengths + bias
+
+    def buckets(self, texts: TokenBatch) -> torch.Tensor:
+        """
+        The buckets of the n-grams that end at each token, `(num_tokens, max_n)`, by ascending n;
+        0 where there is none.
+        """
+        return self._buckets(texts, _starts(texts), self.marks)
+
+    def _buckets(
+        self, texts: TokenBatch, starts: torch.Tensor, marks: torch.Tensor
+    ) -> torch.Tensor:
+        ids = texts.token_ids
+        first, separator, has_pairs, _ = marks.tolist()
+        is_word = (ids != first) & (ids != separator)
+        follows = is_word.clone()
+        follows[starts] = False
+        if has_pairs:
+            ids = ids + _is_second(ids == separator, starts, texts.lengths) * 2**32
+        hashes, is_ngram = _mixed(ids), is_word
+        buckets = [self._bucket(hashes) * is_ngram]
+        for _ in range(1, self.max_n):
+            hashes = _mixed(_shifted(hashes) + ids)
+            is_ngram = _shifted(is_ngram) & follows
+            buckets.append(self._bucket(hashes) * is_ngram)
+        return torch.stack(buckets, dim=1)
+
+    def _bucket(self, hashes: torch.Tensor) -> torch.Tensor:
+        # The highest bits of a product depend on all bits of its factors.
+        bits = self.num_buckets.bit_length() - 1
+        return (hashes >> (64 - bits)) & (self.num_buckets - 1)
+
+    def _weights_on(self, device: torch.device) -> Tuple[torch.Tensor, ...]:
+        """
+        The weights, or a copy of them: texts that leave here need not go to the device of the
+        model.
+        """
+        weights = (self.table, self.bias, self.marks)
+        if self.table.device == device:
+            return weights
+        state = [(device, tensor.data_ptr(), tensor._version) for tensor in weights]
+        if self._copy is None or self._copy[0] != state:
+            self._copy = (state, tuple(tensor.detach().to(device) for tensor in weights))
+        return self._copy[1]
+
+
+def default_num_buckets(num_labels: int) -> int:
+    """
+    2**20 for up to 7 labels, less for more: the table has about 8 million numbers at most, unless
+    there are more than 100 labels.
+    """
+    num_buckets = _MOST_BUCKETS
+    while num_buckets > _FEWEST_BUCKETS and num_buckets * (num_labels + 1) > _TABLE_NUMBERS:
+        num_buckets //= 2
+    return num_buckets
+
+
+def _fixed(values: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)
+
+
+def _starts(texts: TokenBatch) -> torch.Tensor:
+    """Where each text begins, `(num_texts,)`."""
+    return (texts.lengths.cumsum(0) - texts.lengths).to(texts.token_ids.device)
+
+
+def _is_second(
+    is_separator: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """Whether a token has a separator before it, or is one, `(num_tokens,)`."""
+    separators = is_separator.cumsum(0)
+    before = (separators[starts] - is_separator[starts].long()).repeat_interleave(
+        lengths.to(starts.device)
+    )
+    return separators > before
+
+
+def _shifted(values: torch.Tensor) -> torch.Tensor:
+    """The value of the token before, `(num_tokens,)`; 0 for the first."""
+    return F.pad(values[:-1], (1, 0))
+
+
+def _mixed(values: torch.Tensor) -> torch.Tensor:
+    """A hash of each number; products are taken modulo 2**64."""
+    values = (values + 1) * _MULTIPLIER
+    return (values ^ (values >> 32)) * _MULTIPLIER
+
+
+def _check_max_n(max_n: Any) -> int:
+    if not isinstance(max_n, int) or isinstance(max_n, bool) or not 1 <= max_n <= MAX_N:
+        raise ValueError(
+            f"embedding_exit's max_n is {max_n!r}: wanted an integer from 1 to {MAX_N}"
+        )
+    return max_n
+
+
+def _check_num_buckets(num_buckets: Any) -> Optional[int]:
+    if num_buckets is None:
+        return None
+    is_integer = isinstance(num_buckets, int) and not isinstance(num_buckets, bool)
+    if not is_integer or not 2 <= num_buckets <= 2**31 or num_buckets & (num_buckets - 1):
+        raise ValueError(
+            f"embedding_exit's num_buckets is {num_buckets!r}: wanted a power of two from 2 to "
+            "2147483648, or null for the default"
+        )
+    return num_buckets
