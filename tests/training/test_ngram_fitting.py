@@ -1,0 +1,218 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from allennlp.commands.train import train_model
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.data import DatasetReader
+from allennlp.models import load_archive
+from allennlp.predictors import Predictor
+from allennlp.training import GradientDescentTrainer, TrainerCallback
+
+from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.exits import NgramClassifier, load_archived_classifier
+from sledgehammer_allennlp.exits.ngram_fitting import TrainingTexts, fit_ngram_classifier
+from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
+from tests.tiny import SENTENCES, tiny_experiment
+from tests.training.test_temperature_calibration import Interrupt
+
+TABLE = "exits.classifiers.0.table"
+
+
+def config_with(transformer_model, tsv, embedding_exit="ngrams", **trainer):
+    config = tiny_experiment(str(transformer_model), tsv, embedding_exit=embedding_exit)
+    config["trainer"].update({"num_epochs": 1, **trainer})
+    return config
+
+
+def train(folder, *args, recover=False, **settings):
+    return train_model(Params(config_with(*args, **settings)), str(folder), recover=recover)
+
+
+def lines_of(path):
+    return [line.split("\t") for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_bert, tsv, tmp_path_factory):
+    """A training run with an n-gram exit, two epochs long."""
+    folder = tmp_path_factory.mktemp("ngrams") / "run"
+    train(folder, tiny_bert, tsv, num_epochs=2)
+    return folder
+
+
+def test_the_exit_is_fitted_to_the_training_data_and_archived(run, tiny_bert, tsv):
+    archived = load_archive(run / "model.tar.gz").model.exits.ngrams
+    assert archived.is_fitted
+    reader = DatasetReader.from_params(Params(config_with(tiny_bert, tsv)["dataset_reader"]))
+    labels = load_archive(run / "model.tar.gz").model.label_names()
+    sample = TrainingTexts(seed=7)
+    texts, targets = [], []
+    for label, text in lines_of(tsv["train"]):
+        texts.append(text)
+        targets.append(labels.index(label))
+    sample.add(reader.token_batch(texts), torch.tensor(targets).numpy())
+    wanted = NgramClassifier(2)
+    fit_ngram_classifier(wanted, [sample], seed=7)
+    assert torch.equal(archived.table, wanted.table)
+    assert torch.equal(archived.bias, wanted.bias)
+
+
+def test_training_does_not_change_what_was_fitted(run):
+    states = [torch.load(path) for path in sorted(run.glob("model_state_e*.th"))]
+    assert len(states) == 2 and states[0][TABLE].abs().sum() > 0
+    assert torch.equal(states[0][TABLE], states[1][TABLE])
+    assert torch.equal(states[0][TABLE], torch.load(run / "best.th")[TABLE])
+
+
+def test_the_log_says_what_was_fitted(run):
+    log = (run / "out.log").read_text()
+    assert "Fitting the n-gram exit to 98 training texts" in log
+    assert log.count("Fitted the n-gram exit in") == 1
+
+
+def test_everything_else_is_trained_as_without_it(run, tiny_bert, tsv, tmp_path):
+    train(tmp_path, tiny_bert, tsv, embedding_exit=None, num_epochs=2)
+    found = torch.load(run / "best.th")
+    wanted = torch.load(tmp_path / "best.th")
+    for name, tensor in wanted.items():
+        name = name.replace("classifiers.2.", "classifiers.3.").replace(
+            "classifiers.1.", "classifiers.2."
+        )
+        name = name.replace("classifiers.0.", "classifiers.1.")
+        if name != "temperatures":
+            assert torch.equal(found[name], tensor), name
+    torch.testing.assert_close(found["temperatures"][1:], wanted["temperatures"])
+
+
+def test_metrics_and_calibration_show_the_exit(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["best_validation_accuracy_layer_-1"] == 1.0
+    assert metrics["training_accuracy_layer_-1"] == 1.0
+    assert metrics["best_validation_exit_rate_layer_-1"] == 0.0  # at threshold 1
+    assert "calibration_temperature_layer_-1" in metrics
+    report = json.loads((run / "calibration.json").read_text())
+    assert [exit_report["exit_layer"] for exit_report in report["exits"]] == [-1, 0, 2, 3]
+
+
+def test_texts_that_leave_there_never_reach_the_transformer(run, monkeypatch):
+    predictor = Predictor.from_path(
+        str(run / "model.tar.gz"), overrides={"model.confidence_threshold": 0.0}
+    )
+    for computation in ("prepare", "embed", "keys_values", "rows"):
+        monkeypatch.setattr(predictor._model.encoder, computation, None)
+    answers = predictor.predict_batch_json([{"sentence": text} for text in SENTENCES])
+    assert [answer["exit_layer"] for answer in answers] == [-1] * len(SENTENCES)
+    wanted = ["pos" if "good" in text else "neg" for text in SENTENCES]
+    assert [answer["label"] for answer in answers] == wanted
+    without_allennlp = load_archived_classifier(run / "model.tar.gz", confidence_threshold=0.0)
+    for answer, other in zip(answers, without_allennlp.predict(SENTENCES)):
+        assert answer["probs"] == pytest.approx(other["probs"])
+        assert {**answer, "probs": 0, "logits": 0} == {
+            **other, "probs": 0, "logits": 0, "confidence": pytest.approx(other["confidence"]),
+        }  # fmt: skip
+
+
+def test_a_recovered_run_does_not_fit_again(tiny_bert, tsv, tmp_path, monkeypatch):
+    settings = {"num_epochs": 2, "callbacks": ["interrupt", "temperature_calibration"]}
+    Interrupt.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, tiny_bert, tsv, **settings)
+    fitted = torch.load(tmp_path / "best.th")[TABLE]
+    monkeypatch.setattr(NgramClassifier, "set_fitted", None)
+    train(tmp_path, tiny_bert, tsv, recover=True, **settings)
+    assert fitted.abs().sum() > 0
+    assert torch.equal(torch.load(tmp_path / "best.th")[TABLE], fitted)
+    assert torch.load(tmp_path / "best.th")["temperatures"][-1] != 1
+
+
+def test_workers_share_what_one_fits_on_the_data_of_all(tiny_bert, tsv, tmp_path):
+    config = config_with(tiny_bert, tsv)
+    config["distributed"] = {"cuda_devices": [-1, -1]}
+    train_model(Params(config), str(tmp_path), include_package=["sledgehammer_allennlp"])
+    assert (
+        "Fitting the n-gram exit to 98 training texts" in (tmp_path / "out_worker0.log").read_text()
+    )
+    assert "Fitting" not in (tmp_path / "out_worker1.log").read_text()
+    archived = load_archived_classifier(tmp_path / "model.tar.gz", confidence_threshold=0.0)
+    # The worker's shards are every other line.
+    lines = lines_of(tsv["train"])
+    samples = []
+    for rank in (0, 1):
+        shard = lines[rank::2]
+        sample = TrainingTexts(seed=7)
+        tokens = tokenize(archived.tokenizer, [text for _, text in shard])
+        sample.add(tokens, torch.tensor([archived.labels.index(y) for y, _ in shard]).numpy())
+        samples.append(sample)
+    wanted = NgramClassifier(2)
+    fit_ngram_classifier(wanted, samples, seed=7)
+    torch.testing.assert_close(archived.exits.ngrams.table, wanted.table)
+
+
+def test_pairs_and_data_that_is_not_kept_in_memory(tiny_roberta, tsv, tmp_path):
+    config = config_with(tiny_roberta, tsv)
+    config["train_data_path"] = config["validation_data_path"] = tsv["pairs"]
+    config["data_loader"] = {"batch_size": 16, "max_instances_in_memory": 32}
+    model = train_model(Params(config), str(tmp_path))
+    # RoBERTa's beginning and end of a text, and pairs.
+    assert model.exits.ngrams.marks.tolist() == [0, 2, 1, 1]
+
+
+def test_settings_are_taken_and_kept_in_the_archive(tiny_bert, tsv, tmp_path):
+    settings = {"type": "ngrams", "max_n": 3, "num_buckets": 1024}
+    train(tmp_path, tiny_bert, tsv, embedding_exit=settings)
+    for exits in (
+        load_archive(tmp_path / "model.tar.gz").model.exits,
+        load_archived_classifier(tmp_path / "model.tar.gz").exits,
+    ):
+        assert exits.ngrams.max_n == 3
+        assert exits.ngrams.table.shape == (1024, 3)
+
+
+def test_it_is_a_default_callback_and_may_be_listed(tiny_bert, tsv, tmp_path):
+    callbacks = ["ngram_fitting", "temperature_calibration"]
+    model = train(tmp_path, tiny_bert, tsv, callbacks=callbacks, enable_default_callbacks=False)
+    assert model.exits.ngrams.is_fitted
+    assert (tmp_path / "out.log").read_text().count("Fitted the n-gram exit in") == 1
+
+
+def test_default_callbacks_that_are_off_are_noticed(tiny_bert, tsv, tmp_path):
+    with pytest.raises(ConfigurationError, match="wanted a callback of type 'ngram_fitting'"):
+        train(tmp_path, tiny_bert, tsv, enable_default_callbacks=False)
+
+
+def test_other_models_train_as_before(tmp_path, tsv):
+    config = {
+        "dataset_reader": {"type": "text_classification_json", "tokenizer": "whitespace"},
+        "train_data_path": str(tmp_path / "data.jsonl"),
+        "model": {
+            "type": "basic_classifier",
+            "text_field_embedder": {
+                "token_embedders": {"tokens": {"type": "embedding", "embedding_dim": 4}}
+            },
+            "seq2vec_encoder": {"type": "boe", "embedding_dim": 4},
+        },
+        "data_loader": {"batch_size": 2},
+        "trainer": {"num_epochs": 1, "optimizer": "adam"},
+    }
+    lines = [json.dumps({"text": text, "label": str(len(text) % 2)}) for text in SENTENCES]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    train_model(Params(config), str(tmp_path / "run"))
+    assert (tmp_path / "run" / "model.tar.gz").exists()
+
+
+def test_a_trainer_made_in_python_fits_too(tiny_bert, tsv, tmp_path):
+    seen = []
+
+    class Spy(TrainerCallback):
+        def on_batch(self, trainer, *args, **kwargs):
+            seen.append(trainer.model.exits.ngrams.is_fitted)
+
+    TrainerCallback.register("spy", exist_ok=True)(Spy)
+    train(tmp_path, tiny_bert, tsv, callbacks=["spy"])
+    assert seen and all(seen)
+    module = sys.modules[GradientDescentTrainer.__module__]
+    assert module.DEFAULT_CALLBACKS.count(NgramFitting) == 1
