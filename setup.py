@@ -25,6 +25,7 @@ setup(
     install_requires=[
         "allennlp>=2.10.1,<2.11",
         "numpy>=1.21.4",
+        "scikit-learn>=1.0.1",
         "scipy>=1.7.3",
         "torch>=1.12,<2.12",
         "transformers>=4.20,<4.44",

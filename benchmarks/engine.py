@@ -84,13 +84,16 @@ def _archive(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
 
 
 def _random(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
-    def classifier(exit_layers: List[int]) -> Any:
-        made = random_classifier(exit_layers, arguments.device)
+    def classifier(exit_layers: List[int], with_ngrams: bool = False) -> Any:
+        made = random_classifier(exit_layers, arguments.device, with_ngrams)
         made.encoder.precision = arguments.precision
         return made
 
     with_embeddings = [-1, *range(12)]
-    engines = {"all leave before layer 0": Engine(classifier(with_embeddings), 1.0)}
+    engines = {
+        "all leave on n-grams": Engine(classifier(with_embeddings, with_ngrams=True), 1.0),
+        "all leave on the embeddings": Engine(classifier(with_embeddings), 1.0),
+    }
     engines["all leave at layer 0"] = Engine(classifier(list(range(12))), 1.0)
     for name, chance in CHANCES.items():
         engines[name] = Engine(classifier(with_embeddings), chance)

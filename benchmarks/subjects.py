@@ -16,6 +16,7 @@ from sledgehammer_allennlp.exits import (
     ArchivedClassifier,
     ExitClassifiers,
     ExitOutput,
+    NgramClassifier,
     cost_of_exits,
     load_archived_classifier,
 )
@@ -61,13 +62,22 @@ def read_data(
     return tokens, torch.tensor([classifier.labels.index(label) for label in labels])
 
 
-def random_classifier(exit_layers: List[int], device: str, **sizes: int) -> ArchivedClassifier:
-    """A BERT of base size, unless `sizes` say otherwise, with random weights and exits."""
+def random_classifier(
+    exit_layers: List[int], device: str, with_ngrams: bool = False, **sizes: int
+) -> ArchivedClassifier:
+    """
+    A BERT of base size, unless `sizes` say otherwise, with random weights and exits, the first
+    over n-grams or not.
+    """
     torch.manual_seed(0)
     config = BertConfig(**sizes)
     transformer = AutoModel.from_config(config)
     encoder = LayeredEncoder(transformer, keep_pooler=False)
-    exits = ExitClassifiers(exit_layers, config.hidden_size, 2, "mean", dropout=0.1)
+    ngrams = None
+    if with_ngrams:
+        ngrams = NgramClassifier(num_labels=2)
+        ngrams.set_fitted(torch.rand_like(ngrams.table), torch.zeros(2))
+    exits = ExitClassifiers(exit_layers, config.hidden_size, 2, "mean", dropout=0.1, ngrams=ngrams)
     return ArchivedClassifier(encoder, exits, ["0", "1"]).eval().to(device)
 
 

@@ -22,7 +22,7 @@ from sledgehammer_allennlp.exits.ngrams import NgramClassifier
 logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 2**25
-"""Of texts with more tokens a sample is kept, for which fitting takes about 2 GB (`max_n` 2)."""
+"""Of texts with more tokens a sample is kept, for which fitting takes about 3 GB (`max_n` 2)."""
 
 _MAX_COEFFICIENTS = 2**22
 """N-grams times labels that are fitted, of the most frequent n-grams: about 1 GB."""

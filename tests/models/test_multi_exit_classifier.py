@@ -67,6 +67,10 @@ class TestTrainSaveLoad(ModelTestCase):
         path = self._param_file(pretrained, pooling=pooling)
         self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
 
+    def test_an_exit_over_ngrams(self):
+        path = self._param_file("tiny_bert", embedding_exit={"type": "ngrams", "max_n": 3})
+        self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
+
     def test_exits_before_the_last_layer_only(self):
         path = self._param_file("tiny_bert", exit_layers=[1], embedding_exit=None)
         self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
@@ -93,6 +97,26 @@ def test_the_training_loss_is_the_sum_of_the_exits_cross_entropies(model):
         log_probs = exit_logits - np.log(np.exp(exit_logits).sum(-1, keepdims=True))
         wanted -= log_probs[np.arange(6), LABELS].mean()
     assert model(tokens_of(LENGTHS), LABELS)["loss"].item() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_an_exit_over_ngrams_has_no_part_in_the_training_loss(tiny_bert):
+    model = make_model(tiny_bert, embedding_exit="ngrams", dropout=0.0).train()
+    model.encoder.eval()
+    tokens = tokens_of(LENGTHS)
+    before = model(tokens, LABELS)["loss"]
+    ngrams = model.exits.ngrams
+    ngrams.set_fitted(torch.rand_like(ngrams.table), torch.tensor([5.0, 0.0, 0.0]))
+    logits = model.all_exit_logits(tokens)
+    assert logits[0].argmax(-1).tolist() == [0] * 6
+    wanted = sum(
+        torch.nn.functional.cross_entropy(exit_logits, LABELS) for exit_logits in logits[1:]
+    )
+    loss = model(tokens, LABELS)["loss"]
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
+    assert torch.equal(loss, before)
+    loss.backward()
+    untrained = {name for name, p in model.named_parameters() if p.grad is None}
+    assert untrained == {"exits.classifiers.0.table", "exits.classifiers.0.bias"}
 
 
 def test_temperatures_never_change_training(model):
@@ -226,7 +250,17 @@ def test_a_bad_threshold_is_refused_in_configs_and_when_set(tiny_bert, model, th
     "settings, message",
     [
         ({"pooling": "max"}, "pooling is 'max': wanted one of mean, first"),
-        ({"embedding_exit": "sum"}, "embedding_exit is 'sum': wanted one of mean"),
+        ({"embedding_exit": "sum"}, "embedding_exit is 'sum': wanted one of mean, ngrams"),
+        ({"embedding_exit": 3}, "embedding_exit is 3: wanted one of mean, ngrams"),
+        ({"embedding_exit": {"max_n": 3}}, "embedding_exit is {'max_n': 3}: wanted one of"),
+        ({"embedding_exit": {"type": "sum"}}, "embedding_exit is {'type': 'sum'}: wanted one of"),
+        ({"embedding_exit": {"type": "mean", "max_n": 2}}, "'max_n': wanted none"),
+        ({"embedding_exit": {"type": "ngrams", "n": 2}}, "'n': wanted one of max_n, num_buckets"),
+        ({"embedding_exit": {"type": "ngrams", "max_n": 0}}, "max_n is 0: wanted an integer"),
+        (
+            {"embedding_exit": {"type": "ngrams", "num_buckets": 1000}},
+            "num_buckets is 1000: wanted a power of two",
+        ),
         ({"confidence": "sureness"}, "confidence is 'sureness': wanted one of max_probability"),
         ({"dropout": 1.5}, "dropout is 1.5: wanted a number from 0 to 1"),
         ({"label_namespace": "classes"}, "label_namespace is 'classes', in which"),

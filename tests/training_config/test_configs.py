@@ -56,6 +56,8 @@ def test_a_config_trains_and_calibrates(name, twelve_layers, tsv, tmp_path):
     layers = list(range(12)) if name == "bbc_news" else [0, 3, 5, 11]
     assert model.exit_layers == [-1, *layers]
     report = json.loads((tmp_path / "calibration.json").read_text())
+    assert model.exits.ngrams.is_fitted
+    assert bool(model.exits.ngrams.marks[2]) == (name in ("snli", "mnli"))  # pairs
     found = [exit_report["temperature"] for exit_report in report["exits"]]
     assert found == model.temperatures.tolist()
 
