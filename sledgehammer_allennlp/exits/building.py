@@ -88,9 +88,9 @@ def _check_embedding_exit(embedding_exit: Any) -> Tuple[Optional[str], Dict[str,
         raise ValueError(f"embedding_exit is {embedding_exit!r}: {wanted}")
     kind = settings["type"]
     settings = {name: value for name, value in settings.items() if name != "type"}
-    if kind is not None and kind not in EMBEDDING_EXITS:
+    if kind is not None and (not isinstance(kind, str) or kind not in EMBEDDING_EXITS):
         raise ValueError(f"embedding_exit is {embedding_exit!r}: {wanted}")
-    known = EMBEDDING_EXITS.get(kind, ())
+    known = EMBEDDING_EXITS[kind] if kind is not None else ()
     for name in settings:
         if name not in known:
             raise ValueError(

@@ -252,31 +252,13 @@ def run_to_exits(
     """
     if token_budget is None:
         token_budget = default_token_budget(encoder)
-    few_tokens = min(_FEW_TOKENS, token_budget // 4)
     device = texts.token_ids.device
     with _no_bookkeeping():
         leaving = _Leaving(exits, temperatures, measure, threshold, record_reached)
         texts, staying = _leave_by_ngrams(encoder.fit(texts), exits, leaving)
         if len(texts):
-            encoder.prepare()
-        order, texts = _sorted(texts.to(encoder.device))
-        order = staying[order]
-        waiting: List[List[_Texts]] = [[] for _ in exits.exit_layers]
-        for instances, chunk in _chunks(order, texts, token_budget):
-            batch: Optional[_Texts] = _Texts.embedded(encoder, exits, chunk, instances)
-            next_exit = exits.num_fitted
-            while batch is not None:
-                batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
-                next_exit += 1
-                if batch is not None:
-                    waiting[next_exit].append(batch)
-                    batch = _enough(waiting[next_exit], token_budget // 2)
-        for next_exit in range(1, len(waiting)):
-            batch = _enough(waiting[next_exit], 0)
-            if batch is not None:
-                batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
-                if batch is not None:
-                    waiting[next_exit + 1].append(batch)
+            order, texts = _sorted(texts.to(encoder.device))
+            _run_layers(encoder, exits, texts, staying[order], leaving, token_budget)
         output = leaving.output(device)
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
 
@@ -297,6 +279,38 @@ def _leave_by_ngrams(
         return texts, everyone
     staying = stay.cpu()
     return texts.select(staying), staying
+
+
+def _run_layers(
+    encoder: LayeredEncoder,
+    exits: ExitClassifiers,
+    texts: TokenBatch,
+    instances: torch.Tensor,
+    leaving: "_Leaving",
+    token_budget: int,
+) -> None:
+    """
+    Runs texts, sorted by length, until all have left. `instances`, `(num_texts,)`, on the CPU, says
+    which texts of the input they are.
+    """
+    encoder.prepare()
+    few_tokens = min(_FEW_TOKENS, token_budget // 4)
+    waiting: List[List[_Texts]] = [[] for _ in exits.exit_layers]
+    for chunk_instances, chunk in _chunks(instances, texts, token_budget):
+        batch: Optional[_Texts] = _Texts.embedded(encoder, exits, chunk, chunk_instances)
+        next_exit = exits.num_fitted
+        while batch is not None:
+            batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
+            next_exit += 1
+            if batch is not None:
+                waiting[next_exit].append(batch)
+                batch = _enough(waiting[next_exit], token_budget // 2)
+    for next_exit in range(1, len(waiting)):
+        batch = _enough(waiting[next_exit], 0)
+        if batch is not None:
+            batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
+            if batch is not None:
+                waiting[next_exit + 1].append(batch)
 
 
 def default_token_budget(encoder: LayeredEncoder) -> int:

@@ -8,7 +8,7 @@ texts. The rest is scikit-learn's logistic regression.
 import logging
 import time
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -16,13 +16,16 @@ from scipy import sparse
 from scipy.special import rel_entr
 
 from sledgehammer_allennlp.calibration import fit_temperature, negative_log_likelihood
-from sledgehammer_allennlp.encoders.token_batch import TokenBatch, token_indices
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.exits.ngrams import NgramClassifier
 
 logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 2**25
 """Of texts with more tokens a sample is kept, for which fitting takes about 3 GB (`max_n` 2)."""
+
+_MAX_ANSWERS = 2**26
+"""Texts times labels of the sample, of which scikit-learn keeps a table or two."""
 
 _MAX_COEFFICIENTS = 2**22
 """N-grams times labels that are fitted, of the most frequent n-grams: about 1 GB."""
@@ -37,62 +40,129 @@ _TEXTS_AT_ONCE = 4096
 
 class TrainingTexts:
     """
-    Labelled texts to fit to, as token ids: all of them, or if they have too many tokens together,
-    a random sample.
+    Labelled texts to fit to, as token ids: all of them, or if they are too many, a random sample.
+
+    Each text gets a number from 0 to 1 that depends on its tokens and the seed alone. The sample
+    has the texts with the lowest numbers. So it does not depend on the order in which texts come,
+    nor on which worker sees them, and copies of a text are kept, or not, together.
 
     # Parameters
 
+    num_labels : `int`
     seed : `int`
-        Decides which texts are in the sample.
     max_tokens : `int`, optional (default = 2**25)
         The most tokens that are kept.
     """
 
-    def __init__(self, seed: int, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, num_labels: int, seed: int, max_tokens: int = MAX_TOKENS) -> None:
         self.num_seen = 0
+        self._num_labels = num_labels
+        self._seed = seed
         self._max_tokens = max_tokens
-        self._random = np.random.default_rng(seed)
+        self._max_texts = _MAX_ANSWERS // num_labels
         self._share = 1.0
         self._num_tokens = 0
-        self._batches: List[Tuple[TokenBatch, np.ndarray, np.ndarray]] = []
+        self._num_texts = 0
+        self._parts: List[_Texts] = []
 
     def add(self, texts: TokenBatch, labels: np.ndarray) -> None:
-        """Adds texts and their labels, `(num_texts,)`."""
-        self.num_seen += len(texts)
-        # A text is kept while its number is below a share that is halved whenever there are too
-        # many, so that all texts ever seen have the same chance.
-        numbers = self._random.random(len(texts))
-        texts = TokenBatch(
-            texts.token_ids.cpu().int(), texts.type_ids[:0].cpu(), texts.lengths.cpu()
-        )
-        self._keep([(texts, np.asarray(labels), numbers)])
-        while self._num_tokens > self._max_tokens:
+        """
+        Adds texts and their labels, `(num_texts,)`.
+
+        # Raises
+
+        ValueError
+            If a label is not one of the model's.
+        """
+        labels = np.asarray(labels)
+        if len(labels) and not (labels.min() >= 0 and labels.max() < self._num_labels):
+            raise ValueError(
+                f"cannot fit the n-gram exit to labels from {labels.min()} to {labels.max()}: "
+                f"wanted 0 to {self._num_labels - 1}, since the model has {self._num_labels} labels"
+            )
+        self.num_seen += len(labels)
+        ids = texts.token_ids.cpu().numpy().astype(np.int32)
+        lengths = texts.lengths.numpy().astype(np.int32)
+        self._keep(_Texts(ids, lengths, labels, _numbers(ids, lengths, self._seed)))
+        while self._num_tokens > self._max_tokens or self._num_texts > self._max_texts:
             self._share /= 2
-            batches, self._batches, self._num_tokens = self._batches, [], 0
-            self._keep(batches)
+            kept = _Texts.together(self._parts)
+            self._parts, self._num_tokens, self._num_texts = [], 0, 0
+            self._keep(kept)
 
-    def _keep(self, batches: List[Tuple[TokenBatch, np.ndarray, np.ndarray]]) -> None:
-        for texts, labels, numbers in batches:
-            kept = np.flatnonzero(numbers < self._share)
-            if len(kept) < len(numbers):
-                texts = _selected(texts, kept)
-            if len(kept):
-                self._batches.append((texts, labels[kept], numbers[kept]))
-                self._num_tokens += texts.token_ids.numel()
+    def _keep(self, texts: "_Texts") -> None:
+        texts = texts.below(self._share)
+        self._parts.append(texts)
+        self._num_tokens += len(texts.ids)
+        self._num_texts += len(texts.labels)
 
-    def together(self) -> Tuple[TokenBatch, np.ndarray]:
-        """The texts that were kept, without type ids, and their labels, `(num_texts,)`."""
-        if not self._batches:
-            return TokenBatch.from_lists([]), np.zeros(0, dtype=np.int64)
-        texts = [texts for texts, _, _ in self._batches]
-        return (
-            TokenBatch(
-                torch.cat([batch.token_ids for batch in texts]),
-                texts[0].type_ids,
-                torch.cat([batch.lengths for batch in texts]),
-            ),
-            np.concatenate([labels for _, labels, _ in self._batches]),
+    @staticmethod
+    def of_all(samples: Sequence["TrainingTexts"]) -> "_Texts":
+        """What several workers kept, by ascending numbers."""
+        share = min(sample._share for sample in samples)
+        parts = [part for sample in samples for part in sample._parts]
+        return _Texts.together(parts).below(share).in_order()
+
+
+@dataclass(frozen=True)
+class _Texts:
+    ids: np.ndarray  # (tokens,), text after text
+    lengths: np.ndarray  # (texts,)
+    labels: np.ndarray  # (texts,)
+    numbers: np.ndarray  # (texts,)
+
+    @classmethod
+    def together(cls, parts: Sequence["_Texts"]) -> "_Texts":
+        nothing = np.zeros(0, dtype=np.int32)
+        parts = [cls(nothing, nothing, nothing, nothing), *parts]
+        return cls(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.numbers for part in parts]),
         )
+
+    def below(self, share: float) -> "_Texts":
+        kept = self.numbers < share
+        if kept.all():
+            return self
+        ids = self.ids[np.repeat(kept, self.lengths)]
+        return _Texts(ids, self.lengths[kept], self.labels[kept], self.numbers[kept])
+
+    def in_order(self) -> "_Texts":
+        order = np.lexsort((self.labels, self.numbers))
+        lengths = self.lengths[order].astype(np.int64)
+        starts = (np.cumsum(self.lengths, dtype=np.int64) - self.lengths)[order]
+        tokens = np.arange(lengths.sum()) + np.repeat(
+            starts - (np.cumsum(lengths) - lengths), lengths
+        )
+        return _Texts(
+            self.ids[tokens], self.lengths[order], self.labels[order], self.numbers[order]
+        )
+
+    def batches(self) -> List[TokenBatch]:
+        lengths = torch.from_numpy(self.lengths.astype(np.int64)).split(_TEXTS_AT_ONCE)
+        ids = torch.from_numpy(self.ids).split([int(some.sum()) for some in lengths])
+        return [TokenBatch(some, some[:0], of) for some, of in zip(ids, lengths)]
+
+
+def _numbers(ids: np.ndarray, lengths: np.ndarray, seed: int) -> np.ndarray:
+    """A number from 0 to 1 for each text, by a hash of its tokens, `(num_texts,)`."""
+    if not len(lengths):
+        return np.zeros(0)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)
+    of_tokens = _scrambled(ids.astype(np.uint64) + (positions.astype(np.uint64) << np.uint64(32)))
+    of_texts = _scrambled(np.add.reduceat(of_tokens, ends - lengths) + np.uint64(seed))
+    return (of_texts >> np.uint64(11)) / 2.0**53
+
+
+def _scrambled(values: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014), modulo 2**64."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 @dataclass(frozen=True)
@@ -112,22 +182,18 @@ class NgramFit:
     seconds: float
 
 
-def fit_ngram_classifier(
-    classifier: NgramClassifier, samples: Sequence[TrainingTexts], seed: int
-) -> NgramFit:
+def fit_ngram_classifier(classifier: NgramClassifier, samples: Sequence[TrainingTexts]) -> NgramFit:
     """
     Fits an n-gram classifier: weights of n-grams, and multinomial logistic regression with L2
     regularisation on them. The strength of regularisation is chosen by negative log-likelihood,
-    after temperature, on held-out texts. The same samples and seed always give the same weights.
+    after temperature, on held-out texts. The same texts and seed always give the same weights.
 
     # Parameters
 
     classifier : `NgramClassifier`
         Is changed.
     samples : `Sequence[TrainingTexts]`
-        Of one worker or several.
-    seed : `int`
-        Decides which texts are held out.
+        Of one worker or several, with one seed.
 
     # Raises
 
@@ -135,24 +201,22 @@ def fit_ngram_classifier(
         If there are no texts.
     """
     begin = time.perf_counter()
-    kept = [sample.together() for sample in samples]
-    texts = [batch for batch, labels in kept if len(labels)]
-    labels = np.concatenate([labels for _, labels in kept])
+    num_labels = classifier.num_labels
+    texts = TrainingTexts.of_all(samples)
+    labels = texts.labels
+    num_seen = sum(sample.num_seen for sample in samples)
     if not len(labels):
         raise ValueError("cannot fit the n-gram exit: there are no training texts")
-    classifier.set_special_tokens(*_special_tokens(texts))
-    counts = sparse.vstack([_counts(classifier, batch) for batch in texts], format="csr")
-    num_seen = sum(sample.num_seen for sample in samples)
     if len(labels) < num_seen:
-        logger.info("Fitting the n-gram exit to %d of %d texts, by chance", len(labels), num_seen)
-    counts, buckets = _of_known_ngrams(counts, classifier.num_labels)
-    strength, accuracy, nll = _choose(
-        counts, labels, classifier.num_labels, np.random.default_rng(seed)
-    )
-    weights = _weights(counts, labels, classifier.num_labels)
-    model = _Regression(classifier.num_labels)
+        logger.info("Fitting the n-gram exit to a sample of %d of %d texts", len(labels), num_seen)
+    classifier.set_special_tokens(*_special_tokens(texts))
+    counts = sparse.vstack([_counts(classifier, batch) for batch in texts.batches()], format="csr")
+    counts, buckets = _of_known_ngrams(counts, num_labels)
+    strength, accuracy, nll = _choose(counts, labels, num_labels)
+    weights = _weights(counts, labels, num_labels)
+    model = _Regression(num_labels)
     model.fit(_scaled(counts, weights), labels, strength)
-    table = np.zeros((classifier.num_buckets, classifier.num_labels + 1), dtype=np.float32)
+    table = np.zeros((classifier.num_buckets, num_labels + 1), dtype=np.float32)
     table[buckets, :-1] = weights[:, None] * model.coefficients
     table[buckets, -1] = weights**2
     classifier.set_fitted(torch.from_numpy(table), torch.from_numpy(model.bias))
@@ -160,38 +224,30 @@ def fit_ngram_classifier(
     return NgramFit(num_seen, len(labels), len(buckets), strength, accuracy, nll, seconds)
 
 
-def _selected(texts: TokenBatch, kept: np.ndarray) -> TokenBatch:
-    chosen = torch.from_numpy(kept)
-    tokens = token_indices(texts.lengths, chosen)
-    return TokenBatch(texts.token_ids[tokens], texts.type_ids, texts.lengths[chosen])
+def _special_tokens(texts: _Texts) -> Tuple[int, int, bool]:
+    """
+    The token that begins nearly every text and the one that ends nearly every text, or -1 and -1;
+    and whether most texts have the latter inside, too, as pairs do.
+    """
+    ends = np.cumsum(texts.lengths, dtype=np.int64)
+    starts = ends - texts.lengths
+    first, share_of_first = _most_frequent(texts.ids[starts])
+    last, share_of_last = _most_frequent(texts.ids[ends - 1])
+    if min(share_of_first, share_of_last) < 0.9:
+        return -1, -1, False
+    is_inside = texts.ids == last
+    is_inside[ends - 1] = False
+    has_inside = np.logical_or.reduceat(is_inside, starts)
+    return first, last, bool(has_inside.mean() > 0.5)
 
 
-def _special_tokens(batches: List[TokenBatch]) -> Tuple[int, int, bool]:
-    """
-    The token that begins every text and the one that ends every text, or -1; and whether most
-    texts have the latter inside, too, as pairs do.
-    """
-    ends = [batch.lengths.cumsum(0) for batch in batches]
-    firsts = torch.cat([batch.token_ids[end - batch.lengths] for batch, end in zip(batches, ends)])
-    lasts = torch.cat([batch.token_ids[end - 1] for batch, end in zip(batches, ends)])
-    first = int(firsts[0]) if bool((firsts == firsts[0]).all()) else -1
-    last = int(lasts[0]) if bool((lasts == lasts[0]).all()) else -1
-    num_inside = sum(int((batch.token_ids == last).sum()) for batch in batches) - len(lasts)
-    return first, last, num_inside * 2 > len(lasts)
+def _most_frequent(ids: np.ndarray) -> Tuple[int, float]:
+    found, counts = np.unique(ids, return_counts=True)
+    return int(found[counts.argmax()]), counts.max() / len(ids)
 
 
 def _counts(classifier: NgramClassifier, texts: TokenBatch) -> sparse.csr_matrix:
     """How often each n-gram is in each text, `(num_texts, num_buckets)`."""
-    return sparse.vstack([_counts_of_few(classifier, few) for few in _pieces(texts)], format="csr")
-
-
-def _pieces(texts: TokenBatch) -> Iterator[TokenBatch]:
-    sizes = [int(lengths.sum()) for lengths in texts.lengths.split(_TEXTS_AT_ONCE)]
-    for ids, lengths in zip(texts.token_ids.split(sizes), texts.lengths.split(_TEXTS_AT_ONCE)):
-        yield TokenBatch(ids.long(), texts.type_ids, lengths)
-
-
-def _counts_of_few(classifier: NgramClassifier, texts: TokenBatch) -> sparse.csr_matrix:
     buckets = classifier.buckets(texts).flatten().numpy().astype(np.int32)
     ends = texts.lengths.cumsum(0).numpy() * classifier.max_n
     counts = sparse.csr_matrix(
@@ -238,7 +294,7 @@ def _weights(counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int) -> 
 
 
 def _scaled(counts: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix:
-    """What the regression sees: weighted counts, each text's divided by Σ_g c_g s_g²."""
+    """What the regression sees: c_g s_g, for each text divided by sqrt(Σ_g c_g s_g²)."""
     lengths = np.sqrt(counts @ weights**2)
     scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     scaled = counts.copy()
@@ -249,14 +305,14 @@ def _scaled(counts: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix
 
 
 def _choose(
-    counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int, random: np.random.Generator
+    counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int
 ) -> Tuple[float, Optional[float], Optional[float]]:
     """The strength that does best on held-out texts, accuracy and NLL there."""
-    order = random.permutation(len(labels))[:_MOST_TO_CHOOSE_BY]
-    num_held_out = int(len(order) * _HELD_OUT_SHARE)
+    num_held_out = int(min(len(labels), _MOST_TO_CHOOSE_BY) * _HELD_OUT_SHARE)
     if not num_held_out:
         return _STRENGTHS[len(_STRENGTHS) // 2], None, None
-    held_out, kept = order[:num_held_out], order[num_held_out:]
+    # Texts are in an order that is as good as random.
+    held_out, kept = slice(num_held_out), slice(num_held_out, _MOST_TO_CHOOSE_BY)
     weights = _weights(counts[kept], labels[kept], num_labels)
     inside, outside = (_scaled(counts[part], weights) for part in (kept, held_out))
     model = _Regression(num_labels)
@@ -294,7 +350,7 @@ class _Regression:
         self.coefficients = np.zeros((num_ngrams, self._num_labels), dtype=np.float32)
         self.bias = np.full(self._num_labels, -np.log(num_texts + 1), dtype=np.float32)
         self.bias[seen] = 0
-        if len(seen) == 1:
+        if len(seen) == 1 or num_ngrams == 0:
             return
         self._model.C = strength
         self._model.fit(features, labels)

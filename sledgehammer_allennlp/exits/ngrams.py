@@ -6,7 +6,8 @@ data, the whole scaled to unit length; only token ids are needed. All weights ar
 that the answer for a text is one sum over rows of it. How it is fitted: `ngram_fitting`.
 """
 
-from typing import Any, Optional, Tuple
+import warnings
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 MAX_N = 5
 
 _MOST_BUCKETS = 2**20
-_FEWEST_BUCKETS = 2**16
+_FEWEST_BUCKETS = 2**10
 _TABLE_NUMBERS = 2**23
 
 _MULTIPLIER = -0x61C8864680B583EB
@@ -38,7 +39,8 @@ class NgramClassifier(nn.Module):
     N-grams have no special tokens in them and do not go beyond the text, nor from one text of a
     pair to the other. In a pair each text has its own n-grams.
 
-    Fitted by `fit_ngram_classifier`, never trained. Before, all labels are equally probable.
+    Fitted by `fit_ngram_classifier`, never trained. Before, its logits are not numbers, which never
+    counts as confident.
 
     # Parameters
 
@@ -64,8 +66,9 @@ class NgramClassifier(nn.Module):
         self.table = _fixed(torch.zeros(self.num_buckets, num_labels + 1))  # s_g w_g, and s_g²
         self.bias = _fixed(torch.zeros(num_labels))
         self.marks: torch.Tensor
+        # The special tokens, whether there are pairs, and `max_n`, or 0 before it is fitted.
         self.register_buffer("marks", torch.tensor([-1, -1, 0, 0]))
-        self._copy: Optional[Tuple[Any, Tuple[torch.Tensor, ...]]] = None
+        self._copies: Dict[torch.device, Tuple[torch.Tensor, ...]] = {}
 
     @property
     def is_fitted(self) -> bool:
@@ -87,7 +90,8 @@ class NgramClassifier(nn.Module):
             self.table.copy_(table)
             self.table[0] = 0
             self.bias.copy_(bias)
-            self.marks[3] = 1
+            self.marks[3] = self.max_n
+        self._copies = {}
 
     def set_special_tokens(self, first: int, separator: int, has_pairs: bool) -> None:
         """
@@ -102,6 +106,7 @@ class NgramClassifier(nn.Module):
             Whether what follows a separator is the second text of a pair.
         """
         self.marks[:3] = torch.tensor([first, separator, int(has_pairs)])
+        self._copies = {}
 
     def forward(self, texts: TokenBatch) -> torch.Tensor:
         """
@@ -109,6 +114,11 @@ class NgramClassifier(nn.Module):
         wherever the weights are.
         """
         table, bias, marks = self._weights_on(texts.token_ids.device)
+        if not marks[3]:
+            if not self.training:
+                message = "the n-gram exit was never fitted: no text will leave there"
+                warnings.warn(message, stacklevel=2)
+            return bias.new_full((len(texts), self.num_labels), float("nan"))
         starts = _starts(texts)
         sums = F.embedding_bag(
             self._buckets(texts, starts, marks).flatten(), table, starts * self.max_n, mode="sum"
@@ -126,7 +136,7 @@ class NgramClassifier(nn.Module):
     def _buckets(
         self, texts: TokenBatch, starts: torch.Tensor, marks: torch.Tensor
     ) -> torch.Tensor:
-        ids = texts.token_ids
+        ids = texts.token_ids.long()
         first, separator, has_pairs, _ = marks.tolist()
         is_word = (ids != first) & (ids != separator)
         follows = is_word.clone()
@@ -154,16 +164,38 @@ class NgramClassifier(nn.Module):
         weights = (self.table, self.bias, self.marks)
         if self.table.device == device:
             return weights
-        state = [(device, tensor.data_ptr(), tensor._version) for tensor in weights]
-        if self._copy is None or self._copy[0] != state:
-            self._copy = (state, tuple(tensor.detach().to(device) for tensor in weights))
-        return self._copy[1]
+        copy = self._copies.get(device)
+        if copy is None:
+            copy = tuple(tensor.detach().to(device) for tensor in weights)
+            self._copies[device] = copy
+        return copy
+
+    # Whatever changes the weights makes copies of them stale.
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "NgramClassifier":
+        self._copies = {}
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(
+        self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._copies = {}
+        if int(self.marks[3]) not in (0, self.max_n):
+            errors: List[str] = args[-1]
+            errors.append(
+                f"the n-gram exit was fitted with max_n {int(self.marks[3])}, and is to be used "
+                f"with max_n {self.max_n}"
+            )
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_copies": {}}
 
 
 def default_num_buckets(num_labels: int) -> int:
     """
     2**20 for up to 7 labels, less for more: the table has about 8 million numbers at most, unless
-    there are more than 100 labels.
+    there are more than 8,000 labels.
     """
     num_buckets = _MOST_BUCKETS
     while num_buckets > _FEWEST_BUCKETS and num_buckets * (num_labels + 1) > _TABLE_NUMBERS:

@@ -3,8 +3,9 @@
 import logging
 import random
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.tqdm import Tqdm
 from allennlp.common.util import is_distributed
-from allennlp.data import DataLoader, Vocabulary, allennlp_collate
+from allennlp.data import DataLoader, allennlp_collate
 from allennlp.training import TrainerCallback, gradient_descent_trainer
 
 from sledgehammer_allennlp.exits.ngram_fitting import (
@@ -36,8 +37,8 @@ _INSTANCES_AT_ONCE = 256
 class NgramFitting(TrainerCallback):
     """
     When training starts, fits the n-gram exit of a `multi_exit_classifier` on the training data,
-    once: not if it has been fitted, as after a recovery. Where there are several workers, the
-    first fits on the data of all. Does nothing for a model without such an exit.
+    once: not after a recovery, but anew when an archive is fine-tuned. Where there are several
+    workers, the first fits on the data of all. Does nothing for a model without such an exit.
 
     It is one of AllenNLP's default callbacks, so that no config need list it; but a config with
     `enable_default_callbacks: false` must.
@@ -50,22 +51,32 @@ class NgramFitting(TrainerCallback):
         When training starts, if there are no instances, or some without label.
     """
 
+    _has_fitted = False
+
     def on_start(
         self, trainer: "GradientDescentTrainer", is_primary: bool = True, **kwargs: Any
     ) -> None:
         super().on_start(trainer, is_primary=is_primary, **kwargs)
         model = trainer.model
-        ngrams = model.exits.ngrams if isinstance(model, MultiExitClassifier) else None
-        if ngrams is None:
+        if not isinstance(model, MultiExitClassifier) or model.exits.ngrams is None:
             return
-        if ngrams.is_fitted:
-            logger.info("The n-gram exit has been fitted before and stays as it is")
+        if self._has_fitted:
+            logger.info("The n-gram exit was fitted before the interruption and stays as it is")
             return
-        # Before any worker draws numbers; the same for all of them.
         seed = torch.initial_seed() % 2**32
-        with _same_random_numbers_after():
-            texts = _training_texts(trainer.data_loader, model.vocab, seed)
-        _fit_on_all_workers(ngrams, texts, seed, is_primary)
+        try:
+            with _same_random_numbers_after():
+                texts = _training_texts(trainer.data_loader, model, seed)
+            fit_on_all_workers(model.exits.ngrams, texts, is_primary)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        self._has_fitted = True
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {"has_fitted": self._has_fitted}
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        self._has_fitted = state_dict.get("has_fitted", False)
 
 
 # What a config need not ask for.
@@ -73,42 +84,55 @@ if NgramFitting not in gradient_descent_trainer.DEFAULT_CALLBACKS:
     gradient_descent_trainer.DEFAULT_CALLBACKS += (NgramFitting,)  # type: ignore[assignment]
 
 
-def _training_texts(data_loader: DataLoader, vocab: Vocabulary, seed: int) -> TrainingTexts:
-    """The token ids and labels of this worker's data, as the model gets them."""
+def _training_texts(
+    data_loader: DataLoader, model: MultiExitClassifier, seed: int
+) -> TrainingTexts:
+    """The token ids and labels of this worker's data, as the exit gets them."""
     num_workers = dist.get_world_size() if is_distributed() else 1
-    texts = TrainingTexts(seed, MAX_TOKENS // num_workers)
+    texts = TrainingTexts(model.exits.num_labels, seed, MAX_TOKENS // num_workers)
     instances = iter(Tqdm.tqdm(data_loader.iter_instances(), desc="reading n-grams"))
     while True:
         few = list(islice(instances, _INSTANCES_AT_ONCE))
         if not few:
             return texts
         for instance in few:
-            instance.index_fields(vocab)
+            instance.index_fields(model.vocab)
         batch: Dict[str, Any] = allennlp_collate(few)
         if "label" not in batch:
             raise ConfigurationError("the n-gram exit needs training data with labels")
-        texts.add(texts_in(batch["tokens"]), batch["label"].numpy())
+        texts.add(model.encoder.fit(texts_in(batch["tokens"])), batch["label"].numpy())
 
 
-def _fit_on_all_workers(
-    ngrams: NgramClassifier, texts: TrainingTexts, seed: int, is_primary: bool
-) -> None:
-    """Fits on the primary worker and gives all of them what was fitted."""
-    samples = [texts]
-    if is_distributed():
-        shares: List[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(shares, texts)
-        samples = shares
-    if is_primary:
-        num_seen = sum(sample.num_seen for sample in samples)
-        logger.info("Fitting the n-gram exit to %d training texts", num_seen)
-        try:
-            _log(fit_ngram_classifier(ngrams, samples, seed))
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from error
-    if is_distributed():
-        for tensor in (ngrams.table, ngrams.bias, ngrams.marks):
-            dist.broadcast(tensor.detach(), src=0)
+def fit_on_all_workers(ngrams: NgramClassifier, texts: TrainingTexts, is_primary: bool) -> None:
+    """
+    Fits on the primary worker, to the texts of all, and gives all workers what was fitted.
+
+    # Raises
+
+    ValueError
+        On the primary worker, if there are no texts.
+    """
+    if not is_distributed():
+        _fit(ngrams, [texts])
+        return
+    # On CPUs, and with patience: a large fit takes longer than what GPUs wait for each other.
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+    samples: Optional[List[Any]] = [None] * dist.get_world_size() if is_primary else None
+    dist.gather_object(texts, samples, dst=0, group=group)
+    if samples is not None:
+        _fit(ngrams, samples)
+    table, bias, marks = (tensor.detach().cpu() for tensor in ngrams.state_dict().values())
+    for tensor in (table, bias, marks):
+        dist.broadcast(tensor, src=0, group=group)
+    ngrams.set_special_tokens(int(marks[0]), int(marks[1]), bool(marks[2]))
+    ngrams.set_fitted(table, bias)
+    dist.destroy_process_group(group)
+
+
+def _fit(ngrams: NgramClassifier, samples: List[TrainingTexts]) -> None:
+    num_seen = sum(sample.num_seen for sample in samples)
+    logger.info("Fitting the n-gram exit to %d training texts", num_seen)
+    _log(fit_ngram_classifier(ngrams, samples))
 
 
 def _log(fit: NgramFit) -> None:

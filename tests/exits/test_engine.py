@@ -384,6 +384,18 @@ def test_only_who_stays_at_the_ngram_exit_is_embedded(monkeypatch, leave):
     assert output.exit_index.tolist() == [0 if row in leave else 2 for row in range(3)]
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+@pytest.mark.filterwarnings("ignore:the n-gram exit was never fitted")
+@torch.no_grad()
+def test_nobody_leaves_at_an_ngram_exit_that_was_not_fitted(threshold):
+    case = make_case("bert", "mean", [-1, 1, 3], with_ngrams=True)
+    exits = copy.deepcopy(case.exits)
+    exits.ngrams.marks[3] = 0
+    unfitted = Case(case.encoder, exits, case.library)
+    inputs = random_inputs([4, 12, 5])
+    assert (unfitted.run(inputs, threshold).exit_index > 0).all()
+
+
 @torch.no_grad()
 def test_at_threshold_one_the_ngram_exit_is_not_asked_for_nothing(monkeypatch):
     case = make_case("bert", "mean", [-1, 1, 3], with_ngrams=True)

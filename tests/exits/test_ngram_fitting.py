@@ -1,4 +1,5 @@
 import importlib.util
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ def made_texts(num_texts: int, num_labels: int = 3, seed: int = 0, pairs: bool =
     return texts, labels
 
 
-def sample_of(texts, labels, batch_size: int = 32, **settings) -> TrainingTexts:
-    sample = TrainingTexts(seed=0, **settings)
+def sample_of(texts, labels, num_labels: int = 3, seed: int = 0, batch_size: int = 32, **settings):
+    sample = TrainingTexts(num_labels, seed, **settings)
     for i in range(0, len(texts), batch_size):
         sample.add(texts_of_lists(*texts[i : i + batch_size]), labels[i : i + batch_size])
     return sample
@@ -38,7 +39,7 @@ def sample_of(texts, labels, batch_size: int = 32, **settings) -> TrainingTexts:
 
 def fitted(texts, labels, num_labels: int = 3, max_n: int = 2, seed: int = 0) -> NgramClassifier:
     classifier = NgramClassifier(num_labels, max_n)
-    fit_ngram_classifier(classifier, [sample_of(texts, labels)], seed)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels, num_labels, seed)])
     return classifier
 
 
@@ -91,72 +92,114 @@ def test_learns_what_only_longer_ngrams_say():
     assert accuracies[0] < 0.8 and accuracies[1] == 1
 
 
-def test_the_same_data_and_seed_give_the_same_weights():
+def test_the_same_texts_and_seed_give_the_same_weights_in_any_order_and_on_any_worker():
     texts, labels = made_texts(200)
-    one, same, other = (fitted(texts, labels, seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(one.table, same.table) and torch.equal(one.bias, same.bias)
-    assert one.table[:, -1].sum() == other.table[:, -1].sum()  # weights do not depend on the seed
-
-
-def test_samples_of_several_workers_are_fitted_as_one():
-    texts, labels = made_texts(200)
-    together = fitted(texts, labels)
-    apart = NgramClassifier(3)
-    samples = [sample_of(texts[:80], labels[:80]), sample_of(texts[80:], labels[80:])]
-    report = fit_ngram_classifier(apart, samples, seed=0)
-    assert torch.equal(apart.table, together.table)
+    one = fitted(texts, labels)
+    order = np.random.default_rng(0).permutation(200)
+    other = NgramClassifier(3)
+    shuffled, shuffled_labels = [texts[i] for i in order], labels[order]
+    samples = [
+        sample_of(shuffled[:80], shuffled_labels[:80]),
+        sample_of(shuffled[80:], shuffled_labels[80:], batch_size=7),
+    ]
+    report = fit_ngram_classifier(other, samples)
+    assert torch.equal(one.table, other.table) and torch.equal(one.bias, other.bias)
     assert report.num_seen == report.num_texts == 200
 
 
-def test_regularisation_is_chosen_on_texts_that_are_held_out():
+def test_the_seed_decides_which_texts_are_held_out():
+    texts, labels = made_texts(600)
+    reports = [
+        fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, labels, seed=seed)])
+        for seed in (1, 1, 2)
+    ]
+    nlls = [report.held_out_nll for report in reports]
+    assert nlls[0] == nlls[1] != nlls[2]
+
+
+def test_regularisation_is_chosen_on_texts_that_are_held_out(monkeypatch):
+    monkeypatch.setattr(ngram_fitting, "_STRENGTHS", (0.02, 20.0))
     texts, labels = made_texts(600)
     is_wrong = np.random.default_rng(1).random(600) < 0.5
     wrong = np.where(is_wrong, np.random.default_rng(2).integers(3, size=600), labels)
     right, noisy = (
-        fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, targets)], seed=0)
+        fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, targets)])
         for targets in (labels, wrong)
     )
-    assert noisy.strength == min(ngram_fitting._STRENGTHS) < right.strength
+    assert (noisy.strength, right.strength) == (0.02, 20.0)
     assert noisy.held_out_accuracy < 0.75 < right.held_out_accuracy
     assert noisy.held_out_nll > right.held_out_nll
 
 
 def test_special_tokens_and_pairs_are_found_in_the_data():
     classifier = fitted(*made_texts(50))
-    assert classifier.marks.tolist() == [FIRST, SEPARATOR, 0, 1]
+    assert classifier.marks.tolist() == [FIRST, SEPARATOR, 0, 2]
     classifier = fitted(*made_texts(50, pairs=True))
-    assert classifier.marks.tolist() == [FIRST, SEPARATOR, 1, 1]
+    assert classifier.marks.tolist() == [FIRST, SEPARATOR, 1, 2]
     texts, labels = made_texts(50)
-    classifier = fitted([text[1:-1] for text in texts], labels)
-    assert classifier.marks.tolist() == [-1, -1, 0, 1]
+    words = [text[1:-1] for text in texts]
+    assert fitted(words, labels).marks.tolist() == [-1, -1, 0, 2]
+    # An end that nearly all texts share is a word where no beginning is shared.
+    with_full_stops = [[*text, 7] for text in words]
+    assert fitted(with_full_stops, labels).marks.tolist() == [-1, -1, 0, 2]
+
+
+def test_a_few_odd_texts_change_nothing_about_special_tokens():
+    texts, labels = made_texts(50)
+    texts[3] = [0]
+    texts[4] = [FIRST, *[SEPARATOR] * 200]
+    assert fitted(texts, labels).marks.tolist() == [FIRST, SEPARATOR, 0, 2]
+
+
+def _in_sample(sample):
+    kept = TrainingTexts.of_all([sample])
+    ids = np.split(kept.ids, np.cumsum(kept.lengths)[:-1])
+    assert len(ids) == len(kept.labels)
+    return kept, {(*text.tolist(), -label) for text, label in zip(ids, kept.labels)}
 
 
 def test_of_more_tokens_than_are_kept_a_fair_sample_is():
     texts, labels = made_texts(4000)
     num_tokens = sum(len(text) for text in texts)
     sample = sample_of(texts, labels, max_tokens=num_tokens // 3)
-    kept, kept_labels = sample.together()
+    kept, found = _in_sample(sample)
     assert sample.num_seen == 4000
-    assert len(kept) == len(kept_labels)
-    assert kept.token_ids.numel() == kept.lengths.sum() <= num_tokens // 3
+    assert len(kept.ids) == kept.lengths.sum() <= num_tokens // 3
     # A quarter is kept, of the first texts as of the last.
-    assert 900 < len(kept) < 1100
-    as_lists = [ids.tolist() for ids in kept.token_ids.split(kept.lengths.tolist())]
-    places = [
-        place
-        for place in range(4000)
-        if texts[place] in as_lists and labels[place] == kept_labels[as_lists.index(texts[place])]
+    assert 900 < len(kept.labels) < 1100
+    is_kept = np.array([(*text, -label) in found for text, label in zip(texts, labels)])
+    assert is_kept.sum() == len(kept.labels)
+    assert 0.4 < is_kept[:2000].sum() / is_kept.sum() < 0.6
+    report = fit_ngram_classifier(NgramClassifier(3), [sample])
+    assert (report.num_seen, report.num_texts) == (4000, len(kept.labels))
+    # Workers keep the same texts, however unequal their shares of the data are.
+    shares = [
+        sample_of(texts[:3900], labels[:3900], max_tokens=num_tokens // 3),
+        sample_of(texts[3900:], labels[3900:], max_tokens=num_tokens // 3),
     ]
-    assert 0.4 < np.mean(np.array(places) < 2000) < 0.6
-    report = fit_ngram_classifier(NgramClassifier(3), [sample], seed=0)
-    assert (report.num_seen, report.num_texts) == (4000, len(kept))
+    assert np.array_equal(TrainingTexts.of_all(shares).ids, kept.ids)
+
+
+def test_a_sample_takes_no_more_memory_than_its_tokens_do():
+    texts, labels = made_texts(3000)
+    texts = [text * 20 for text in texts]
+    num_tokens = sum(len(text) for text in texts)
+    small = len(pickle.dumps(sample_of(texts, labels, max_tokens=num_tokens // 30)))
+    # 4 bytes a token, and some 30 for each text of 240 and more tokens.
+    assert small < 5 * num_tokens // 30
+
+
+def test_of_more_texts_than_scikit_learn_could_take_a_sample_is_kept(monkeypatch):
+    monkeypatch.setattr(ngram_fitting, "_MAX_ANSWERS", 3 * 150)
+    sample = sample_of(*made_texts(500))
+    assert 50 < len(_in_sample(sample)[0].labels) <= 150
 
 
 def test_of_more_ngrams_than_can_be_fitted_the_most_frequent_are(monkeypatch):
     monkeypatch.setattr(ngram_fitting, "_MAX_COEFFICIENTS", 3 * 20)
     texts, labels = made_texts(300)
     classifier = NgramClassifier(3)
-    assert fit_ngram_classifier(classifier, [sample_of(texts, labels)], 0).num_ngrams == 20
+    assert fit_ngram_classifier(classifier, [sample_of(texts, labels)]).num_ngrams == 20
     assert (classifier.table[:, -1] > 0).sum() == 20
     frequency = np.bincount([word for text in texts for word in set(text)])
     most_frequent_word = int(frequency[10:].argmax()) + 10
@@ -167,7 +210,7 @@ def test_of_more_ngrams_than_can_be_fitted_the_most_frequent_are(monkeypatch):
 def test_a_label_without_texts_is_improbable():
     texts, labels = made_texts(100, num_labels=2)
     classifier = NgramClassifier(4)
-    fit_ngram_classifier(classifier, [sample_of(texts, labels * 2 + 1)], seed=0)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels * 2 + 1, num_labels=4)])
     probs = probabilities(classifier, texts)
     assert (probs[:, [0, 2]] < 0.02).all()
     assert (probs.argmax(1) == labels * 2 + 1).mean() > 0.9
@@ -188,7 +231,19 @@ def test_texts_with_nothing_in_common_or_nothing_in_them_are_fitted():
 
 def test_no_texts_at_all_are_refused():
     with pytest.raises(ValueError, match="there are no training texts"):
-        fit_ngram_classifier(NgramClassifier(2), [TrainingTexts(0)], seed=0)
+        fit_ngram_classifier(NgramClassifier(2), [TrainingTexts(2, seed=0)])
+
+
+@pytest.mark.parametrize("label", [-1, -100, 3, 10**8])
+def test_labels_that_the_model_has_not_are_refused(label):
+    with pytest.raises(ValueError, match=f"from .*{label}.*: wanted 0 to 2, since the model has 3"):
+        sample_of([[5, 6], [7]], np.array([0, label]))
+
+
+def test_texts_without_any_word_are_fitted():
+    texts = [[FIRST, SEPARATOR]] * 4
+    classifier = fitted(texts, np.array([0, 1, 0, 1]), num_labels=2)
+    assert probabilities(classifier, texts).tolist() == [[0.5, 0.5]] * 4
 
 
 # On real text: BBC News, from the package that the demo takes it from.

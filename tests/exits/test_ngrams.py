@@ -97,10 +97,12 @@ def test_ngrams_that_were_never_seen_count_as_nothing():
     assert classifier(texts_of_lists([FIRST, 6, SEPARATOR], [])).tolist() == [[0.5, 0.0]] * 2
 
 
-def test_before_it_is_fitted_all_labels_are_equally_probable():
+def test_before_it_is_fitted_it_says_so_and_has_no_answer():
     classifier = NgramClassifier(3)
     assert not classifier.is_fitted
-    assert classifier(texts_of_lists([3, 4, 5])).tolist() == [[0.0, 0.0, 0.0]]
+    assert classifier.train()(texts_of_lists([3, 4, 5])).isnan().all()
+    with pytest.warns(UserWarning, match="the n-gram exit was never fitted"):
+        assert classifier.eval()(texts_of_lists([3, 4, 5])).isnan().all()
 
 
 def test_the_state_has_all_that_was_fitted_and_nothing_is_trained():
@@ -113,15 +115,40 @@ def test_the_state_has_all_that_was_fitted_and_nothing_is_trained():
     assert not any(parameter.requires_grad for parameter in classifier.parameters())
 
 
-def test_weights_elsewhere_are_copied_once_to_where_the_texts_are():
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda classifier: classifier.set_fitted(classifier.table * 2, classifier.bias),
+        lambda classifier: classifier.set_special_tokens(7, 8, True),
+        lambda classifier: classifier.load_state_dict(random_classifier().state_dict()),
+        lambda classifier: classifier.double(),
+        copy.deepcopy,
+    ],
+)
+def test_weights_elsewhere_are_copied_once_to_where_the_texts_are(change):
     classifier = random_classifier()
     elsewhere = torch.device("meta")
     copied = classifier._weights_on(elsewhere)
     assert [tensor.device for tensor in copied] == [elsewhere] * 3
     assert classifier._weights_on(elsewhere)[0] is copied[0]
-    classifier.set_fitted(classifier.table * 2, classifier.bias)
-    assert classifier._weights_on(elsewhere)[0] is not copied[0]
-    assert classifier._weights_on(torch.device("cpu"))[0] is classifier.table
+    changed = change(classifier)
+    changed = changed if isinstance(changed, NgramClassifier) else classifier
+    assert changed._weights_on(elsewhere)[0] is not copied[0]
+    assert changed._weights_on(torch.device("cpu"))[0] is changed.table
+
+
+def test_weights_are_refused_for_ngrams_of_another_length():
+    state = random_classifier(max_n=2).state_dict()
+    with pytest.raises(RuntimeError, match="fitted with max_n 2, and is to be used with max_n 3"):
+        random_classifier(max_n=3).load_state_dict(state)
+    unfitted = NgramClassifier(3, num_buckets=4096).state_dict()
+    random_classifier(max_n=3).load_state_dict(unfitted)
+
+
+def test_ids_of_32_bits_give_the_same_answers():
+    texts = texts_of_lists([5, 6, 7], [8, 9])
+    short = TokenBatch(texts.token_ids.int(), texts.type_ids.int(), texts.lengths)
+    assert torch.equal(random_classifier()(short), random_classifier()(texts))
 
 
 def test_computes_in_the_precision_of_its_weights():
@@ -136,7 +163,7 @@ def test_computes_in_the_precision_of_its_weights():
 def test_the_default_table_has_about_eight_million_numbers_at_most(num_labels):
     num_buckets = default_num_buckets(num_labels)
     assert num_buckets & (num_buckets - 1) == 0
-    assert num_buckets * (num_labels + 1) <= 2**23 or num_buckets == 2**16
+    assert num_buckets * (num_labels + 1) <= 2**23
     assert NgramClassifier(num_labels).table.shape == (num_buckets, num_labels + 1)
 
 

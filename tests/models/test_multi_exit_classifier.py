@@ -253,6 +253,7 @@ def test_a_bad_threshold_is_refused_in_configs_and_when_set(tiny_bert, model, th
         ({"embedding_exit": "sum"}, "embedding_exit is 'sum': wanted one of mean, ngrams"),
         ({"embedding_exit": 3}, "embedding_exit is 3: wanted one of mean, ngrams"),
         ({"embedding_exit": {"max_n": 3}}, "embedding_exit is {'max_n': 3}: wanted one of"),
+        ({"embedding_exit": {"type": ["ngrams"]}}, "embedding_exit is {'type': .*: wanted one of"),
         ({"embedding_exit": {"type": "sum"}}, "embedding_exit is {'type': 'sum'}: wanted one of"),
         ({"embedding_exit": {"type": "mean", "max_n": 2}}, "'max_n': wanted none"),
         ({"embedding_exit": {"type": "ngrams", "n": 2}}, "'n': wanted one of max_n, num_buckets"),

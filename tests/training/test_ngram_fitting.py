@@ -1,21 +1,29 @@
 import json
+import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.util import find_open_port
 from allennlp.data import DatasetReader
 from allennlp.models import load_archive
 from allennlp.predictors import Predictor
 from allennlp.training import GradientDescentTrainer, TrainerCallback
 
+from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.exits import NgramClassifier, load_archived_classifier
 from sledgehammer_allennlp.exits.ngram_fitting import TrainingTexts, fit_ngram_classifier
-from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
+from sledgehammer_allennlp.training.ngram_fitting import NgramFitting, fit_on_all_workers
+from tests.exits.ngram_reference import texts_of_lists
+from tests.exits.test_ngram_fitting import made_texts
 from tests.tiny import SENTENCES, tiny_experiment
 from tests.training.test_temperature_calibration import Interrupt
 
@@ -44,19 +52,22 @@ def run(tiny_bert, tsv, tmp_path_factory):
     return folder
 
 
-def test_the_exit_is_fitted_to_the_training_data_and_archived(run, tiny_bert, tsv):
-    archived = load_archive(run / "model.tar.gz").model.exits.ngrams
-    assert archived.is_fitted
-    reader = DatasetReader.from_params(Params(config_with(tiny_bert, tsv)["dataset_reader"]))
-    labels = load_archive(run / "model.tar.gz").model.label_names()
-    sample = TrainingTexts(seed=7)
-    texts, targets = [], []
-    for label, text in lines_of(tsv["train"]):
-        texts.append(text)
-        targets.append(labels.index(label))
-    sample.add(reader.token_batch(texts), torch.tensor(targets).numpy())
+def wanted_exit(classifier, path):
+    """The exit that the texts of a file give, with an archive's tokenizer and labels."""
+    sample = TrainingTexts(num_labels=2, seed=7)
+    labels, texts = zip(*lines_of(path))
+    targets = np.array([classifier.labels.index(label) for label in labels])
+    sample.add(tokenize(classifier.tokenizer, texts), targets)
     wanted = NgramClassifier(2)
-    fit_ngram_classifier(wanted, [sample], seed=7)
+    fit_ngram_classifier(wanted, [sample])
+    return wanted
+
+
+def test_the_exit_is_fitted_to_the_training_data_and_archived(run, tsv):
+    classifier = load_archived_classifier(run / "model.tar.gz")
+    archived = classifier.exits.ngrams
+    assert archived.is_fitted
+    wanted = wanted_exit(classifier, tsv["train"])
     assert torch.equal(archived.table, wanted.table)
     assert torch.equal(archived.bias, wanted.bias)
 
@@ -74,10 +85,26 @@ def test_the_log_says_what_was_fitted(run):
     assert log.count("Fitted the n-gram exit in") == 1
 
 
-def test_everything_else_is_trained_as_without_it(run, tiny_bert, tsv, tmp_path):
-    train(tmp_path, tiny_bert, tsv, embedding_exit=None, num_epochs=2)
-    found = torch.load(run / "best.th")
-    wanted = torch.load(tmp_path / "best.th")
+@DatasetReader.register("drawing")
+class DrawingReader(LabeledTsvReader):
+    """Draws random numbers while it reads, as readers that augment do."""
+
+    def text_to_instance(self, *args, **kwargs):
+        random.random(), np.random.rand(), torch.rand(1)
+        return super().text_to_instance(*args, **kwargs)
+
+
+def test_everything_else_is_trained_as_without_it(tiny_bert, tsv, tmp_path):
+    weights = []
+    for embedding_exit in ("ngrams", None):
+        config = config_with(tiny_bert, tsv, embedding_exit=embedding_exit)
+        config["dataset_reader"]["type"] = "drawing"
+        # Read anew for every pass, for fitting too.
+        config["data_loader"] = {"batch_size": 16, "max_instances_in_memory": 64, "shuffle": True}
+        folder = tmp_path / str(embedding_exit)
+        train_model(Params(config), str(folder))
+        weights.append(torch.load(folder / "best.th"))
+    found, wanted = weights
     for name, tensor in wanted.items():
         name = name.replace("classifiers.2.", "classifiers.3.").replace(
             "classifiers.1.", "classifiers.2."
@@ -129,6 +156,55 @@ def test_a_recovered_run_does_not_fit_again(tiny_bert, tsv, tmp_path, monkeypatc
     assert torch.load(tmp_path / "best.th")["temperatures"][-1] != 1
 
 
+def test_fine_tuning_an_archive_fits_to_the_new_data(run, tiny_bert, tsv, tmp_path):
+    swapped = {"pos": "neg", "neg": "pos"}
+    lines = [f"{swapped[label]}\t{text}\n" for label, text in lines_of(tsv["train"])]
+    (tmp_path / "swapped.tsv").write_text("".join(lines), encoding="utf-8")
+    config = config_with(tiny_bert, tsv)
+    config["train_data_path"] = str(tmp_path / "swapped.tsv")
+    config["model"] = {"type": "from_archive", "archive_file": str(run / "model.tar.gz")}
+    config["vocabulary"] = {"type": "from_files", "directory": str(run / "vocabulary")}
+    model = train_model(Params(config), str(tmp_path / "fine-tuned"))
+    metrics = json.loads((tmp_path / "fine-tuned" / "metrics.json").read_text())
+    assert metrics["training_accuracy_layer_-1"] == 1.0
+    assert model.exits.ngrams.is_fitted
+
+
+def stock_reader(tiny_bert):
+    name = {"type": "pretrained_transformer", "model_name": str(tiny_bert)}
+    return {
+        "type": "text_classification_json",
+        "tokenizer": name,
+        "token_indexers": {"tokens": dict(name)},
+    }
+
+
+def test_it_is_fitted_to_texts_as_long_as_the_exit_sees_them(tiny_bert, tmp_path):
+    """A stock reader does not truncate; the model has 64 positions."""
+    lines = [
+        json.dumps({"text": "a day " * 40 + ("good" if label else "bad"), "label": str(label)})
+        for label in (0, 1) * 20
+    ]
+    (tmp_path / "long.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    data = str(tmp_path / "long.jsonl")
+    config = config_with(tiny_bert, {"train": data, "dev": data})
+    config["dataset_reader"] = stock_reader(tiny_bert)
+    model = train_model(Params(config), str(tmp_path / "run"))
+    table = model.exits.ngrams.table
+    assert (table[:, :-1] != 0).any(1).sum() == 0  # nothing that it sees says anything
+
+
+def test_labels_that_the_model_has_not_are_named(tiny_bert, tmp_path):
+    lines = [json.dumps({"text": text, "label": i % 5}) for i, text in enumerate(SENTENCES)]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    data = str(tmp_path / "data.jsonl")
+    config = config_with(tiny_bert, {"train": data, "dev": data})
+    config["dataset_reader"] = {**stock_reader(tiny_bert), "skip_label_indexing": True}
+    config["model"]["num_labels"] = 3
+    with pytest.raises(ConfigurationError, match="labels from 0 to 4: wanted 0 to 2"):
+        train_model(Params(config), str(tmp_path / "run"))
+
+
 def test_workers_share_what_one_fits_on_the_data_of_all(tiny_bert, tsv, tmp_path):
     config = config_with(tiny_bert, tsv)
     config["distributed"] = {"cuda_devices": [-1, -1]}
@@ -137,19 +213,32 @@ def test_workers_share_what_one_fits_on_the_data_of_all(tiny_bert, tsv, tmp_path
         "Fitting the n-gram exit to 98 training texts" in (tmp_path / "out_worker0.log").read_text()
     )
     assert "Fitting" not in (tmp_path / "out_worker1.log").read_text()
-    archived = load_archived_classifier(tmp_path / "model.tar.gz", confidence_threshold=0.0)
-    # The worker's shards are every other line.
-    lines = lines_of(tsv["train"])
-    samples = []
+    archived = load_archived_classifier(tmp_path / "model.tar.gz")
+    wanted = wanted_exit(archived, tsv["train"])
+    assert torch.equal(archived.exits.ngrams.table, wanted.table)
+
+
+def _worker(rank, port, folder):
+    dist.init_process_group("gloo", f"tcp://localhost:{port}", rank=rank, world_size=2)
+    texts, labels = made_texts(100)
+    sample = TrainingTexts(3, seed=0)
+    sample.add(texts_of_lists(*texts[rank::2]), labels[rank::2])
+    ngrams = NgramClassifier(3)
+    fit_on_all_workers(ngrams, sample, is_primary=rank == 0)
+    torch.save(ngrams.state_dict(), f"{folder}/{rank}.th")
+
+
+def test_every_worker_has_what_the_first_fitted(tmp_path):
+    mp.spawn(_worker, args=(find_open_port(), tmp_path), nprocs=2)
+    texts, labels = made_texts(100)
+    sample = TrainingTexts(3, seed=0)
+    sample.add(texts_of_lists(*texts), labels)
+    wanted = NgramClassifier(3)
+    fit_ngram_classifier(wanted, [sample])
     for rank in (0, 1):
-        shard = lines[rank::2]
-        sample = TrainingTexts(seed=7)
-        tokens = tokenize(archived.tokenizer, [text for _, text in shard])
-        sample.add(tokens, torch.tensor([archived.labels.index(y) for y, _ in shard]).numpy())
-        samples.append(sample)
-    wanted = NgramClassifier(2)
-    fit_ngram_classifier(wanted, samples, seed=7)
-    torch.testing.assert_close(archived.exits.ngrams.table, wanted.table)
+        found = torch.load(tmp_path / f"{rank}.th")
+        for name, tensor in wanted.state_dict().items():
+            assert torch.equal(found[name], tensor), (rank, name)
 
 
 def test_pairs_and_data_that_is_not_kept_in_memory(tiny_roberta, tsv, tmp_path):
@@ -158,7 +247,7 @@ def test_pairs_and_data_that_is_not_kept_in_memory(tiny_roberta, tsv, tmp_path):
     config["data_loader"] = {"batch_size": 16, "max_instances_in_memory": 32}
     model = train_model(Params(config), str(tmp_path))
     # RoBERTa's beginning and end of a text, and pairs.
-    assert model.exits.ngrams.marks.tolist() == [0, 2, 1, 1]
+    assert model.exits.ngrams.marks.tolist() == [0, 2, 1, 2]
 
 
 def test_settings_are_taken_and_kept_in_the_archive(tiny_bert, tsv, tmp_path):
