@@ -1,6 +1,6 @@
 """The classifiers attached to a transformer's layers, and what each of them sees."""
 
-from typing import List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from torch import nn
@@ -94,6 +94,23 @@ class ExitClassifiers(nn.Module):
         """How many exits, counted from the first, are fitted and so have no part in training."""
         return 0 if self.ngrams is None else 1
 
+    def _load_from_state_dict(
+        self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        start = f"{prefix}classifiers."
+        numbers = {
+            name[len(start) :].split(".")[0] for name in state_dict if name.startswith(start)
+        }
+        found = _described(len(numbers), f"{start}0.table" in state_dict)
+        wanted = _described(len(self.exit_layers), self.ngrams is not None)
+        if numbers and found != wanted:
+            errors: List[str] = args[-1]
+            errors.append(
+                f"the weights are of {found}, and the config asks for {wanted}: exit_layers and "
+                "embedding_exit cannot be changed after training"
+            )
+
     def logits(
         self, exit_index: int, to_mix: List[torch.Tensor], first_token: Optional[torch.Tensor]
     ) -> torch.Tensor:
@@ -116,6 +133,10 @@ class ExitClassifiers(nn.Module):
             `(batch_size, num_labels)`, before any temperature.
         """
         return self.classifiers[exit_index](to_mix, first_token)
+
+
+def _described(num_exits: int, with_ngrams: bool) -> str:
+    return f"{num_exits} exits" + ", the first over n-grams" * with_ngrams
 
 
 class _Mix(nn.Module):

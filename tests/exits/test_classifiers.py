@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sledgehammer_allennlp.exits import ExitClassifiers
+from sledgehammer_allennlp.exits import ExitClassifiers, NgramClassifier
 
 
 def test_every_exit_mixes_one_vector_from_each_layer_up_to_its_own():
@@ -37,3 +37,20 @@ def test_mean_pooling_sees_the_first_token_beside_the_mix(pooling, size):
     exits = ExitClassifiers([-1, 1], 8, 2, pooling, 0.0)
     assert exits.classifiers[0].linear.in_features == 8
     assert exits.classifiers[1].linear.in_features == size
+
+
+def _exits(layers, with_ngrams):
+    ngrams = NgramClassifier(2, num_buckets=64) if with_ngrams else None
+    return ExitClassifiers(layers, 8, 2, "mean", 0.1, ngrams=ngrams)
+
+
+@pytest.mark.parametrize(
+    "layers, with_ngrams, asked",
+    [([0, 1], False, "2 exits"), ([-1, 0, 1], False, "3 exits"), ([-1, 1], True, "2 exits, the f")],
+)
+def test_weights_of_other_exits_are_refused_with_what_there_is(layers, with_ngrams, asked):
+    state = _exits([-1, 0, 1], True).state_dict()
+    message = f"are of 3 exits, the first over n-grams, and the config asks for {asked}"
+    with pytest.raises(RuntimeError, match=message):
+        _exits(layers, with_ngrams).load_state_dict(state)
+    _exits([-1, 0, 1], True).load_state_dict(state)
