@@ -90,16 +90,21 @@ def _concatenated(ids: Sequence[Sequence[int]]) -> torch.Tensor:
 
 def token_indices(lengths: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
     """Where the tokens of some texts lie, text after text; all on the CPU."""
-    starts = lengths.cumsum(0) - lengths
-    return positions_in_text(lengths[texts]) + starts[texts].repeat_interleave(lengths[texts])
+    return positions_in_text(lengths[texts]) + starts_of(lengths)[texts].repeat_interleave(
+        lengths[texts]
+    )
+
+
+def starts_of(lengths: torch.Tensor) -> torch.Tensor:
+    """Where the first token of each text lies, `(num_texts,)`."""
+    return lengths.cumsum(0) - lengths
 
 
 def positions_in_text(lengths: torch.Tensor) -> torch.Tensor:
     """The position of every token in its text, from 0, `(num_tokens,)`."""
     if lengths.numel() == 1:
         return torch.arange(int(lengths))
-    starts = lengths.cumsum(0) - lengths
-    return torch.arange(int(lengths.sum())) - starts.repeat_interleave(lengths)
+    return torch.arange(int(lengths.sum())) - starts_of(lengths).repeat_interleave(lengths)
 
 
 class Run(NamedTuple):
@@ -144,7 +149,7 @@ class Layout:
     def first_tokens(self) -> torch.Tensor:
         """Where the first token of each text lies, `(num_texts,)`."""
         if self._first_tokens is None:
-            self._first_tokens = (self.lengths.cumsum(0) - self.lengths).to(self.device)
+            self._first_tokens = starts_of(self.lengths).to(self.device)
         return self._first_tokens
 
     @property
@@ -152,7 +157,7 @@ class Layout:
         """Where all tokens but the first ones lie."""
         if self._other_tokens is None:
             others = torch.ones(self.num_tokens, dtype=torch.bool)
-            others[self.lengths.cumsum(0) - self.lengths] = False
+            others[starts_of(self.lengths)] = False
             self._other_tokens = others.nonzero().squeeze(1).to(self.device)
         return self._other_tokens
 

@@ -16,7 +16,12 @@ from scipy import sparse
 from scipy.special import rel_entr
 
 from sledgehammer_allennlp.calibration import fit_temperature, negative_log_likelihood
-from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+from sledgehammer_allennlp.encoders.token_batch import (
+    TokenBatch,
+    positions_in_text,
+    starts_of,
+    token_indices,
+)
 from sledgehammer_allennlp.exits.ngrams import NgramClassifier
 
 logger = logging.getLogger(__name__)
@@ -63,7 +68,7 @@ class TrainingTexts:
         self._share = 1.0
         self._num_tokens = 0
         self._num_texts = 0
-        self._parts: List[_Texts] = []
+        self._parts: List[_LabeledTexts] = []
 
     def add(self, texts: TokenBatch, labels: np.ndarray) -> None:
         """
@@ -83,36 +88,36 @@ class TrainingTexts:
         self.num_seen += len(labels)
         ids = texts.token_ids.cpu().numpy().astype(np.int32)
         lengths = texts.lengths.numpy().astype(np.int32)
-        self._keep(_Texts(ids, lengths, labels, _numbers(ids, lengths, self._seed)))
+        self._keep(_LabeledTexts(ids, lengths, labels, _numbers(ids, lengths, self._seed)))
         while self._num_tokens > self._max_tokens or self._num_texts > self._max_texts:
             self._share /= 2
-            kept = _Texts.together(self._parts)
+            kept = _LabeledTexts.together(self._parts)
             self._parts, self._num_tokens, self._num_texts = [], 0, 0
             self._keep(kept)
 
-    def _keep(self, texts: "_Texts") -> None:
+    def _keep(self, texts: "_LabeledTexts") -> None:
         texts = texts.below(self._share)
         self._parts.append(texts)
         self._num_tokens += len(texts.ids)
         self._num_texts += len(texts.labels)
 
     @staticmethod
-    def of_all(samples: Sequence["TrainingTexts"]) -> "_Texts":
+    def of_all(samples: Sequence["TrainingTexts"]) -> "_LabeledTexts":
         """What several workers kept, by ascending numbers."""
         share = min(sample._share for sample in samples)
         parts = [part for sample in samples for part in sample._parts]
-        return _Texts.together(parts).below(share).in_order()
+        return _LabeledTexts.together(parts).below(share).in_order()
 
 
 @dataclass(frozen=True)
-class _Texts:
+class _LabeledTexts:
     ids: np.ndarray  # (tokens,), text after text
     lengths: np.ndarray  # (texts,)
     labels: np.ndarray  # (texts,)
     numbers: np.ndarray  # (texts,)
 
     @classmethod
-    def together(cls, parts: Sequence["_Texts"]) -> "_Texts":
+    def together(cls, parts: Sequence["_LabeledTexts"]) -> "_LabeledTexts":
         nothing = np.zeros(0, dtype=np.int32)
         parts = [cls(nothing, nothing, nothing, nothing), *parts]
         return cls(
@@ -122,26 +127,22 @@ class _Texts:
             np.concatenate([part.numbers for part in parts]),
         )
 
-    def below(self, share: float) -> "_Texts":
+    def below(self, share: float) -> "_LabeledTexts":
         kept = self.numbers < share
         if kept.all():
             return self
         ids = self.ids[np.repeat(kept, self.lengths)]
-        return _Texts(ids, self.lengths[kept], self.labels[kept], self.numbers[kept])
+        return _LabeledTexts(ids, self.lengths[kept], self.labels[kept], self.numbers[kept])
 
-    def in_order(self) -> "_Texts":
+    def in_order(self) -> "_LabeledTexts":
         order = np.lexsort((self.labels, self.numbers))
-        lengths = self.lengths[order].astype(np.int64)
-        starts = (np.cumsum(self.lengths, dtype=np.int64) - self.lengths)[order]
-        tokens = np.arange(lengths.sum()) + np.repeat(
-            starts - (np.cumsum(lengths) - lengths), lengths
-        )
-        return _Texts(
+        tokens = token_indices(_as_int64(self.lengths), torch.from_numpy(order)).numpy()
+        return _LabeledTexts(
             self.ids[tokens], self.lengths[order], self.labels[order], self.numbers[order]
         )
 
     def batches(self) -> List[TokenBatch]:
-        lengths = torch.from_numpy(self.lengths.astype(np.int64)).split(_TEXTS_AT_ONCE)
+        lengths = _as_int64(self.lengths).split(_TEXTS_AT_ONCE)
         ids = torch.from_numpy(self.ids).split([int(some.sum()) for some in lengths])
         return [TokenBatch(some, some[:0], of) for some, of in zip(ids, lengths)]
 
@@ -150,11 +151,15 @@ def _numbers(ids: np.ndarray, lengths: np.ndarray, seed: int) -> np.ndarray:
     """A number from 0 to 1 for each text, by a hash of its tokens, `(num_texts,)`."""
     if not len(lengths):
         return np.zeros(0)
-    ends = np.cumsum(lengths, dtype=np.int64)
-    positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths)
-    of_tokens = _scrambled(ids.astype(np.uint64) + (positions.astype(np.uint64) << np.uint64(32)))
-    of_texts = _scrambled(np.add.reduceat(of_tokens, ends - lengths) + np.uint64(seed))
+    positions = positions_in_text(_as_int64(lengths)).numpy().astype(np.uint64)
+    starts = starts_of(_as_int64(lengths)).numpy()
+    of_tokens = _scrambled(ids.astype(np.uint64) + (positions << np.uint64(32)))
+    of_texts = _scrambled(np.add.reduceat(of_tokens, starts) + np.uint64(seed))
     return (of_texts >> np.uint64(11)) / 2.0**53
+
+
+def _as_int64(lengths: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(lengths.astype(np.int64))
 
 
 def _scrambled(values: np.ndarray) -> np.ndarray:
@@ -224,13 +229,13 @@ def fit_ngram_classifier(classifier: NgramClassifier, samples: Sequence[Training
     return NgramFit(num_seen, len(labels), len(buckets), strength, accuracy, nll, seconds)
 
 
-def _special_tokens(texts: _Texts) -> Tuple[int, int, bool]:
+def _special_tokens(texts: _LabeledTexts) -> Tuple[int, int, bool]:
     """
     The token that begins nearly every text and the one that ends nearly every text, or -1 and -1;
     and whether most texts have the latter inside, too, as pairs do.
     """
-    ends = np.cumsum(texts.lengths, dtype=np.int64)
-    starts = ends - texts.lengths
+    starts = starts_of(_as_int64(texts.lengths)).numpy()
+    ends = starts + texts.lengths
     first, share_of_first = _most_frequent(texts.ids[starts])
     last, share_of_last = _most_frequent(texts.ids[ends - 1])
     if min(share_of_first, share_of_last) < 0.9:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch, starts_of
 
 MAX_N = 5
 
@@ -119,7 +119,7 @@ class NgramClassifier(nn.Module):
                 message = "the n-gram exit was never fitted: no text will leave there"
                 warnings.warn(message, stacklevel=2)
             return bias.new_full((len(texts), self.num_labels), float("nan"))
-        starts = _starts(texts)
+        starts = starts_of(texts.lengths).to(texts.token_ids.device)
         sums = F.embedding_bag(
             self._buckets(texts, starts, marks).flatten(), table, starts * self.max_n, mode="sum"
         )
@@ -131,7 +131,8 @@ class NgramClassifier(nn.Module):
         The buckets of the n-grams that end at each token, `(num_tokens, max_n)`, by ascending n;
         0 where there is none.
         """
-        return self._buckets(texts, _starts(texts), self.marks)
+        starts = starts_of(texts.lengths).to(texts.token_ids.device)
+        return self._buckets(texts, starts, self.marks)
 
     def _buckets(
         self, texts: TokenBatch, starts: torch.Tensor, marks: torch.Tensor
@@ -205,11 +206,6 @@ def default_num_buckets(num_labels: int) -> int:
 
 def _fixed(values: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(values, requires_grad=False)
-
-
-def _starts(texts: TokenBatch) -> torch.Tensor:
-    """Where each text begins, `(num_texts,)`."""
-    return (texts.lengths.cumsum(0) - texts.lengths).to(texts.token_ids.device)
 
 
 def _is_second(

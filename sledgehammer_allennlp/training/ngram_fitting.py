@@ -121,11 +121,10 @@ def fit_on_all_workers(ngrams: NgramClassifier, texts: TrainingTexts, is_primary
     dist.gather_object(texts, samples, dst=0, group=group)
     if samples is not None:
         _fit(ngrams, samples)
-    table, bias, marks = (tensor.detach().cpu() for tensor in ngrams.state_dict().values())
-    for tensor in (table, bias, marks):
+    fitted = {name: tensor.cpu() for name, tensor in ngrams.state_dict().items()}
+    for tensor in fitted.values():
         dist.broadcast(tensor, src=0, group=group)
-    ngrams.set_special_tokens(int(marks[0]), int(marks[1]), bool(marks[2]))
-    ngrams.set_fitted(table, bias)
+    ngrams.load_state_dict(fitted)
     dist.destroy_process_group(group)
 
 
