@@ -1,7 +1,13 @@
 """Fitting temperatures, and calibration error."""
 
 from sledgehammer_allennlp.calibration.calibration_error import (
+    ReliabilityBins as ReliabilityBins,
+)
+from sledgehammer_allennlp.calibration.calibration_error import (
     expected_calibration_error as expected_calibration_error,
+)
+from sledgehammer_allennlp.calibration.calibration_error import (
+    reliability_bins as reliability_bins,
 )
 from sledgehammer_allennlp.calibration.exit_calibration import ExitCalibration as ExitCalibration
 from sledgehammer_allennlp.calibration.exit_calibration import calibrate_exits as calibrate_exits
@@ -11,6 +17,13 @@ from sledgehammer_allennlp.calibration.exit_calibration import (
 from sledgehammer_allennlp.calibration.exit_calibration import (
     calibration_report as calibration_report,
 )
+from sledgehammer_allennlp.calibration.exit_calibration import (
+    compare_temperatures as compare_temperatures,
+)
+from sledgehammer_allennlp.calibration.exit_calibration import (
+    max_probabilities as max_probabilities,
+)
+from sledgehammer_allennlp.calibration.temperature import check_logits as check_logits
 from sledgehammer_allennlp.calibration.temperature import fit_temperature as fit_temperature
 from sledgehammer_allennlp.calibration.temperature import (
     negative_log_likelihood as negative_log_likelihood,

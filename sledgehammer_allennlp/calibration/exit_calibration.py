@@ -1,7 +1,7 @@
 """Calibrating all exits of a model, and the report of it."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from scipy.special import softmax
@@ -20,11 +20,13 @@ class ExitCalibration:
     One exit's temperature and what it changes.
 
     `nll_*` are mean negative log-likelihoods in nats and `ece_*` expected calibration errors over
-    15 bins, with a temperature of 1 (`before`) and with the fitted one (`after`). `is_determined`
-    says whether the data determined the temperature.
+    15 bins, with the temperature `temperature_before` (1 unless said otherwise), and with
+    `temperature`, which is that of `after`. `is_determined` says whether the data determines the
+    temperature.
     """
 
     exit_layer: int
+    temperature_before: float
     temperature: float
     accuracy: float
     nll_before: float
@@ -35,7 +37,10 @@ class ExitCalibration:
 
 
 def calibrate_exits(
-    logits: np.ndarray, labels: np.ndarray, exit_layers: Sequence[int]
+    logits: np.ndarray,
+    labels: np.ndarray,
+    exit_layers: Sequence[int],
+    temperatures_before: Optional[Sequence[float]] = None,
 ) -> List[ExitCalibration]:
     """
     Fits the temperature of each exit.
@@ -48,38 +53,71 @@ def calibrate_exits(
         `(num_instances,)`
     exit_layers : `Sequence[int]`
         The layer of each exit.
+    temperatures_before : `Sequence[float]`, optional (default = 1 for each)
+        What to compare with. An exit that is always right keeps it.
 
     # Raises
 
     ValueError
         As `fit_temperature` does, naming the exit.
     """
+    before = temperatures_before or [1.0] * len(exit_layers)
+    fitted = [
+        fit_temperature(exit_logits, labels, f"the logits of exit layer {layer}", temperature)
+        for exit_logits, layer, temperature in zip(logits, exit_layers, before)
+    ]
+    # The model keeps temperatures in float32; what is reported is what it uses.
+    after = [float(np.float32(temperature)) for temperature in fitted]
+    return compare_temperatures(logits, labels, exit_layers, before, after)
+
+
+def compare_temperatures(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    exit_layers: Sequence[int],
+    before: Sequence[float],
+    after: Sequence[float],
+) -> List[ExitCalibration]:
+    """
+    What one temperature gives and what another, for each exit.
+
+    # Parameters
+
+    logits, labels, exit_layers
+        As of `calibrate_exits`.
+    before, after : `Sequence[float]`
+        The temperatures of each exit.
+    """
     return [
-        _calibrate_exit(np.asarray(exit_logits, dtype=np.float64), np.asarray(labels), layer)
-        for exit_logits, layer in zip(logits, exit_layers)
+        _compare(np.asarray(exit_logits, dtype=np.float64), np.asarray(labels), layer, old, new)
+        for exit_logits, layer, old, new in zip(logits, exit_layers, before, after)
     ]
 
 
-def _calibrate_exit(logits: np.ndarray, labels: np.ndarray, exit_layer: int) -> ExitCalibration:
-    fitted = fit_temperature(logits, labels, name=f"the logits of exit layer {exit_layer}")
-    # The model keeps temperatures in float32; what is reported is what it uses.
-    temperature = float(np.float32(fitted))
+def _compare(
+    logits: np.ndarray, labels: np.ndarray, exit_layer: int, before: float, after: float
+) -> ExitCalibration:
     correct = logits.argmax(axis=1) == labels
 
     def ece(temperature: float) -> float:
-        confidences = softmax(logits / temperature, axis=1).max(axis=1)
-        return expected_calibration_error(confidences, correct)
+        return expected_calibration_error(max_probabilities(logits, temperature), correct)
 
     return ExitCalibration(
         exit_layer=exit_layer,
-        temperature=temperature,
+        temperature_before=before,
+        temperature=after,
         accuracy=float(correct.mean()),
-        nll_before=negative_log_likelihood(logits, labels),
-        nll_after=negative_log_likelihood(logits, labels, temperature),
-        ece_before=ece(1.0),
-        ece_after=ece(temperature),
+        nll_before=negative_log_likelihood(logits, labels, before),
+        nll_after=negative_log_likelihood(logits, labels, after),
+        ece_before=ece(before),
+        ece_after=ece(after),
         is_determined=is_determined(logits, labels),
     )
+
+
+def max_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """The largest of the probabilities, from `(num_instances, num_labels)` `(num_instances,)`."""
+    return softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1).max(axis=1)
 
 
 def calibration_metrics(calibrations: Sequence[ExitCalibration]) -> Dict[str, float]:

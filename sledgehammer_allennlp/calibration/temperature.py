@@ -28,14 +28,17 @@ def negative_log_likelihood(
     return float(np.mean(logsumexp(scaled, axis=1) - _label_logits(scaled, labels)))
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray, name: str = "logits") -> float:
+def fit_temperature(
+    logits: np.ndarray, labels: np.ndarray, name: str = "logits", if_always_right: float = 1.0
+) -> float:
     """
     The temperature that minimises the negative log-likelihood (Guo et al. 2017, "On Calibration
     of Modern Neural Networks", section 4.2).
 
     The problem is convex in the inverse temperature and is solved over the log of the temperature
-    in float64. Where the data determines no temperature, see `is_determined`, it is 1 if every
-    instance is classified right, and otherwise so large that all labels are equally probable.
+    in float64. Where the data determines no temperature, see `is_determined`, it is
+    `if_always_right` if every instance is classified right, and otherwise so large that all labels
+    are equally probable.
 
     # Parameters
 
@@ -45,6 +48,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, name: str = "logits"
         `(num_instances,)`, integers below `num_labels`.
     name : `str`, optional
         What the logits are called in error messages.
+    if_always_right : `float`, optional (default = `1.0`)
 
     # Raises
 
@@ -53,12 +57,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, name: str = "logits"
     """
     logits = np.asarray(logits, dtype=np.float64)
     labels = np.asarray(labels)
-    problem = _problem_with(logits, labels)
-    if problem:
-        raise ValueError(f"cannot fit a temperature to {name}: {problem}")
+    check_logits(logits, labels, f"cannot fit a temperature to {name}")
     if not is_determined(logits, labels):
         always_right = bool((_label_logits(logits, labels) >= logits.max(axis=1)).all())
-        return 1.0 if always_right else float(np.exp(LOG_TEMPERATURE_BOUNDS[1]))
+        return if_always_right if always_right else float(np.exp(LOG_TEMPERATURE_BOUNDS[1]))
     result = minimize_scalar(
         lambda log_temperature: negative_log_likelihood(logits, labels, np.exp(log_temperature)),
         bounds=LOG_TEMPERATURE_BOUNDS,
@@ -87,6 +89,29 @@ def is_determined(logits: np.ndarray, labels: np.ndarray) -> bool:
 
 def _label_logits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return logits[np.arange(len(labels)), labels]
+
+
+def check_logits(logits: np.ndarray, labels: np.ndarray, what: str) -> None:
+    """
+    Sees whether logits and labels can be used.
+
+    # Parameters
+
+    logits : `np.ndarray`
+        `(num_instances, num_labels)`
+    labels : `np.ndarray`
+        `(num_instances,)`
+    what : `str`
+        What cannot be done otherwise, the start of the message.
+
+    # Raises
+
+    ValueError
+        If there is no instance, a logit is not finite, or shapes or labels do not fit.
+    """
+    problem = _problem_with(logits, labels)
+    if problem:
+        raise ValueError(f"{what}: {problem}")
 
 
 def _problem_with(logits: np.ndarray, labels: np.ndarray) -> Optional[str]:

@@ -49,7 +49,7 @@ class ArchivedClassifier(nn.Module):
         Longer texts are truncated.
     confidence : `str`, optional (default = `"max_probability"`)
         A registered measure of confidence.
-    confidence_threshold : `float`, optional (default = `1.0`)
+    confidence_threshold : `float`, optional (default = that kept with the weights, or `1.0`)
         In [0, 1]; can be set at any time.
     token_budget : `int`, optional (default = by device)
         About how many tokens run through a layer together.
@@ -63,7 +63,7 @@ class ArchivedClassifier(nn.Module):
         tokenizer: Optional[PreTrainedTokenizerBase] = None,
         max_length: Optional[int] = None,
         confidence: str = "max_probability",
-        confidence_threshold: float = 1.0,
+        confidence_threshold: Optional[float] = None,
         token_budget: Optional[int] = None,
     ) -> None:
         super().__init__()
@@ -80,12 +80,14 @@ class ArchivedClassifier(nn.Module):
 
     @property
     def confidence_threshold(self) -> float:
-        """The threshold that texts leave at, in [0, 1]."""
+        """The threshold that texts leave at, in [0, 1]; set it to `None` for the default."""
+        if self._confidence_threshold is None:
+            return float(self.exits.default_threshold)
         return self._confidence_threshold
 
     @confidence_threshold.setter
-    def confidence_threshold(self, threshold: float) -> None:
-        self._confidence_threshold = check_threshold(threshold)
+    def confidence_threshold(self, threshold: Optional[float]) -> None:
+        self._confidence_threshold = None if threshold is None else check_threshold(threshold)
 
     def forward(self, texts: TokenBatch) -> ExitOutput:
         """Early exit for any number of texts, see `exits.engine`."""
@@ -245,7 +247,7 @@ def _load(
         load_weights=False,
     )
     if confidence_threshold is None:
-        confidence_threshold = settings.get("confidence_threshold", 1.0)
+        confidence_threshold = settings.get("confidence_threshold")
     # The reader that AllenNLP's predictors take by default.
     reader = config.get("validation_dataset_reader") or config.get("dataset_reader") or {}
     tokenizer, max_length = _tokenizer(reader, folder)

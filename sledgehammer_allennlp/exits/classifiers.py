@@ -77,6 +77,8 @@ class ExitClassifiers(nn.Module):
             else ngrams
             for layer in self.exit_layers
         )
+        self.default_threshold: torch.Tensor
+        self.register_buffer("default_threshold", torch.ones((), dtype=torch.float64))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,6 +99,8 @@ class ExitClassifiers(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        # Weights from before there was a default threshold.
+        state_dict.setdefault(f"{prefix}default_threshold", torch.ones((), dtype=torch.float64))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         start = f"{prefix}classifiers."
         numbers = {

@@ -9,7 +9,7 @@ A measure takes the calibrated probabilities of one exit, `(batch_size, num_labe
         return top[:, 0] - top[:, 1]
 """
 
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Tuple
 
 import torch
 
@@ -49,6 +49,31 @@ def confidence_by_name(name: str) -> ConfidenceMeasure:
             f"confidence is {name!r}: wanted one of {', '.join(available_confidences())}"
         )
     return _MEASURES[name]
+
+
+def calibrated(
+    logits: torch.Tensor, temperature: torch.Tensor, measure: ConfidenceMeasure
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """
+    The probabilities and the confidence of one exit.
+
+    # Parameters
+
+    logits : `torch.Tensor`
+        `(batch_size, num_labels)`, before temperature.
+    temperature : `torch.Tensor`
+        Of that exit, `()`.
+    measure : `ConfidenceMeasure`
+
+    # Returns
+
+    probs : `torch.Tensor`
+        `(batch_size, num_labels)`
+    confidence : `torch.Tensor`
+        `(batch_size,)`, in [0, 1], or NaN.
+    """
+    probs = (logits / temperature).softmax(-1)
+    return probs, measure(probs).clamp(0, 1)
 
 
 @register_confidence("max_probability")

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers
-from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
+from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure, calibrated
 
 _CPU_ACTIVATIONS = 3 * 2**20
 _GPU_TOKENS = 65536
@@ -471,8 +471,7 @@ class _Leaving:
         if self.all_stay_at(exit_index):
             return None
         temperature = self.temperatures[exit_index].to(logits.device)
-        probs = (logits / temperature).softmax(-1)
-        confidence = self.measure(probs).clamp(0, 1)
+        probs, confidence = calibrated(logits, temperature, self.measure)
         exit_indices = torch.full_like(instances, exit_index)
         answers = (instances, logits, probs, confidence, exit_indices)
         if exit_index == self.last_exit:

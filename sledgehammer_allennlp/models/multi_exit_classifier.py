@@ -26,7 +26,7 @@ from sledgehammer_allennlp.exits import (
     run_to_exits,
 )
 from sledgehammer_allennlp.exits.building import check_threshold, check_token_budget
-from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from sledgehammer_allennlp.exits.confidence import calibrated, confidence_by_name
 from sledgehammer_allennlp.training.exit_metrics import ExitMetrics
 
 
@@ -65,7 +65,8 @@ class MultiExitClassifier(Model):
     pooling : `str`, optional (default = `"mean"`)
         What exits see, `"mean"` or `"first"` (the paper's), see `ExitClassifiers`.
     confidence_threshold : `float`, optional (default = `1.0`)
-        In [0, 1]. At 1 every instance leaves at the last exit, at 0 at the first.
+        In [0, 1]. At 1 every instance leaves at the last exit, at 0 at the first. If
+        `temperature_calibration` was told to choose one, that is the default of the archive.
     confidence : `str`, optional (default = `"max_probability"`)
         A registered measure of confidence, see `exits.confidence`.
     dropout : `float`, optional (default = `0.1`)
@@ -101,7 +102,7 @@ class MultiExitClassifier(Model):
         exit_layers: Any = "all",
         embedding_exit: Any = None,
         pooling: str = "mean",
-        confidence_threshold: Any = 1.0,
+        confidence_threshold: Any = None,
         confidence: str = "max_probability",
         dropout: Any = 0.1,
         precision: str = "float32",
@@ -146,18 +147,25 @@ class MultiExitClassifier(Model):
         """The layer of each exit; -1 for an exit before layer 0."""
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(self.exit_layers)))
-        self._metrics = ExitMetrics(self.exit_layers, cost_of_exits(self.encoder, self.exits))
+        self.exit_costs = cost_of_exits(self.encoder, self.exits)
+        """The layer-equivalents of leaving at each exit."""
+        self._metrics = ExitMetrics(self.exit_layers, self.exit_costs)
         initializer(self)
 
     @property
     def confidence_threshold(self) -> float:
-        """The threshold that instances leave at, in [0, 1]. Can be set at any time."""
-        return self._confidence_threshold
+        """
+        The threshold that instances leave at, in [0, 1]. Can be set at any time, to `None` for the
+        default.
+        """
+        if self.configured_threshold is None:
+            return float(self.exits.default_threshold)
+        return self.configured_threshold
 
     @confidence_threshold.setter
-    def confidence_threshold(self, threshold: float) -> None:
+    def confidence_threshold(self, threshold: Optional[float]) -> None:
         try:
-            self._confidence_threshold = check_threshold(threshold)
+            self.configured_threshold = None if threshold is None else check_threshold(threshold)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
 
@@ -231,6 +239,11 @@ class MultiExitClassifier(Model):
         ConfigurationError
             If the device cannot compute in this model's precision.
         """
+        return self._run_to_exits(texts, self.confidence_threshold, record_reached)
+
+    def _run_to_exits(
+        self, texts: TokenBatch, threshold: float, record_reached: bool
+    ) -> ExitOutput:
         try:
             check_precision(self.encoder.precision, self.encoder.device)
         except ValueError as error:
@@ -240,7 +253,7 @@ class MultiExitClassifier(Model):
             self.exits,
             self.temperatures,
             self._measure,
-            self.confidence_threshold,
+            threshold,
             texts,
             self._token_budget,
             record_reached,
@@ -287,7 +300,29 @@ class MultiExitClassifier(Model):
         `torch.Tensor`
             `(num_exits, batch_size, num_labels)`
         """
-        return run_all_exits(self.encoder, self.exits, texts_in(tokens))
+        output = self._run_to_exits(texts_in(tokens), threshold=1.0, record_reached=True)
+        return torch.stack([logits[texts.argsort()] for texts, logits in output.reached])
+
+    def exit_confidences(self, logits: torch.Tensor) -> torch.Tensor:
+        """
+        How confident every exit is of what it says.
+
+        # Parameters
+
+        logits : `torch.Tensor`
+            From `all_exit_logits`, `(num_exits, batch_size, num_labels)`.
+
+        # Returns
+
+        `torch.Tensor`
+            `(num_exits, batch_size)`, in [0, 1].
+        """
+        return torch.stack(
+            [
+                calibrated(exit_logits, temperature, self._measure)[1]
+                for exit_logits, temperature in zip(logits, self.temperatures.to(logits.device))
+            ]
+        )
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""

@@ -2,18 +2,12 @@
 
 import json
 import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.tqdm import Tqdm
-from allennlp.common.util import is_distributed
-from allennlp.data import DataLoader
-from allennlp.nn.util import move_to_device
 from allennlp.training import TrainerCallback
 
 from sledgehammer_allennlp.calibration import (
@@ -22,7 +16,14 @@ from sledgehammer_allennlp.calibration import (
     calibration_metrics,
     calibration_report,
 )
+from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.tradeoff import (
+    Recommendation,
+    check_accuracy_drop,
+    threshold_for_drop,
+)
+from sledgehammer_allennlp.training.full_depth import curve_of, gather_logits
 from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
 
 if TYPE_CHECKING:
@@ -47,15 +48,35 @@ class TemperatureCalibration(TrainerCallback):
 
     Nothing is calibrated when training has failed or was interrupted.
 
-    Registered as a `TrainerCallback` with name "temperature_calibration". It has no parameters.
+    Registered as a `TrainerCallback` with name "temperature_calibration".
+
+    # Parameters
+
+    max_accuracy_drop : `float`, optional (default = `None`)
+        If given, the fastest threshold that loses at most this share of the validation data
+        against the last exit (0.01 is one point) is kept with the weights and is the archive's
+        default: predictions without an override are made at it. It is reported beside the
+        temperatures. Else the default is 1.
 
     # Raises
 
     ConfigurationError
-        When training starts, if the model has no temperatures or there is no validation data.
+        If `max_accuracy_drop` is not a share. When training starts, if the model has no
+        temperatures, there is no validation data, or the model's config has a threshold that a
+        chosen one would not come up against.
     ValueError
         When training has ended, if validation logits are not finite numbers.
     """
+
+    def __init__(self, serialization_dir: str, max_accuracy_drop: Optional[Any] = None) -> None:
+        super().__init__(serialization_dir)
+        # Checked here, not by its type, so that the error names the value.
+        if max_accuracy_drop is not None:
+            try:
+                check_accuracy_drop(max_accuracy_drop)
+            except ValueError as error:
+                raise ConfigurationError(f"max_accuracy_drop: {error}") from error
+        self._max_accuracy_drop = max_accuracy_drop
 
     def on_start(
         self, trainer: "GradientDescentTrainer", is_primary: bool = True, **kwargs: Any
@@ -70,6 +91,12 @@ class TemperatureCalibration(TrainerCallback):
             raise ConfigurationError(
                 "temperature_calibration found no validation data: wanted validation_data_path in "
                 "the config"
+            )
+        configured = trainer.model.configured_threshold
+        if self._max_accuracy_drop is not None and configured is not None:
+            raise ConfigurationError(
+                f"the model's config has confidence_threshold {configured:g}, and "
+                "temperature_calibration max_accuracy_drop, to choose one: wanted one of them"
             )
         ngrams = trainer.model.exits.ngrams
         is_fitted = ngrams is None or ngrams.is_fitted
@@ -106,16 +133,42 @@ class TemperatureCalibration(TrainerCallback):
         logits, labels = gather_logits(model, trainer._validation_data_loader, trainer.cuda_device)
         calibrations = calibrate_exits(logits, labels, model.exit_layers)
         model.temperatures.copy_(torch.tensor([c.temperature for c in calibrations]))
+        recommended = self._recommend(model, logits, labels)
+        model.exits.default_threshold.fill_(recommended.point.threshold if recommended else 1.0)
         metrics.update(calibration_metrics(calibrations))
+        report = calibration_report(calibrations, len(labels))
+        if recommended is not None:
+            metrics["recommended_threshold"] = recommended.point.threshold
+            report["max_accuracy_drop"] = self._max_accuracy_drop
+            report["recommended_threshold"] = recommended.point.threshold
         if not is_primary:
             return
-        _log(calibrations, len(labels))
+        log_calibrations(calibrations, len(labels))
+        if recommended is not None:
+            logger.info(
+                "The default threshold is %g: accuracy %.4f, and %.4f at the last exit; %.2f layer-"
+                "equivalents. With %s",
+                recommended.point.threshold,
+                recommended.point.accuracy,
+                recommended.point.accuracy + recommended.point.accuracy_drop,
+                recommended.point.layer_equivalents,
+                recommended.described(),
+            )
         if weights_path is not None:
-            _replace_temperatures(weights_path, model.temperatures)
+            replaced = with_calibration(torch.load(weights_path, map_location="cpu"), model)
+            # It may be a hard link to a checkpoint: it is replaced, not written to.
+            write_whole(weights_path, lambda beside: torch.save(replaced, beside))
         if self.serialization_dir is not None:
-            report = json.dumps(calibration_report(calibrations, len(labels)), indent=2) + "\n"
-            path = Path(self.serialization_dir) / CALIBRATION_FILE
-            write_whole(path, lambda beside: beside.write_text(report, encoding="utf-8"))
+            write_text_whole(
+                Path(self.serialization_dir) / CALIBRATION_FILE, calibration_file(report)
+            )
+
+    def _recommend(
+        self, model: MultiExitClassifier, logits: np.ndarray, labels: np.ndarray
+    ) -> Optional[Recommendation]:
+        if self._max_accuracy_drop is None:
+            return None
+        return threshold_for_drop(curve_of(model, logits, labels), self._max_accuracy_drop)
 
 
 def _best_weights_of(
@@ -133,51 +186,8 @@ def _best_weights_of(
     return Path(best_weights)
 
 
-def gather_logits(
-    model: MultiExitClassifier, data_loader: DataLoader, device: torch.device
-) -> Tuple[np.ndarray, np.ndarray]:
-    """
-    Every exit's logits for all labelled data, of all workers where there are several.
-
-    # Parameters
-
-    model : `MultiExitClassifier`
-        Put into evaluation mode.
-    data_loader : `DataLoader`
-        Indexed, of instances with labels.
-    device : `torch.device`
-        Where the model is.
-
-    # Returns
-
-    logits : `np.ndarray`
-        `(num_exits, num_instances, num_labels)`
-    labels : `np.ndarray`
-        `(num_instances,)`
-    """
-    model.eval()
-    logits: List[np.ndarray] = []
-    labels: List[np.ndarray] = []
-    with torch.no_grad():
-        for batch in Tqdm.tqdm(data_loader, desc="calibrating"):
-            if "label" not in batch:
-                raise ConfigurationError(
-                    "temperature_calibration needs validation data with labels"
-                )
-            batch = move_to_device(batch, device)
-            logits.append(model.all_exit_logits(batch["tokens"]).float().cpu().numpy())
-            labels.append(batch["label"].cpu().numpy())
-    if is_distributed():
-        shares: List[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(shares, (logits, labels))
-        logits = [batch for share in shares for batch in share[0]]
-        labels = [batch for share in shares for batch in share[1]]
-    if not labels:
-        raise ConfigurationError("temperature_calibration found no validation instances")
-    return np.concatenate(logits, axis=1), np.concatenate(labels)
-
-
-def _log(calibrations: List[ExitCalibration], num_instances: int) -> None:
+def log_calibrations(calibrations: List[ExitCalibration], num_instances: int) -> None:
+    """Says what was fitted, and warns of temperatures that the data does not determine."""
     logger.info("Fitted temperatures on %d validation instances:", num_instances)
     for c in calibrations:
         logger.info(
@@ -193,26 +203,18 @@ def _log(calibrations: List[ExitCalibration], num_instances: int) -> None:
             )
 
 
-def _replace_temperatures(weights_path: Path, temperatures: torch.Tensor) -> None:
-    """
-    Puts temperatures into a weights file. The file may be a hard link to a checkpoint, so it is
-    replaced, not written to.
-    """
-    state = torch.load(weights_path, map_location="cpu")
-    state["temperatures"] = temperatures.detach().cpu().clone()
-    write_whole(weights_path, lambda beside: torch.save(state, beside))
+def with_calibration(state: Dict[str, Any], model: MultiExitClassifier) -> Dict[str, Any]:
+    """A state dict, with the temperatures and the default threshold of a model."""
+    calibration = {
+        "temperatures": model.temperatures,
+        "exits.default_threshold": model.exits.default_threshold,
+    }
+    return {**state, **{name: value.detach().cpu().clone() for name, value in calibration.items()}}
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file beside `path` and renames it, so that `path` is never half written."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        write(beside)
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+def calibration_file(report: Dict[str, Any]) -> str:
+    """What stands in `calibration.json`."""
+    return json.dumps(report, indent=2) + "\n"
 
 
 def _warn_if_not_archived(serialization_dir: Optional[str]) -> None:

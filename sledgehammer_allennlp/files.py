@@ -1,0 +1,30 @@
+"""Writing files that are there whole or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """
+    Writes a file beside `path` and renames it, so that `path` is never half written.
+
+    # Parameters
+
+    path : `Path`
+    write : `Callable[[Path], Any]`
+        Writes to the path it is given.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        write(beside)
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """The same for a text, in UTF-8 and with its own line breaks."""
+    write_whole(path, lambda beside: beside.write_bytes(text.encode("utf-8")))

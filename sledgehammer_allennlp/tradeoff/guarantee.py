@@ -1,0 +1,163 @@
+"""Which thresholds are safe: accuracy drops that hold on new data with a given probability.
+
+This is Learn-then-Test (Angelopoulos et al. 2021) by fixed-sequence testing. For each threshold of a
+list that is fixed beforehand, from the safest to the fastest, the hypothesis "the accuracy drop is
+larger than allowed" is tested at level 1 - confidence level, until the first that is not rejected.
+The probability that any of the thresholds before it drops more than allowed is then at most that
+level, whatever the data are like, because to accept a bad one the first bad one has to be rejected
+wrongly. Schuster et al. 2021, "Consistent Accelerated Inference via Confident Adaptive
+Transformers", give such a guarantee of agreement with the full model; here it is of accuracy.
+
+The p-value is exact. Of each text it is known whether it is right at the last exit, and whether
+where it leaves: a drop is a difference of two paired shares. Outcomes are ordered by the score
+statistic (Nam 1997, "Establishing equivalence of two treatments and sample size requirements in
+matched-pairs design"), and the p-value is the probability of one as extreme as observed, the largest
+over what the drop leaves open: in how many texts the answers differ (Hsueh, Liu and Chen 2001,
+"Unconditional exact tests for equivalence or noninferiority for paired binary endpoints"). That is
+looked for within a confidence interval for it (Berger and Boos 1994). An exact binomial test of the
+lost answers alone would be valid, too, but blind to what early exits gain.
+"""
+
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+from scipy.stats import beta, binom
+
+from sledgehammer_allennlp.tradeoff.curve import TradeoffCurve
+
+TESTED_THRESHOLDS = (0.999, 0.995, *(round(0.99 - step / 100, 2) for step in range(100)))
+"""From the safest to the fastest."""
+
+_OUTSIDE_INTERVAL = 1e-4
+"""How improbable it is that the share of differing answers is above its confidence interval."""
+
+_LEFT_OUT = 1e-12
+"""How improbable the numbers are, on either side, that are left out of a sum."""
+
+_NUM_SHARES = 40
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """
+    The outcome of the tests: `threshold`, the lowest of the accepted, or `None`; `p_value`, of that
+    one, or of the first tested if there is none.
+    """
+
+    threshold: Optional[float]
+    p_value: float
+
+
+def guaranteed_threshold(
+    curve: TradeoffCurve, max_accuracy_drop: float, confidence_level: float
+) -> Guarantee:
+    """
+    The lowest threshold whose accuracy drop is guaranteed on new data of the same kind.
+
+    # Parameters
+
+    curve : `TradeoffCurve`
+        Of data on which neither the model nor its temperatures were fitted.
+    max_accuracy_drop : `float`
+        In [0, 1).
+    confidence_level : `float`
+        In (0, 1), the probability that the guarantee holds, over draws of the data.
+    """
+    accepted, p_value = None, 1.0
+    for threshold in TESTED_THRESHOLDS:
+        row = curve.row_of(threshold)
+        p = drop_p_value(
+            int(curve.num_lost[row]),
+            int(curve.num_gained[row]),
+            curve.num_instances,
+            max_accuracy_drop,
+        )
+        if p > 1 - confidence_level:
+            return Guarantee(accepted, p if accepted is None else p_value)
+        accepted, p_value = threshold, p
+    return Guarantee(accepted, p_value)
+
+
+def drop_p_value(num_lost: int, num_gained: int, num_instances: int, max_drop: float) -> float:
+    """
+    The exact p-value of "on new data, accuracy drops by `max_drop` or more": no more than a share
+    p of data sets for which that is true have a p-value of at most p.
+
+    # Parameters
+
+    num_lost : `int`
+        How many instances are right at the last exit and wrong where they leave.
+    num_gained : `int`
+        How many are wrong at the last exit and right where they leave.
+    num_instances : `int`
+    max_drop : `float`
+        In [0, 1).
+    """
+    num_differing = num_lost + num_gained
+    most = 1.0
+    if num_differing < num_instances:
+        most = beta.isf(_OUTSIDE_INTERVAL, num_differing + 1, num_instances - num_differing)
+    if most <= max_drop:
+        return _OUTSIDE_INTERVAL
+    observed = _score(np.array(num_lost), np.array(num_differing), num_instances, max_drop)
+    differing = np.arange(1 + binom.isf(_LEFT_OUT, num_instances, most))
+    most_lost = _most_lost(differing, observed, num_instances, max_drop)
+    largest = 0.0
+    for share in np.linspace(max(max_drop, 1e-9), most, _NUM_SHARES):
+        low, high = binom.ppf([_LEFT_OUT, 1 - _LEFT_OUT], num_instances, share).astype(int)
+        among = differing[low : high + 1]
+        probability = binom.pmf(among, num_instances, share) @ binom.cdf(
+            most_lost[low : high + 1], among, (share + max_drop) / (2 * share)
+        )
+        largest = max(largest, float(probability))
+    return min(1.0, largest + _OUTSIDE_INTERVAL + 2 * _LEFT_OUT)
+
+
+def _score(
+    num_lost: np.ndarray, num_differing: np.ndarray, num_instances: int, drop: float
+) -> np.ndarray:
+    """
+    How far the observed drop is above `drop`, in standard deviations, which are those under the
+    most likely shares of gained and lost answers that do differ by `drop`. Ascends with `num_lost`.
+    """
+    num_gained = num_differing - num_lost
+    excess = num_lost - num_gained - num_instances * drop
+    # The most likely share of gained answers solves a x² + b x + c = 0.
+    a = 2 * num_instances
+    b = 2 * num_instances * drop - num_differing - (num_lost - num_gained) * drop
+    c = -num_gained * drop * (1 - drop)
+    gained_share = (np.sqrt(b * b - 4 * a * c) - b) / (2 * a)
+    variance = num_instances * (2 * gained_share + drop * (1 - drop))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(variance > 0, excess / np.sqrt(variance), 0.0)
+
+
+def _most_lost(
+    num_differing: np.ndarray, observed: np.ndarray, num_instances: int, drop: float
+) -> np.ndarray:
+    """
+    Of each number of differing answers, how many at most are lost where the score is not above the
+    observed one; -1 if it always is. By bisection.
+    """
+    observed = observed + 1e-9  # so that what is equal but for rounding is equal
+    low, high = np.full_like(num_differing, -1), num_differing.copy()
+    while (low < high).any():
+        middle = np.ceil((low + high) / 2)
+        is_extreme = _score(middle, num_differing, num_instances, drop) <= observed
+        low = np.where(is_extreme, middle, low)
+        high = np.where(is_extreme, high, middle - 1)
+    return low
+
+
+def min_instances(max_accuracy_drop: float, confidence_level: float) -> Optional[int]:
+    """
+    How many instances it takes at least to guarantee anything: so many that none lost would be
+    improbable enough. `None` if no number is enough.
+    """
+    if max_accuracy_drop <= 0:
+        return None
+    level = 1 - confidence_level - _OUTSIDE_INTERVAL
+    if level <= 0:
+        return None
+    return int(np.ceil(np.log(level) / np.log1p(-max_accuracy_drop)))
