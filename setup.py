@@ -18,7 +18,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["sledgehammer_allennlp", "sledgehammer_allennlp.*"]),
-    package_data={"sledgehammer_allennlp": ["py.typed"]},
+    package_data={"sledgehammer_allennlp": ["py.typed", "tradeoff/*.jinja", "tradeoff/*.js"]},
     python_requires=">=3.10",
     # AllenNLP's own requirements hold plain `pip install` to the classic stack (Python 3.10, torch
     # 1.12); requirements.txt is the main stack, installed with --no-deps.

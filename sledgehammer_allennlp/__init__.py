@@ -1,7 +1,7 @@
 """Sledgehammer for AllenNLP: text classifiers with early exits.
 
 Importing the package registers its classes with AllenNLP. Without AllenNLP installed, `encoders`,
-`exits` and `calibration` can be used alone.
+`exits`, `calibration` and `tradeoff` can be used alone.
 """
 
 __version__ = "0.1.0"
@@ -12,5 +12,5 @@ except ModuleNotFoundError as error:
     if error.name != "allennlp":
         raise
 else:
-    from sledgehammer_allennlp import data, models, predictors, training  # noqa: F401
+    from sledgehammer_allennlp import commands, data, models, predictors, training  # noqa: F401
     from sledgehammer_allennlp.training import ngram_fitting, temperature_calibration  # noqa: F401

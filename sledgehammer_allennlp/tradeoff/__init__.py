@@ -7,6 +7,12 @@ from sledgehammer_allennlp.tradeoff.recommendation import Recommendation as Reco
 from sledgehammer_allennlp.tradeoff.recommendation import (
     check_accuracy_drop as check_accuracy_drop,
 )
+from sledgehammer_allennlp.tradeoff.recommendation import (
+    check_confidence_level as check_confidence_level,
+)
+from sledgehammer_allennlp.tradeoff.recommendation import (
+    check_target_speedup as check_target_speedup,
+)
 from sledgehammer_allennlp.tradeoff.recommendation import operating_point as operating_point
 from sledgehammer_allennlp.tradeoff.recommendation import threshold_for_drop as threshold_for_drop
 from sledgehammer_allennlp.tradeoff.recommendation import (

@@ -1,21 +1,21 @@
 """Which thresholds are safe: accuracy drops that hold on new data with a given probability.
 
-This is Learn-then-Test (Angelopoulos et al. 2021) by fixed-sequence testing. For each threshold of a
-list that is fixed beforehand, from the safest to the fastest, the hypothesis "the accuracy drop is
-larger than allowed" is tested at level 1 - confidence level, until the first that is not rejected.
-The probability that any of the thresholds before it drops more than allowed is then at most that
-level, whatever the data are like, because to accept a bad one the first bad one has to be rejected
-wrongly. Schuster et al. 2021, "Consistent Accelerated Inference via Confident Adaptive
+This is Learn-then-Test (Angelopoulos et al. 2021) by fixed-sequence testing. For each threshold of
+a list that is fixed beforehand, from the safest to the fastest, the hypothesis "the accuracy drop
+is larger than allowed" is tested at level 1 - confidence level, until the first that is not
+rejected. The probability that any of the thresholds before it drops more than allowed is then at
+most that level, whatever the data are like, because to accept a bad one the first bad one has to be
+rejected wrongly. Schuster et al. 2021, "Consistent Accelerated Inference via Confident Adaptive
 Transformers", give such a guarantee of agreement with the full model; here it is of accuracy.
 
 The p-value is exact. Of each text it is known whether it is right at the last exit, and whether
 where it leaves: a drop is a difference of two paired shares. Outcomes are ordered by the score
 statistic (Nam 1997, "Establishing equivalence of two treatments and sample size requirements in
-matched-pairs design"), and the p-value is the probability of one as extreme as observed, the largest
-over what the drop leaves open: in how many texts the answers differ (Hsueh, Liu and Chen 2001,
-"Unconditional exact tests for equivalence or noninferiority for paired binary endpoints"). That is
-looked for within a confidence interval for it (Berger and Boos 1994). An exact binomial test of the
-lost answers alone would be valid, too, but blind to what early exits gain.
+matched-pairs design"), and the p-value is the probability of one as extreme as observed, the
+largest over what the drop leaves open: in how many texts the answers differ (Hsueh, Liu and Chen
+2001, "Unconditional exact tests for equivalence or noninferiority for paired binary endpoints").
+That is looked for within a confidence interval for it (Berger and Boos 1994). An exact binomial
+test of the lost answers alone would be valid, too, but blind to what early exits gain.
 """
 
 from dataclasses import dataclass

@@ -122,14 +122,35 @@ def check_accuracy_drop(drop: Any) -> None:
         )
 
 
+def check_confidence_level(level: float) -> None:
+    """
+    # Raises
+
+    ValueError
+        If `level` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(
+            f"the confidence level is {level:g}: wanted a probability between 0 and 1, for "
+            "example 0.95"
+        )
+
+
+def check_target_speedup(target: float) -> None:
+    """
+    # Raises
+
+    ValueError
+        If `target` is below 1 or not finite.
+    """
+    if not 1 <= target < math.inf:
+        raise ValueError(f"the target speed-up is {target:g}: wanted at least 1")
+
+
 def _guaranteed(
     curve: TradeoffCurve, max_accuracy_drop: float, confidence_level: float
 ) -> Recommendation:
-    if not 0 < confidence_level < 1:
-        raise ValueError(
-            f"the confidence level is {confidence_level:g}: wanted a probability between 0 and 1, "
-            "for example 0.95"
-        )
+    check_confidence_level(confidence_level)
     guarantee = guaranteed_threshold(curve, max_accuracy_drop, confidence_level)
     note = ""
     if guarantee.threshold is None:
@@ -161,8 +182,7 @@ def threshold_for_speedup(curve: TradeoffCurve, target_speedup: float) -> Recomm
     ValueError
         If the target is below 1.
     """
-    if not 1 <= target_speedup < math.inf:
-        raise ValueError(f"the target speed-up is {target_speedup:g}: wanted at least 1")
+    check_target_speedup(target_speedup)
     is_fast = curve.speed_up >= target_speedup * (1 - 1e-9)
     note = ""
     if is_fast.any():

@@ -1,0 +1,3 @@
+"""The subcommands of `allennlp`."""
+
+from sledgehammer_allennlp.commands.tradeoff import Tradeoff as Tradeoff

@@ -1,0 +1,150 @@
+"""What the subcommands share: an archive, labelled data, and what all exits say of it."""
+
+import argparse
+import logging
+from itertools import groupby
+from typing import List, Tuple
+
+import numpy as np
+from allennlp.common import logging as common_logging
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.tqdm import Tqdm
+from allennlp.data import Instance
+from allennlp.data.data_loaders import SimpleDataLoader
+from allennlp.data.fields import TextField
+from allennlp.data.token_indexers import PretrainedTransformerIndexer
+from allennlp.models.archival import Archive, load_archive
+
+from sledgehammer_allennlp.calibration import check_logits
+from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.training.full_depth import gather_logits
+
+BATCH_SIZE = 256
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which model and which data, as those of `allennlp evaluate`."""
+    parser.add_argument("archive_file", help="model.tar.gz, or the folder of a training run")
+    parser.add_argument("input_file", help="labelled data, in the format of the archive's reader")
+    parser.add_argument(
+        "-o",
+        "--overrides",
+        default="",
+        help='JSON to override the archive\'s config, e.g. \'{"model.precision": "int8"}\'',
+    )
+    parser.add_argument("--cuda-device", type=int, default=-1, help="id of the GPU to use, if any")
+    parser.add_argument(
+        "--batch-size", type=int, default=BATCH_SIZE, help=f"by default {BATCH_SIZE}"
+    )
+    parser.add_argument(
+        "--file-friendly-logging",
+        action="store_true",
+        help="print progress on separate lines, and seldom",
+    )
+
+
+def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
+    """
+    The archive and its model, in evaluation mode.
+
+    # Raises
+
+    ConfigurationError
+        If the archive is not of a multi_exit_classifier, or the batch size is below 1.
+    """
+    common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
+    if args.batch_size < 1:
+        raise ConfigurationError(f"--batch-size is {args.batch_size}: wanted at least 1")
+    for noisy in ("allennlp.common.params", "allennlp.nn.initializers"):
+        logging.getLogger(noisy).disabled = True
+    archive = load_archive(
+        args.archive_file, cuda_device=args.cuda_device, overrides=args.overrides
+    )
+    model = archive.model
+    if not isinstance(model, MultiExitClassifier):
+        raise ConfigurationError(
+            f"'{args.archive_file}' has a model of class {type(model).__name__}: wanted a "
+            "multi_exit_classifier"
+        )
+    return archive, model.eval()
+
+
+def read_labelled(archive: Archive, model: MultiExitClassifier, path: str) -> List[Instance]:
+    """
+    The instances of a file, with labels that the model knows, in the file's order.
+
+    # Raises
+
+    ConfigurationError
+        If there are none, or one has no label, or one that the model does not know.
+    """
+    reader = archive.validation_dataset_reader
+    instances = []
+    for number, instance in enumerate(Tqdm.tqdm(reader.read(path), desc="reading"), start=1):
+        _check_label(instance, model, f"'{path}', instance {number}")
+        instances.append(instance)
+    if not instances:
+        raise ConfigurationError(f"'{path}' has no instances: wanted labelled data")
+    return instances
+
+
+def _check_label(instance: Instance, model: MultiExitClassifier, where: str) -> None:
+    field = instance.fields.get("label")
+    if field is None:
+        raise ConfigurationError(f"{where} has no label: wanted labelled data")
+    known = model.label_names()
+    try:
+        field.index(model.vocab)
+    except KeyError:
+        shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+        raise ConfigurationError(
+            f"{where}: label '{field.label}' was not among the labels the model was trained "  # type: ignore[attr-defined]
+            f"with: wanted one of {shown}"
+        ) from None
+    if not 0 <= int(field.as_tensor({})) < len(known):
+        raise ConfigurationError(
+            f"{where}: label {int(field.as_tensor({}))}: wanted a number below {len(known)}"
+        )
+
+
+def run_all_exits_on(
+    model: MultiExitClassifier, instances: List[Instance], batch_size: int
+) -> Tuple[np.ndarray, np.ndarray]:
+    """
+    Every exit's logits, `(num_exits, num_instances, num_labels)`, and the labels,
+    `(num_instances,)`, from one full-depth pass.
+
+    # Raises
+
+    ConfigurationError
+        If logits are not finite numbers.
+    """
+    loader = SimpleDataLoader(instances, batch_size, vocab=model.vocab)
+    logits, labels = gather_logits(model, loader, model.encoder.device, "running all exits")
+    for exit_layer, exit_logits in zip(model.exit_layers, logits):
+        try:
+            check_logits(exit_logits, labels, f"cannot use exit layer {exit_layer}")
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+    return logits, labels
+
+
+def text_of(instance: Instance) -> str:
+    """The text of an instance as the model sees it, with a slash between those of a pair."""
+    field = instance["tokens"]
+    assert isinstance(field, TextField)
+    pieces = [token.text or "" for token in field.tokens]
+    tokenizers = [
+        indexer._tokenizer
+        for indexer in field.token_indexers.values()
+        if isinstance(indexer, PretrainedTransformerIndexer)
+    ]
+    if not tokenizers:
+        return " ".join(pieces)
+    specials = set(tokenizers[0].all_special_tokens) - {tokenizers[0].unk_token}
+    texts = [
+        tokenizers[0].convert_tokens_to_string(list(among)).strip()
+        for is_special, among in groupby(pieces, key=lambda piece: piece in specials)
+        if not is_special
+    ]
+    return " / ".join(texts)

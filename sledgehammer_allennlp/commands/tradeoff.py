@@ -1,0 +1,349 @@
+"""`allennlp tradeoff`: speed against accuracy of a trained model, and which threshold to take."""
+
+import argparse
+import platform
+import shlex
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+from typing import Any, Dict, List, Tuple
+
+import allennlp.version
+import numpy as np
+import torch
+import transformers
+from allennlp.commands.subcommand import Subcommand
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.params import parse_overrides
+from allennlp.common.tqdm import Tqdm
+from allennlp.data import Instance
+from allennlp.data.data_loaders import SimpleDataLoader
+from allennlp.nn.util import move_to_device
+from scipy.special import log_softmax
+
+from sledgehammer_allennlp import __version__
+from sledgehammer_allennlp.calibration import compare_temperatures
+from sledgehammer_allennlp.commands.labelled_data import (
+    add_arguments,
+    load,
+    read_labelled,
+    run_all_exits_on,
+    text_of,
+)
+from sledgehammer_allennlp.exits.building import check_threshold
+from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.models.multi_exit_classifier import texts_in
+from sledgehammer_allennlp.tradeoff import (
+    Recommendation,
+    TradeoffCurve,
+    check_accuracy_drop,
+    check_confidence_level,
+    check_target_speedup,
+    operating_point,
+    threshold_for_drop,
+    threshold_for_speedup,
+)
+from sledgehammer_allennlp.tradeoff.results import (
+    CSV_FILE,
+    JSON_FILE,
+    Example,
+    Measurement,
+    TradeoffResults,
+    reliability,
+    table,
+    times,
+    write_csv,
+    write_json,
+)
+from sledgehammer_allennlp.training.full_depth import curve_of
+
+SHOWN_THRESHOLDS = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+ACCURACY_DROPS = (0.0, 0.005, 0.01)
+
+
+@Subcommand.register("tradeoff")
+class Tradeoff(Subcommand):
+    """
+    Runs a `multi_exit_classifier` once at full depth over labelled data and says what every
+    threshold gives, and which to take.
+
+    Registered as a `Subcommand` with name "tradeoff".
+    """
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        description = (
+            "Run a multi_exit_classifier once at full depth over labelled data, and say for every "
+            "confidence threshold how accurate and how fast it is, and which to take. Writes "
+            "tables, pictures and a report."
+        )
+        subparser = parser.add_parser(
+            self.name, description=description, help="Choose a confidence threshold."
+        )
+        add_arguments(subparser)
+        subparser.add_argument(
+            "--output-dir", required=True, type=Path, help="folder to write the results to"
+        )
+        subparser.add_argument(
+            "--max-accuracy-drop",
+            type=float,
+            nargs="+",
+            default=[],
+            metavar="DROP",
+            help="recommend the fastest threshold that loses at most this share, 0.01 for one "
+            f"point; by default for {', '.join(map(str, ACCURACY_DROPS))}",
+        )
+        subparser.add_argument(
+            "--target-speedup",
+            type=float,
+            nargs="+",
+            default=[],
+            metavar="TIMES",
+            help="recommend the most accurate threshold that is so many times as fast as 1",
+        )
+        subparser.add_argument(
+            "--confidence-level",
+            type=float,
+            metavar="PROBABILITY",
+            help="guarantee the accuracy drops on new data with this probability, e.g. 0.95",
+        )
+        subparser.add_argument(
+            "--measure",
+            type=float,
+            nargs="*",
+            metavar="THRESHOLD",
+            help="also time the engine, at these thresholds, by default those of the table",
+        )
+        subparser.add_argument(
+            "--rounds", type=int, default=3, help="how often each is timed, by default 3"
+        )
+        subparser.add_argument(
+            "--num-examples",
+            type=int,
+            default=10,
+            help="how many of the easiest and of the hardest texts the report shows, by default 10",
+        )
+        subparser.set_defaults(func=tradeoff_from_args)
+        return subparser
+
+
+def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
+    """
+    Computes, prints and writes the results.
+
+    # Raises
+
+    ConfigurationError
+        If an argument or the data cannot be used.
+    """
+    # All that can be wrong with the arguments comes before the work.
+    _check(args)
+    _make_folder(args.output_dir)
+    archive, model = load(args)
+    instances = read_labelled(archive, model, args.input_file)
+    logits, labels = run_all_exits_on(model, instances, args.batch_size)
+    curve = curve_of(model, logits, labels)
+    recommendations = _recommendations(curve, args)
+    shown = sorted({*SHOWN_THRESHOLDS, *(r.point.threshold for r in recommendations)})
+    measurements: Dict[float, Measurement] = {}
+    if args.measure is not None:
+        measured = args.measure or shown
+        shown = sorted({*shown, *measured})
+        measurements = measure(model, instances, measured, args.rounds, args.batch_size)
+    temperatures = model.temperatures.tolist()
+    ones = [1.0] * len(temperatures)
+    easiest, hardest = _examples(model, instances, logits, labels, args.num_examples)
+    results = TradeoffResults(
+        origin=_origin(args, archive.config, model),
+        overrides=parse_overrides(args.overrides),
+        curve=curve,
+        exits=compare_temperatures(logits, labels, model.exit_layers, ones, temperatures),
+        bins_before=reliability(logits, labels, ones),
+        bins_after=reliability(logits, labels, temperatures),
+        points=[operating_point(curve, threshold) for threshold in shown],
+        recommendations=recommendations,
+        measurements=measurements,
+        easiest=easiest,
+        hardest=hardest,
+    )
+    write(results, args.output_dir)
+    print(summary(results, args.output_dir))
+    return results
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name in ("rounds", "num_examples"):
+        if getattr(args, name) < 1:
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')} is {getattr(args, name)}: wanted at least 1"
+            )
+    try:
+        for drop in args.max_accuracy_drop:
+            check_accuracy_drop(drop)
+        for target in args.target_speedup:
+            check_target_speedup(target)
+        if args.confidence_level is not None:
+            check_confidence_level(args.confidence_level)
+        for threshold in args.measure or []:
+            check_threshold(threshold)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"--output-dir is '{folder}': wanted a folder to write to. {error}"
+        ) from error
+
+
+def _recommendations(curve: TradeoffCurve, args: argparse.Namespace) -> List[Recommendation]:
+    drops = args.max_accuracy_drop
+    if not drops and not args.target_speedup:
+        drops = ACCURACY_DROPS
+    return [threshold_for_drop(curve, drop, args.confidence_level) for drop in drops] + [
+        threshold_for_speedup(curve, target) for target in args.target_speedup
+    ]
+
+
+def measure(
+    model: MultiExitClassifier,
+    instances: List[Instance],
+    thresholds: List[float],
+    rounds: int,
+    batch_size: int,
+) -> Dict[float, Measurement]:
+    """
+    Times early exit over batches that are made before; the thresholds, and 1, take turns, and the
+    median of the rounds counts.
+    """
+    device = model.encoder.device
+    batches = []
+    for batch in SimpleDataLoader(instances, batch_size, vocab=model.vocab):
+        batch = move_to_device(batch, device)
+        batches.append((texts_in(batch["tokens"]), batch["label"]))
+    thresholds = sorted({*thresholds, 1.0})
+    seconds: Dict[float, List[float]] = {threshold: [] for threshold in thresholds}
+    accuracy: Dict[float, float] = {}
+    before = model.configured_threshold
+    with torch.inference_mode():
+        model.run_to_exits(batches[0][0])  # what is prepared once is not counted
+        turns = [threshold for _ in range(rounds) for threshold in thresholds]
+        for threshold in Tqdm.tqdm(turns, desc="measuring"):
+            model.confidence_threshold = threshold
+            start = time.perf_counter()
+            answers = [model.run_to_exits(texts).probs.argmax(-1) for texts, _ in batches]
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds[threshold].append(time.perf_counter() - start)
+            right = sum(
+                int((answer == labels).sum()) for answer, (_, labels) in zip(answers, batches)
+            )
+            accuracy[threshold] = right / len(instances)
+    model.confidence_threshold = before  # type: ignore[assignment]
+    full = median(seconds[1.0])
+    return {
+        threshold: Measurement(
+            threshold=threshold,
+            seconds=median(taken),
+            texts_per_second=len(instances) / median(taken),
+            speed_up=full / median(taken),
+            accuracy=accuracy[threshold],
+        )
+        for threshold, taken in seconds.items()
+    }
+
+
+def _examples(
+    model: MultiExitClassifier,
+    instances: List[Instance],
+    logits: np.ndarray,
+    labels: np.ndarray,
+    number: int,
+) -> Tuple[List[Example], List[Example]]:
+    """The easiest and the hardest instances, easiest and hardest first."""
+    names = model.label_names()
+    confidences = model.exit_confidences(torch.from_numpy(logits)).numpy()
+    temperatures = model.temperatures.cpu().numpy()[:, None, None]
+    log_probs = log_softmax(logits / temperatures, axis=-1)
+    difficulty = -log_probs[:, np.arange(len(labels)), labels].mean(axis=0)
+    order = difficulty.argsort(kind="stable")
+    number = min(number, len(order))
+
+    def example(which: int) -> Example:
+        return Example(
+            number=which + 1,
+            text=text_of(instances[which]),
+            label=names[labels[which]],
+            answers=[names[answer] for answer in logits[:, which].argmax(axis=-1)],
+            confidences=confidences[:, which].tolist(),
+            difficulty=float(difficulty[which]),
+        )
+
+    return [example(i) for i in order[:number]], [example(i) for i in order[::-1][:number]]
+
+
+def _origin(args: argparse.Namespace, config: Any, model: MultiExitClassifier) -> Dict[str, Any]:
+    return {
+        "archive": args.archive_file,
+        "data": args.input_file,
+        "command": shlex.join(["allennlp", *sys.argv[1:]]),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "transformer_model": str(config["model"].get("transformer_model", "")),
+        "labels": model.label_names(),
+        "num_layers": model.exit_layers[-1] + 1,
+        "precision": model.encoder.precision,
+        "device": str(model.encoder.device),
+        "versions": {
+            "sledgehammer_allennlp": __version__,
+            "allennlp": allennlp.version.VERSION,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def write(results: TradeoffResults, folder: Path) -> None:
+    """Writes all files of the results."""
+    # Imported here: `allennlp` starts without the plotting libraries.
+    from sledgehammer_allennlp.tradeoff.plots import write_pictures
+    from sledgehammer_allennlp.tradeoff.report import write_report
+
+    write_csv(results, folder / CSV_FILE)
+    write_json(results, folder / JSON_FILE)
+    write_pictures(results, folder)
+    write_report(results, folder)
+
+
+def summary(results: TradeoffResults, folder: Path) -> str:
+    """What is printed at the end."""
+    curve = results.curve
+    lines = [
+        "",
+        f"{curve.num_instances:,} instances; {len(curve):,} thresholds differ. Speed-ups are over "
+        "threshold 1, in layer-equivalents"
+        + (", and measured on the clock:" if results.measurements else ":"),
+        "",
+        table(results),
+        "",
+    ]
+    for recommendation in results.recommendations:
+        point = recommendation.point
+        verdict = "take" if recommendation.is_satisfied else "not to be had; nearest is"
+        measured = results.measurements.get(point.threshold)
+        lines.append(
+            f"For {recommendation.described()}: {verdict} threshold {point.threshold:g}, accuracy "
+            f"{point.accuracy:.4f} ({point.accuracy_low:.4f} to {point.accuracy_high:.4f}), "
+            f"{times(point.speed_up)}"
+            + (f", measured {times(measured.speed_up)}" if measured is not None else "")
+        )
+        if recommendation.note:
+            lines.append(f"  {recommendation.note}.")
+        lines.append(f"  --overrides {results.overrides_for(point.threshold)}")
+    lines += ["", f"Written to {folder}: report.html, to be opened in a browser; tradeoff.csv,"]
+    lines += ["  tradeoff.json, tradeoff.png, reliability.png"]
+    return "\n".join(lines)

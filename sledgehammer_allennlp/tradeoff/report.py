@@ -1,0 +1,296 @@
+"""One HTML file that shows the trade-off and lets one try thresholds; it needs no network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+
+import numpy as np
+
+from sledgehammer_allennlp.files import write_text_whole
+from sledgehammer_allennlp.tradeoff.curve import speed_up, wilson_interval
+from sledgehammer_allennlp.tradeoff.plots import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SpeedUpAxis,
+    exit_name,
+    marker_areas,
+)
+from sledgehammer_allennlp.tradeoff.results import TradeoffResults, times
+
+if TYPE_CHECKING:
+    from bokeh.models import CustomJS
+    from bokeh.plotting import figure as Figure
+
+REPORT_FILE = "report.html"
+
+MAX_ROWS = 10_000
+"""Of how many thresholds at most the report has the numbers; `tradeoff.csv` has all."""
+
+_HERE = Path(__file__).parent
+_WIDE = dict(sizing_mode="stretch_width", toolbar_location=None)
+
+
+def write_report(results: TradeoffResults, folder: Path) -> None:
+    """Writes `report.html`."""
+    from bokeh.embed import components
+    from bokeh.resources import INLINE
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    parts = _Parts(results)
+    script, divs = components(parts.models())
+    # Everything that is not made here is escaped.
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined
+    )
+    html = environment.get_template("report.html.jinja").render(
+        results=results,
+        libraries=INLINE.render(),
+        script=script,
+        divs=divs,
+        start=parts.start,
+        thinned=len(parts.rows) < len(results.curve),
+        exit_name=exit_name,
+        times=times,
+    )
+    write_text_whole(folder / REPORT_FILE, html)
+
+
+class _Parts:
+    """The report's pictures and what moves them."""
+
+    def __init__(self, results: TradeoffResults) -> None:
+        self.results = results
+        self.axis = SpeedUpAxis(results.curve.speed_up)
+        self.rows = _shown_rows(results)
+        # Where the slider stands at first: the last recommendation, which loses most.
+        start = results.recommendations[-1].point.threshold if results.recommendations else 1.0
+        self.start = int(np.searchsorted(self.rows, results.curve.row_of(start)))
+
+    def models(self) -> Dict[str, Any]:
+        """What the template places, by name."""
+        from bokeh.models import ColumnDataSource, NumericInput, Slider
+
+        results = self.results
+        data = self._curve_data()
+        curve = ColumnDataSource(data)
+        here = ColumnDataSource({name: data[name][[self.start]] for name in ("x", "accuracy")})
+        names = [exit_name(e.exit_layer) for e in results.exits]
+        shares = ColumnDataSource(
+            {"exit": names, "share": self._exit_counts()[:, self.start] / self._num_instances}
+        )
+        slider = Slider(
+            start=0,
+            end=max(len(self.rows) - 1, 1),
+            value=self.start,
+            show_value=False,
+            tooltips=False,
+            **dict(title="fewer layers ← threshold → more layers", sizing_mode="stretch_width"),
+        )
+        typed = NumericInput(
+            value=float(data["threshold"][self.start]),
+            mode="float",
+            low=0,
+            high=1,
+            **dict(title="or type a threshold", width=150),
+        )
+        moved = self._on_move(curve, here, shares)
+        slider.js_on_change("value", moved)
+        typed.js_on_change("value", self._on_type(slider, curve))
+        return {
+            "curve": self._curve_figure(curve, here),
+            "shares": self._share_figure(shares, names),
+            "slider": slider,
+            "typed": typed,
+            **{
+                f"reliability_{number}": self._reliability_figure(number)
+                for number in range(len(results.exits))
+            },
+        }
+
+    @property
+    def _num_instances(self) -> int:
+        return self.results.curve.num_instances
+
+    def _exit_counts(self) -> np.ndarray:
+        return self.results.curve.exit_counts[:, self.rows]
+
+    def _curve_data(self) -> Dict[str, np.ndarray]:
+        curve = self.results.curve
+        low, high = wilson_interval(curve.num_correct, curve.num_instances)
+        columns = {
+            "threshold": curve.thresholds,
+            "accuracy": curve.accuracy,
+            "low": low,
+            "high": high,
+            "layer_equivalents": curve.layer_equivalents,
+            "x": self.axis.place(curve.speed_up),
+        }
+        return {name: column[self.rows] for name, column in columns.items()}
+
+    def _on_move(self, curve: Any, here: Any, shares: Any) -> "CustomJS":
+        """Shows the row that the slider is at, by filling in what the template has ids for."""
+        from bokeh.models import CustomJS
+
+        counts = self._exit_counts()
+        examples = [*self.results.easiest, *self.results.hardest]
+        return CustomJS(
+            args=dict(
+                curve=curve,
+                here=here,
+                shares=shares,
+                counts=[np.asarray(c, dtype=np.int32) for c in counts],
+                full=float(self.results.curve.costs[-1]),
+                numInstances=self._num_instances,
+                exitNames=[exit_name(e.exit_layer) for e in self.results.exits],
+                confidences=[example.confidences for example in examples],
+                answers=[example.answers for example in examples],
+            ),
+            code=(_HERE / "report_on_move.js").read_text(encoding="utf-8"),
+        )
+
+    def _on_type(self, slider: Any, curve: Any) -> "CustomJS":
+        """Moves the slider to the row of a typed threshold: the first that is not below it."""
+        from bokeh.models import CustomJS
+
+        return CustomJS(
+            args=dict(slider=slider, curve=curve),
+            code="""
+            const thresholds = Array.from(curve.data.threshold);
+            const single = cb_obj.value >= 1 ? 1 : Math.min(Math.fround(cb_obj.value), 1 - 2 ** -25);
+            const row = thresholds.findIndex((threshold) => threshold >= single);
+            slider.value = row < 0 ? thresholds.length - 1 : row;
+            """,
+        )
+
+    def _curve_figure(self, curve: Any, here: Any) -> "Figure":
+        from bokeh.models import FixedTicker, HoverTool
+        from bokeh.plotting import figure
+
+        ticks, labels = self.axis.ticks()
+        plot = figure(
+            height=380,
+            x_axis_type="log",
+            x_range=(0.95, self.axis.end * 1.1),
+            x_axis_label="times as fast as the last exit, in layer-equivalents",
+            y_axis_label="accuracy",
+            tools="",
+            **_WIDE,
+        )
+        plot.xaxis.ticker = FixedTicker(ticks=ticks)
+        plot.xaxis.major_label_overrides = dict(zip(ticks, labels))
+        plot.varea(
+            *("x", "low", "high"),
+            **dict(source=curve, color=BLUE, alpha=0.12, legend_label="95 % interval"),
+        )
+        line = plot.line(
+            *("x", "accuracy"),
+            **dict(source=curve, color=BLUE, line_width=2, legend_label="every threshold"),
+        )
+        costs = self.results.curve.costs
+        places = self.axis.place(speed_up(costs, costs[-1]))
+        accuracies = [e.accuracy for e in self.results.exits]
+        plot.scatter(
+            *(places, accuracies),
+            **dict(size=9, color=GREY, fill_color="white", legend_label="all at one exit"),
+        )
+        plot.text(
+            *(places, accuracies),
+            text=[str(e.exit_layer) for e in self.results.exits],
+            **dict(y_offset=18, text_align="center", text_color=GREY, text_font_size="11px"),
+        )
+        points = {r.point.threshold: r.point for r in self.results.recommendations}
+        plot.scatter(
+            [float(self.axis.place(np.array(point.speed_up))) for point in points.values()],
+            [point.accuracy for point in points.values()],
+            **dict(marker="diamond", size=15, color=ORANGE, legend_label="recommended"),
+        )
+        plot.scatter(
+            *("x", "accuracy"),
+            **dict(source=here, size=15, fill_alpha=0, line_color=GREEN, line_width=3),
+            legend_label="the threshold chosen below",
+        )
+        plot.add_tools(
+            HoverTool(
+                renderers=[line],
+                mode="vline",
+                tooltips=[
+                    ("threshold", "@threshold{0.0000}"),
+                    ("accuracy", "@accuracy{0.0000}"),
+                    ("layer-equivalents", "@layer_equivalents{0.00}"),
+                ],
+            )
+        )
+        _plain_style(plot)
+        plot.legend.location = "bottom_left"
+        return plot
+
+    def _share_figure(self, shares: Any, names: List[str]) -> "Figure":
+        from bokeh.models import NumeralTickFormatter
+        from bokeh.plotting import figure
+
+        plot = figure(
+            height=60 + 26 * len(names),
+            y_range=names[::-1],
+            x_range=(0, 1),
+            x_axis_label="share of the instances that leave there",
+            tools="",
+            **_WIDE,
+        )
+        plot.hbar(y="exit", right="share", height=0.7, source=shares, color=BLUE)
+        plot.xaxis.formatter = NumeralTickFormatter(format="0 %")
+        _plain_style(plot)
+        return plot
+
+    def _reliability_figure(self, number: int) -> "Figure":
+        from bokeh.plotting import figure
+
+        exit_ = self.results.exits[number]
+        plot = figure(
+            height=260,
+            x_range=(0, 1),
+            y_range=(0, 1.02),
+            title=f"{exit_name(exit_.exit_layer)}, temperature {exit_.temperature:.3g}",
+            x_axis_label="confidence",
+            y_axis_label="share of right answers",
+            tools="",
+            **_WIDE,
+        )
+        plot.line([0, 1], [0, 1], color=GREY, line_dash="dotted")
+        for bins, ece, color, name in (
+            (self.results.bins_before[number], exit_.ece_before, ORANGE, "before"),
+            (self.results.bins_after[number], exit_.ece_after, BLUE, "after"),
+        ):
+            filled = bins.num_instances > 0
+            places = bins.confidence[filled], bins.accuracy[filled]
+            label = f"{name}: error {ece:.3f}"
+            plot.line(*places, color=color, legend_label=label)
+            plot.scatter(
+                *places,
+                size=1.5 * np.sqrt(marker_areas(bins)[filled]),
+                **dict(color=color, fill_alpha=0.6, line_alpha=0, legend_label=label),
+            )
+        _plain_style(plot)
+        plot.legend.location = "top_left"
+        return plot
+
+
+def _shown_rows(results: TradeoffResults) -> np.ndarray:
+    """Rows of the curve, ascending: all, or evenly many of them and those that tables show."""
+    num_rows = len(results.curve)
+    rows = np.unique(np.linspace(0, num_rows - 1, min(num_rows, MAX_ROWS)).astype(int))
+    named = [results.curve.row_of(point.threshold) for point in results.points]
+    return np.union1d(rows, named)
+
+
+def _plain_style(plot: Any) -> None:
+    plot.outline_line_color = None
+    plot.grid.grid_line_alpha = 0.4
+    plot.axis.axis_line_alpha = 0.4
+    plot.axis.minor_tick_line_color = None
+    plot.axis.axis_label_text_font_style = "normal"
+    for legend in plot.legend:
+        legend.border_line_color = None
+        legend.background_fill_alpha = 0.7
+        legend.label_text_font_size = "11px"
+        legend.spacing = 0

@@ -1,0 +1,27 @@
+// Shows the row of the curve that the slider is at. `cb_obj` is the slider; the other names are
+// the arguments that report.py gives.
+const row = Math.round(cb_obj.value);
+const of = (name) => curve.data[name][row];
+const show = (id, text) => {
+  document.getElementById(id).textContent = text;
+};
+const threshold = of("threshold");
+const layers = of("layer_equivalents");
+const percent = (share) => (100 * share).toFixed(2) + " %";
+
+show("threshold", threshold.toPrecision(6).replace(/0+$/, "").replace(/\.$/, ""));
+show("accuracy", percent(of("accuracy")));
+show("interval", percent(of("low")) + " to " + percent(of("high")));
+show("speed-up", layers > 0 ? (full / layers).toFixed(2) + "×" : "no layer run");
+show("layer-equivalents", layers.toFixed(3));
+
+here.data = { x: [of("x")], accuracy: [of("accuracy")] };
+shares.data = { exit: exitNames, share: counts.map((count) => count[row] / numInstances) };
+
+confidences.forEach((ofExits, example) => {
+  const confident = ofExits.findIndex((confidence, exit) =>
+    exit === ofExits.length - 1 || (threshold < 1 && confidence >= Math.fround(threshold)));
+  show("exit-" + example, exitNames[confident]);
+  show("answer-" + example, answers[example][confident]);
+  show("confidence-" + example, ofExits[confident].toFixed(3));
+});

@@ -1,0 +1,255 @@
+"""All that is known of a model's trade-off on labelled data, and the files that say it."""
+
+import csv
+import io
+import json
+import math
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import numpy as np
+
+from sledgehammer_allennlp.calibration import (
+    ExitCalibration,
+    ReliabilityBins,
+    max_probabilities,
+    reliability_bins,
+)
+from sledgehammer_allennlp.files import write_text_whole
+from sledgehammer_allennlp.tradeoff.curve import TradeoffCurve, wilson_interval
+from sledgehammer_allennlp.tradeoff.recommendation import OperatingPoint, Recommendation
+
+CSV_FILE = "tradeoff.csv"
+JSON_FILE = "tradeoff.json"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """
+    The engine on the clock at one threshold: the median of several rounds in seconds, how many
+    texts a second that is, and how many times as fast as threshold 1.
+    """
+
+    threshold: float
+    seconds: float
+    texts_per_second: float
+    speed_up: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """
+    One instance, and what each exit says of it.
+
+    # Parameters
+
+    number : `int`
+        Which instance of the data, counted from 1.
+    text : `str`
+        As the model sees it.
+    label : `str`
+    answers : `List[str]`
+        The label that each exit gives.
+    confidences : `List[float]`
+        Of each exit.
+    difficulty : `float`
+        The mean over exits of the negative log of the right label's probability, in nats.
+    """
+
+    number: int
+    text: str
+    label: str
+    answers: List[str]
+    confidences: List[float]
+    difficulty: float
+
+
+@dataclass(frozen=True)
+class TradeoffResults:
+    """
+    # Parameters
+
+    origin : `Dict[str, Any]`
+        What made the results: model, data, command and versions, of plain Python types.
+    overrides : `Dict[str, Any]`
+        The overrides with which the archive was loaded.
+    curve : `TradeoffCurve`
+    exits : `List[ExitCalibration]`
+        Each exit on this data, without (`before`) and with (`after`) its temperature.
+    bins_before, bins_after : `List[ReliabilityBins]`
+        The reliability of each exit, without and with its temperature.
+    points : `List[OperatingPoint]`
+        The thresholds that tables show, ascending.
+    recommendations : `List[Recommendation]`
+    measurements : `Dict[float, Measurement]`
+        By threshold; empty if nothing was timed.
+    easiest, hardest : `List[Example]`
+    """
+
+    origin: Dict[str, Any]
+    overrides: Dict[str, Any]
+    curve: TradeoffCurve
+    exits: List[ExitCalibration]
+    bins_before: List[ReliabilityBins]
+    bins_after: List[ReliabilityBins]
+    points: List[OperatingPoint]
+    recommendations: List[Recommendation]
+    measurements: Dict[float, Measurement]
+    easiest: List[Example]
+    hardest: List[Example]
+
+    def overrides_for(self, threshold: float) -> str:
+        """What to write after `--overrides`, quoted for a shell."""
+        overrides = {**self.overrides, "model.confidence_threshold": threshold}
+        return shlex.quote(json.dumps(overrides))
+
+    def exit_shares(self, threshold: float) -> np.ndarray:
+        """`(num_exits,)`, which share of the instances leaves where."""
+        counts = self.curve.exit_counts[:, self.curve.row_of(threshold)]
+        return counts / self.curve.num_instances
+
+    def average_exit_layer(self, threshold: float) -> float:
+        """The mean layer that instances leave after; -1 is before layer 0."""
+        return float(self.exit_shares(threshold) @ [e.exit_layer for e in self.exits])
+
+
+def reliability(
+    logits: np.ndarray, labels: np.ndarray, temperatures: Sequence[float]
+) -> List[ReliabilityBins]:
+    """
+    The bins of each exit's reliability diagram.
+
+    # Parameters
+
+    logits : `np.ndarray`
+        `(num_exits, num_instances, num_labels)`
+    labels : `np.ndarray`
+        `(num_instances,)`
+    temperatures : `Sequence[float]`
+        Of each exit.
+    """
+    return [
+        reliability_bins(
+            max_probabilities(exit_logits, temperature), exit_logits.argmax(axis=1) == labels
+        )
+        for exit_logits, temperature in zip(logits, temperatures)
+    ]
+
+
+def write_csv(results: TradeoffResults, path: Path) -> None:
+    """One line for each row of the curve."""
+    columns = _columns(results)
+    exit_counts = columns.pop("exit_counts")
+    for exit_layer, counts in zip((e.exit_layer for e in results.exits), exit_counts):
+        columns[f"num_leaving_layer_{exit_layer}"] = counts
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values()))
+    write_text_whole(path, text.getvalue())
+
+
+def write_json(results: TradeoffResults, path: Path) -> None:
+    """
+    Everything but the examples. `thresholds` has a list for each column of the curve, and where a
+    speed-up is infinite, because nothing is computed but an exit before layer 0, it is `null`.
+    """
+    curve = results.curve
+    content = {
+        **results.origin,
+        "num_instances": curve.num_instances,
+        "full_depth": _plain(asdict(results.points[-1])),
+        "exits": [
+            {
+                **asdict(exit_),
+                "layer_equivalents": float(cost),
+                "reliability_before": _plain(asdict(before)),
+                "reliability_after": _plain(asdict(after)),
+            }
+            for exit_, cost, before, after in zip(
+                results.exits, curve.costs, results.bins_before, results.bins_after
+            )
+        ],
+        "recommendations": [
+            _plain(
+                {
+                    **asdict(recommendation),
+                    "overrides": results.overrides_for(recommendation.point.threshold),
+                }
+            )
+            for recommendation in results.recommendations
+        ],
+        "measured": [asdict(measurement) for measurement in results.measurements.values()],
+        "thresholds": _columns(results),
+    }
+    write_text_whole(path, json.dumps(content, allow_nan=False) + "\n")
+
+
+def _columns(results: TradeoffResults) -> Dict[str, Any]:
+    """The curve, column by column, of plain Python types."""
+    curve = results.curve
+    low, high = wilson_interval(curve.num_correct, curve.num_instances)
+    return _plain(
+        {
+            "threshold": curve.thresholds,
+            "accuracy": curve.accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "accuracy_drop": curve.accuracy_drop,
+            "layer_equivalents": curve.layer_equivalents,
+            "speed_up": curve.speed_up,
+            "num_lost": curve.num_lost,
+            "num_gained": curve.num_gained,
+            "exit_counts": curve.exit_counts,
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers that JSON has."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(results: TradeoffResults) -> str:
+    """The shown thresholds as text."""
+    is_measured = bool(results.measurements)
+    header = ["threshold", "accuracy", "average exit layer", "layer-equivalents", "speed-up"]
+    header += ["measured", "texts/s"] if is_measured else []
+    rows = [header]
+    for point in results.points:
+        row = [
+            f"{point.threshold:g}",
+            f"{point.accuracy:.4f}",
+            f"{results.average_exit_layer(point.threshold):.2f}",
+            f"{point.layer_equivalents:.2f}",
+            times(point.speed_up),
+        ]
+        measurement = results.measurements.get(point.threshold)
+        if measurement is not None:
+            row += [times(measurement.speed_up), f"{measurement.texts_per_second:,.0f}"]
+        rows.append(row + [""] * (len(header) - len(row)))
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines of text, columns flush right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    )
+
+
+def times(speed_up: float) -> str:
+    """A speed-up in words: how many times as fast."""
+    return f"{speed_up:.3g}x" if math.isfinite(speed_up) else "no layer run"
+
+
