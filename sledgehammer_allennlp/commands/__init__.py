@@ -1,3 +1,4 @@
 """The subcommands of `allennlp`."""
 
+from sledgehammer_allennlp.commands.calibrate import Calibrate as Calibrate
 from sledgehammer_allennlp.commands.tradeoff import Tradeoff as Tradeoff

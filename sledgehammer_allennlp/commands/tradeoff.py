@@ -113,7 +113,8 @@ class Tradeoff(Subcommand):
             type=float,
             nargs="*",
             metavar="THRESHOLD",
-            help="also time the engine, at these thresholds, by default those of the table",
+            help="also time the engine, at these thresholds and the recommended ones, or if none "
+            "are given at all of the table",
         )
         subparser.add_argument(
             "--rounds", type=int, default=3, help="how often each is timed, by default 3"
@@ -148,8 +149,9 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
     shown = sorted({*SHOWN_THRESHOLDS, *(r.point.threshold for r in recommendations)})
     measurements: Dict[float, Measurement] = {}
     if args.measure is not None:
-        measured = args.measure or shown
-        shown = sorted({*shown, *measured})
+        shown = sorted({*shown, *args.measure})
+        recommended = [r.point.threshold for r in recommendations]
+        measured = [*args.measure, *recommended] if args.measure else shown
         measurements = measure(model, instances, measured, args.rounds, args.batch_size)
     temperatures = model.temperatures.tolist()
     ones = [1.0] * len(temperatures)
@@ -243,7 +245,7 @@ def measure(
                 int((answer == labels).sum()) for answer, (_, labels) in zip(answers, batches)
             )
             accuracy[threshold] = right / len(instances)
-    model.confidence_threshold = before  # type: ignore[assignment]
+    model.confidence_threshold = before
     full = median(seconds[1.0])
     return {
         threshold: Measurement(

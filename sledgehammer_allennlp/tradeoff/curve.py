@@ -61,7 +61,7 @@ class TradeoffCurve:
 
     @property
     def accuracy_drop(self) -> np.ndarray:
-        """`(num_rows,)`, the accuracy of the last exit minus that of the row; below 0 for a gain."""
+        """`(num_rows,)`, the accuracy of the last exit minus that of the row."""
         return (self.num_lost - self.num_gained) / self.num_instances
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, List, Tuple
 
 import numpy as np
 
-from sledgehammer_allennlp.calibration import ReliabilityBins
+from sledgehammer_allennlp.calibration import ExitCalibration, ReliabilityBins
 from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.tradeoff.curve import speed_up, wilson_interval
 from sledgehammer_allennlp.tradeoff.results import TradeoffResults
@@ -18,8 +18,9 @@ CURVE_FILE = "tradeoff.png"
 RELIABILITY_FILE = "reliability.png"
 
 BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9661f", "#777777", "#2c8a4b"
+SPEED_UP_LABEL = "speed-up over the last exit, in layer-equivalents"
 _MAX_SPEED_UP = 200.0
-_TICKS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
+_TICKS = (1, 2, 3, 5, 10, 20, 50, 100)
 
 
 class SpeedUpAxis:
@@ -32,7 +33,7 @@ class SpeedUpAxis:
         finite = speed_ups[np.isfinite(speed_ups)]
         self.highest = float(min(_MAX_SPEED_UP, max(finite.max(), 1.2)))
         self.has_beyond = bool((speed_ups > self.highest).any())
-        self.end = self.highest * 1.5 if self.has_beyond else self.highest
+        self.end = self.highest * 2 if self.has_beyond else self.highest
 
     def place(self, speed_ups: np.ndarray) -> np.ndarray:
         """Where speed-ups stand."""
@@ -44,7 +45,7 @@ class SpeedUpAxis:
         labels = [f"{tick:g}×" for tick in ticks]
         if self.has_beyond:
             # Room for a label of its own.
-            while ticks and ticks[-1] * 1.4 > self.end:
+            while ticks and ticks[-1] * 1.6 > self.end:
                 ticks.pop(), labels.pop()
             ticks.append(self.end)
             labels.append(f">{self.highest:.3g}×")
@@ -54,6 +55,12 @@ class SpeedUpAxis:
 def exit_name(exit_layer: int) -> str:
     """What an exit is called in pictures."""
     return "before layer 0" if exit_layer < 0 else f"layer {exit_layer}"
+
+
+def reliability_title(exit_: ExitCalibration) -> str:
+    """Which exit, and its calibration error without and with its temperature."""
+    errors = f"{exit_.ece_before:.3f} → {exit_.ece_after:.3f}"
+    return f"{exit_name(exit_.exit_layer)}: calibration error {errors}"
 
 
 def draw_curve(results: TradeoffResults) -> "Figure":
@@ -87,7 +94,7 @@ def draw_curve(results: TradeoffResults) -> "Figure":
     axes.set_xticks(ticks, labels)
     axes.minorticks_off()
     axes.set_xlim(0.95, axis.end * 1.08)
-    axes.set_xlabel("times as fast as the last exit, in layer-equivalents")
+    axes.set_xlabel(SPEED_UP_LABEL)
     axes.set_ylabel(f"accuracy of {curve.num_instances:,} texts")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -96,15 +103,14 @@ def draw_curve(results: TradeoffResults) -> "Figure":
 
 
 def _mark_recommended(axes: Any, results: TradeoffResults, axis: SpeedUpAxis) -> None:
-    marked = {r.point.threshold: r.point for r in results.recommendations}
-    for number, point in enumerate(marked.values()):
+    for number, point in enumerate(results.recommended_points()):
         place = axis.place(np.array(point.speed_up))
         label = "recommended" if number == 0 else None
         axes.plot(place, point.accuracy, "D", color=ORANGE, markersize=7, zorder=5, label=label)
         axes.annotate(
             f"{point.threshold:g}",
             (place, point.accuracy),
-            **dict(xytext=(0, 9), textcoords="offset points", ha="center"),
+            **dict(xytext=(0, 10), textcoords="offset points", ha="center"),
             **dict(fontsize=9, color=ORANGE, fontweight="bold"),
         )
 
@@ -130,21 +136,20 @@ def draw_reliability(results: TradeoffResults) -> "Figure":
         all_axes.flat, results.exits, results.bins_before, results.bins_after
     ):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-        for bins, ece, color, name in (
-            (before, exit_.ece_before, ORANGE, "before"),
-            (after, exit_.ece_after, BLUE, "after"),
-        ):
+        for bins, color, name in ((before, ORANGE, "before"), (after, BLUE, "after")):
             filled = bins.num_instances > 0
             places = bins.confidence[filled], bins.accuracy[filled]
-            axes.plot(*places, color=color, linewidth=1.0, label=f"{name}: error {ece:.3f}")
-            axes.scatter(*places, s=marker_areas(bins)[filled], color=color, alpha=0.6, linewidth=0)
-        axes.set_title(
-            f"{exit_name(exit_.exit_layer)}, temperature {exit_.temperature:.3g}", fontsize=9
-        )
+            axes.plot(*places, color=color, linewidth=0.8, alpha=0.4)
+            axes.scatter(
+                *places,
+                s=marker_areas(bins)[filled],
+                **dict(color=color, alpha=0.7, linewidth=0, label=name),
+            )
+        axes.set_title(reliability_title(exit_), fontsize=8.5)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=7.5, loc="upper left")
+    all_axes[0, 0].legend(frameon=False, fontsize=8, loc="upper left", markerscale=0.7)
     figure.supxlabel("confidence", fontsize=10)
     figure.supylabel("share of right answers", fontsize=10)
     return figure

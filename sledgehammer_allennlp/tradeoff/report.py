@@ -1,7 +1,7 @@
 """One HTML file that shows the trade-off and lets one try thresholds; it needs no network."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List
 
 import numpy as np
 
@@ -12,13 +12,16 @@ from sledgehammer_allennlp.tradeoff.plots import (
     GREEN,
     GREY,
     ORANGE,
+    SPEED_UP_LABEL,
     SpeedUpAxis,
     exit_name,
     marker_areas,
+    reliability_title,
 )
 from sledgehammer_allennlp.tradeoff.results import TradeoffResults, times
 
 if TYPE_CHECKING:
+    from bokeh.document import Document
     from bokeh.models import CustomJS
     from bokeh.plotting import figure as Figure
 
@@ -33,25 +36,25 @@ _WIDE = dict(sizing_mode="stretch_width", toolbar_location=None)
 
 def write_report(results: TradeoffResults, folder: Path) -> None:
     """Writes `report.html`."""
-    from bokeh.embed import components
+    from bokeh.embed import file_html
     from bokeh.resources import INLINE
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     parts = _Parts(results)
-    script, divs = components(parts.models())
     # Everything that is not made here is escaped.
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined
     )
-    html = environment.get_template("report.html.jinja").render(
-        results=results,
-        libraries=INLINE.render(),
-        script=script,
-        divs=divs,
-        start=parts.start,
-        thinned=len(parts.rows) < len(results.curve),
-        exit_name=exit_name,
-        times=times,
+    html = file_html(
+        parts.document(),
+        INLINE,
+        template=environment.get_template("report.html.jinja"),
+        template_variables=dict(
+            results=results,
+            is_selection=len(parts.rows) < len(results.curve),
+            exit_name=exit_name,
+            times=times,
+        ),
     )
     write_text_whole(folder / REPORT_FILE, html)
 
@@ -67,8 +70,9 @@ class _Parts:
         start = results.recommendations[-1].point.threshold if results.recommendations else 1.0
         self.start = int(np.searchsorted(self.rows, results.curve.row_of(start)))
 
-    def models(self) -> Dict[str, Any]:
+    def document(self) -> "Document":
         """What the template places, by name."""
+        from bokeh.document import Document
         from bokeh.models import ColumnDataSource, NumericInput, Slider
 
         results = self.results
@@ -88,25 +92,29 @@ class _Parts:
             **dict(title="fewer layers ← threshold → more layers", sizing_mode="stretch_width"),
         )
         typed = NumericInput(
-            value=float(data["threshold"][self.start]),
             mode="float",
             low=0,
             high=1,
-            **dict(title="or type a threshold", width=150),
+            **dict(title="or type a threshold", placeholder="for example 0.9", width=150),
         )
-        moved = self._on_move(curve, here, shares)
+        moved = self._on_move(slider, curve, here, shares)
         slider.js_on_change("value", moved)
         typed.js_on_change("value", self._on_type(slider, curve))
-        return {
+        document = Document(title=f"Speed against accuracy: {results.origin['archive']}")
+        document.js_on_event("document_ready", moved)
+        for name, model in {
             "curve": self._curve_figure(curve, here),
             "shares": self._share_figure(shares, names),
             "slider": slider,
             "typed": typed,
-            **{
-                f"reliability_{number}": self._reliability_figure(number)
-                for number in range(len(results.exits))
-            },
-        }
+        }.items():
+            model.name = name
+            document.add_root(model)
+        for number in range(len(results.exits)):
+            plot = self._reliability_figure(number)
+            plot.name = f"reliability_{number}"
+            document.add_root(plot)
+        return document
 
     @property
     def _num_instances(self) -> int:
@@ -119,16 +127,17 @@ class _Parts:
         curve = self.results.curve
         low, high = wilson_interval(curve.num_correct, curve.num_instances)
         columns = {
-            "threshold": curve.thresholds,
+            "highest_threshold": curve.thresholds,
             "accuracy": curve.accuracy,
             "low": low,
             "high": high,
             "layer_equivalents": curve.layer_equivalents,
             "x": self.axis.place(curve.speed_up),
         }
-        return {name: column[self.rows] for name, column in columns.items()}
+        short = np.array([curve.short_threshold(row) for row in self.rows])
+        return {"threshold": short, **{name: all_[self.rows] for name, all_ in columns.items()}}
 
-    def _on_move(self, curve: Any, here: Any, shares: Any) -> "CustomJS":
+    def _on_move(self, slider: Any, curve: Any, here: Any, shares: Any) -> "CustomJS":
         """Shows the row that the slider is at, by filling in what the template has ids for."""
         from bokeh.models import CustomJS
 
@@ -136,6 +145,7 @@ class _Parts:
         examples = [*self.results.easiest, *self.results.hardest]
         return CustomJS(
             args=dict(
+                slider=slider,
                 curve=curve,
                 here=here,
                 shares=shares,
@@ -156,8 +166,10 @@ class _Parts:
         return CustomJS(
             args=dict(slider=slider, curve=curve),
             code="""
-            const thresholds = Array.from(curve.data.threshold);
-            const single = cb_obj.value >= 1 ? 1 : Math.min(Math.fround(cb_obj.value), 1 - 2 ** -25);
+            if (cb_obj.value === null) return;
+            const thresholds = Array.from(curve.data.highest_threshold);
+            const typed = cb_obj.value;
+            const single = typed >= 1 ? 1 : Math.min(Math.fround(typed), 1 - 2 ** -25);
             const row = thresholds.findIndex((threshold) => threshold >= single);
             slider.value = row < 0 ? thresholds.length - 1 : row;
             """,
@@ -172,7 +184,7 @@ class _Parts:
             height=380,
             x_axis_type="log",
             x_range=(0.95, self.axis.end * 1.1),
-            x_axis_label="times as fast as the last exit, in layer-equivalents",
+            x_axis_label=SPEED_UP_LABEL,
             y_axis_label="accuracy",
             tools="",
             **_WIDE,
@@ -199,16 +211,16 @@ class _Parts:
             text=[str(e.exit_layer) for e in self.results.exits],
             **dict(y_offset=18, text_align="center", text_color=GREY, text_font_size="11px"),
         )
-        points = {r.point.threshold: r.point for r in self.results.recommendations}
+        points = self.results.recommended_points()
         plot.scatter(
-            [float(self.axis.place(np.array(point.speed_up))) for point in points.values()],
-            [point.accuracy for point in points.values()],
+            [float(self.axis.place(np.array(point.speed_up))) for point in points],
+            [point.accuracy for point in points],
             **dict(marker="diamond", size=15, color=ORANGE, legend_label="recommended"),
         )
         plot.scatter(
             *("x", "accuracy"),
             **dict(source=here, size=15, fill_alpha=0, line_color=GREEN, line_width=3),
-            legend_label="the threshold chosen below",
+            legend_label="chosen below",
         )
         plot.add_tools(
             HoverTool(
@@ -221,8 +233,10 @@ class _Parts:
                 ],
             )
         )
+        plot.y_range.range_padding = 0.15
+        plot.add_layout(plot.legend[0], "above")
+        plot.legend.ncols = 3
         _plain_style(plot)
-        plot.legend.location = "bottom_left"
         return plot
 
     def _share_figure(self, shares: Any, names: List[str]) -> "Figure":
@@ -250,28 +264,28 @@ class _Parts:
             height=260,
             x_range=(0, 1),
             y_range=(0, 1.02),
-            title=f"{exit_name(exit_.exit_layer)}, temperature {exit_.temperature:.3g}",
+            title=reliability_title(exit_),
             x_axis_label="confidence",
             y_axis_label="share of right answers",
             tools="",
             **_WIDE,
         )
         plot.line([0, 1], [0, 1], color=GREY, line_dash="dotted")
-        for bins, ece, color, name in (
-            (self.results.bins_before[number], exit_.ece_before, ORANGE, "before"),
-            (self.results.bins_after[number], exit_.ece_after, BLUE, "after"),
+        for bins, color in (
+            (self.results.bins_before[number], ORANGE),
+            (self.results.bins_after[number], BLUE),
         ):
             filled = bins.num_instances > 0
             places = bins.confidence[filled], bins.accuracy[filled]
-            label = f"{name}: error {ece:.3f}"
-            plot.line(*places, color=color, legend_label=label)
+            plot.line(*places, color=color, alpha=0.4)
             plot.scatter(
                 *places,
                 size=1.5 * np.sqrt(marker_areas(bins)[filled]),
-                **dict(color=color, fill_alpha=0.6, line_alpha=0, legend_label=label),
+                **dict(color=color, fill_alpha=0.7, line_alpha=0),
             )
         _plain_style(plot)
-        plot.legend.location = "top_left"
+        plot.title.text_font_size = "12px"
+        plot.title.text_font_style = "normal"
         return plot
 
 

@@ -1,6 +1,6 @@
-// Shows the row of the curve that the slider is at. `cb_obj` is the slider; the other names are
-// the arguments that report.py gives.
-const row = Math.round(cb_obj.value);
+// Shows the row of the curve that the slider is at. The names that are not defined here are the
+// arguments that report.py gives.
+const row = Math.round(slider.value);
 const of = (name) => curve.data[name][row];
 const show = (id, text) => {
   document.getElementById(id).textContent = text;
@@ -9,7 +9,7 @@ const threshold = of("threshold");
 const layers = of("layer_equivalents");
 const percent = (share) => (100 * share).toFixed(2) + " %";
 
-show("threshold", threshold.toPrecision(6).replace(/0+$/, "").replace(/\.$/, ""));
+show("threshold", String(threshold));
 show("accuracy", percent(of("accuracy")));
 show("interval", percent(of("low")) + " to " + percent(of("high")));
 show("speed-up", layers > 0 ? (full / layers).toFixed(2) + "×" : "no layer run");

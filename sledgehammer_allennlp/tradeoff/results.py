@@ -106,6 +106,10 @@ class TradeoffResults:
         overrides = {**self.overrides, "model.confidence_threshold": threshold}
         return shlex.quote(json.dumps(overrides))
 
+    def recommended_points(self) -> List[OperatingPoint]:
+        """The recommended thresholds, each once."""
+        return list({r.point.threshold: r.point for r in self.recommendations}.values())
+
     def exit_shares(self, threshold: float) -> np.ndarray:
         """`(num_exits,)`, which share of the instances leaves where."""
         counts = self.curve.exit_counts[:, self.curve.row_of(threshold)]
@@ -251,5 +255,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 def times(speed_up: float) -> str:
     """A speed-up in words: how many times as fast."""
     return f"{speed_up:.3g}x" if math.isfinite(speed_up) else "no layer run"
-
-

@@ -143,7 +143,7 @@ class TemperatureCalibration(TrainerCallback):
             report["recommended_threshold"] = recommended.point.threshold
         if not is_primary:
             return
-        log_calibrations(calibrations, len(labels))
+        _log(calibrations, len(labels))
         if recommended is not None:
             logger.info(
                 "The default threshold is %g: accuracy %.4f, and %.4f at the last exit; %.2f layer-"
@@ -186,19 +186,25 @@ def _best_weights_of(
     return Path(best_weights)
 
 
-def log_calibrations(calibrations: List[ExitCalibration], num_instances: int) -> None:
-    """Says what was fitted, and warns of temperatures that the data does not determine."""
+def _log(calibrations: List[ExitCalibration], num_instances: int) -> None:
+    """Says what was fitted."""
     logger.info("Fitted temperatures on %d validation instances:", num_instances)
     for c in calibrations:
         logger.info(
             "exit layer %2d: temperature %.3f, NLL %.4f -> %.4f, calibration error %.4f -> %.4f",
             *(c.exit_layer, c.temperature, c.nll_before, c.nll_after, c.ece_before, c.ece_after),
         )
+    warn_of_undetermined(calibrations)
+
+
+def warn_of_undetermined(calibrations: List[ExitCalibration]) -> None:
+    """Warns of temperatures that the data does not determine."""
+    for c in calibrations:
         if not c.is_determined:
             logger.warning(
-                "The validation data does not determine the temperature of exit layer %d, whose "
-                "accuracy on it is %.3f: it is set to %g, and this exit's confidences mean little. "
-                "Use more validation data.",
+                "The data does not determine the temperature of exit layer %d, whose accuracy on "
+                "it is %.3f: it is set to %g, and this exit's confidences mean little. Use more "
+                "data.",
                 *(c.exit_layer, c.accuracy, c.temperature),
             )
 

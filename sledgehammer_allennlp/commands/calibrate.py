@@ -1,0 +1,254 @@
+"""`allennlp calibrate`: new temperatures for a trained model, from any labelled data."""
+
+import argparse
+import io
+import logging
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import torch
+from allennlp.commands.subcommand import Subcommand
+from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.file_utils import cached_path
+from allennlp.models.archival import CONFIG_NAME, archive_model
+
+from sledgehammer_allennlp.calibration import (
+    ExitCalibration,
+    calibrate_exits,
+    calibration_report,
+)
+from sledgehammer_allennlp.commands.labelled_data import (
+    add_arguments,
+    load,
+    read_labelled,
+    run_all_exits_on,
+)
+from sledgehammer_allennlp.files import write_whole
+from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.tradeoff import check_accuracy_drop, threshold_for_drop
+from sledgehammer_allennlp.tradeoff.results import aligned
+from sledgehammer_allennlp.training.full_depth import curve_of
+from sledgehammer_allennlp.training.temperature_calibration import (
+    CALIBRATION_FILE,
+    calibration_file,
+    warn_of_undetermined,
+    with_calibration,
+)
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "weights.th"
+FEW_INSTANCES = 100
+
+
+@Subcommand.register("calibrate")
+class Calibrate(Subcommand):
+    """
+    Fits the temperatures of a trained `multi_exit_classifier` to labelled data, and writes an
+    archive with them.
+
+    Registered as a `Subcommand` with name "calibrate".
+    """
+
+    def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        description = (
+            "Fit the temperatures of a trained multi_exit_classifier to labelled data, print what "
+            "that changes, and write a new archive. Overrides are used for the fit and are not "
+            "kept."
+        )
+        subparser = parser.add_parser(
+            self.name, description=description, help="Fit the temperatures of a trained model."
+        )
+        add_arguments(subparser)
+        subparser.add_argument(
+            "--output-archive",
+            type=Path,
+            metavar="FILE",
+            help="the archive to write; by default model.calibrated.tar.gz beside the old one",
+        )
+        subparser.add_argument(
+            "--force",
+            action="store_true",
+            help="replace the output archive if it exists, be it the old one",
+        )
+        subparser.add_argument(
+            "--max-accuracy-drop",
+            type=float,
+            metavar="DROP",
+            help="also make the fastest threshold that loses at most this share of accuracy the "
+            "archive's default, 0.01 for one point",
+        )
+        subparser.set_defaults(func=calibrate_from_args)
+        return subparser
+
+
+def calibrate_from_args(args: argparse.Namespace) -> List[ExitCalibration]:
+    """
+    Fits, prints and writes.
+
+    # Raises
+
+    ConfigurationError
+        If an argument or the data cannot be used.
+    """
+    output = _output_archive(args)
+    if args.max_accuracy_drop is not None:
+        try:
+            check_accuracy_drop(args.max_accuracy_drop)
+        except ValueError as error:
+            raise ConfigurationError(f"--max-accuracy-drop: {error}") from error
+    archive, model = load(args)
+    instances = read_labelled(archive, model, args.input_file)
+    logits, labels = run_all_exits_on(model, instances, args.batch_size)
+    _check_labels(labels, model.label_names(), args.input_file)
+    temperatures_before = model.temperatures.tolist()
+    calibrations = calibrate_exits(logits, labels, model.exit_layers, temperatures_before)
+    model.temperatures.copy_(torch.tensor([c.temperature for c in calibrations]))
+    report = calibration_report(calibrations, len(labels))
+    chosen = _choose_threshold(args.max_accuracy_drop, model, logits, labels)
+    if chosen is not None:
+        report["max_accuracy_drop"] = args.max_accuracy_drop
+        report["recommended_threshold"] = chosen
+    warn_of_undetermined(calibrations)
+    _write_archive(args.archive_file, output, model, report)
+    print(_summary(calibrations, len(labels), output, model, chosen))
+    return calibrations
+
+
+def _output_archive(args: argparse.Namespace) -> Path:
+    old = Path(args.archive_file)
+    folder = old if old.is_dir() else old.parent if old.exists() else Path()
+    output = args.output_archive or folder / "model.calibrated.tar.gz"
+    if output.is_dir() or not output.parent.is_dir():
+        raise ConfigurationError(
+            f"--output-archive is '{output}': wanted a file in a folder that exists"
+        )
+    if output.exists() and not args.force:
+        raise ConfigurationError(
+            f"'{output}' exists: wanted another --output-archive, or --force to replace it"
+        )
+    return output
+
+
+def _check_labels(labels: np.ndarray, names: List[str], path: str) -> None:
+    found = np.unique(labels)
+    if len(found) == 1:
+        raise ConfigurationError(
+            f"all {len(labels)} instances of '{path}' have the label '{names[found[0]]}', which "
+            "says nothing of confidence: wanted instances of several labels"
+        )
+    if len(labels) < FEW_INSTANCES:
+        logger.warning(
+            "'%s' has only %d instances: temperatures will be uncertain. Some hundred are wanted.",
+            *(path, len(labels)),
+        )
+    if len(found) < len(names):
+        missing = [name for number, name in enumerate(names) if number not in found]
+        logger.warning(
+            "'%s' has no instance of %d of the %d labels, among them %s.",
+            *(path, len(missing), len(names), ", ".join(missing[:5])),
+        )
+
+
+def _choose_threshold(
+    max_accuracy_drop: Optional[float],
+    model: MultiExitClassifier,
+    logits: np.ndarray,
+    labels: np.ndarray,
+) -> Optional[float]:
+    kept = float(model.exits.default_threshold)
+    if max_accuracy_drop is None:
+        if kept < 1:
+            logger.warning(
+                "The archive's default threshold, %g, was chosen with its old temperatures, and "
+                "stays. To choose one anew, use --max-accuracy-drop.",
+                kept,
+            )
+        return None
+    point = threshold_for_drop(curve_of(model, logits, labels), max_accuracy_drop).point
+    model.exits.default_threshold.fill_(point.threshold)
+    return point.threshold
+
+
+def _write_archive(
+    archive_file: str, output: Path, model: MultiExitClassifier, report: Dict[str, Any]
+) -> None:
+    """A copy of the old archive, with other weights and another `calibration.json`."""
+    old = Path(cached_path(archive_file))
+    with tempfile.TemporaryDirectory() as folder:
+        if old.is_dir():
+            config = Params.from_file(str(old / CONFIG_NAME))
+            old = Path(
+                archive_model(
+                    old,
+                    weights=WEIGHTS_FILE if (old / WEIGHTS_FILE).exists() else "best.th",
+                    archive_path=folder,
+                    include_in_archive=config.get("include_in_archive"),
+                )
+            )
+        write_whole(output, lambda beside: _copy_with_calibration(old, beside, model, report))
+
+
+def _copy_with_calibration(
+    old: Path, new: Path, model: MultiExitClassifier, report: Dict[str, Any]
+) -> None:
+    with tarfile.open(old) as source, tarfile.open(new, "w:gz") as target:
+        for member in source:
+            content = source.extractfile(member)
+            if member.name == WEIGHTS_FILE:
+                assert content is not None
+                _add(target, WEIGHTS_FILE, _calibrated_weights(content.read(), model))
+            elif member.name != CALIBRATION_FILE:
+                target.addfile(member, content)
+        _add(target, CALIBRATION_FILE, calibration_file(report).encode("utf-8"))
+
+
+def _calibrated_weights(weights: bytes, model: MultiExitClassifier) -> bytes:
+    state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+    written = io.BytesIO()
+    torch.save(with_calibration(state, model), written)
+    return written.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    member.mtime = int(time.time())
+    archive.addfile(member, io.BytesIO(content))
+
+
+def _summary(
+    calibrations: List[ExitCalibration],
+    num_instances: int,
+    output: Path,
+    model: MultiExitClassifier,
+    chosen: Optional[float],
+) -> str:
+    rows = [["exit layer", "accuracy", "temperature", "", "NLL", "", "calibration error", ""]]
+    for c in calibrations:
+        rows.append(
+            [
+                str(c.exit_layer),
+                f"{c.accuracy:.4f}",
+                f"{c.temperature_before:.3f}",
+                f"-> {c.temperature:.3f}",
+                f"{c.nll_before:.4f}",
+                f"-> {c.nll_after:.4f}",
+                f"{c.ece_before:.4f}",
+                f"-> {c.ece_after:.4f}",
+            ]
+        )
+    threshold = ""
+    if chosen is not None:
+        threshold = f"\nDefault threshold of the new archive: {chosen:g}"
+    return (
+        f"\nTemperatures fitted to {num_instances:,} instances:\n\n{aligned(rows)}\n{threshold}\n"
+        f"Written: {output}\n"
+        "Next, choose a threshold, on data that was not used here:\n"
+        f"  allennlp tradeoff {output} DATA --output-dir DIR"
+    )
