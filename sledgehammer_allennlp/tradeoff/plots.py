@@ -78,15 +78,23 @@ def draw_curve(results: TradeoffResults) -> "Figure":
     exit_places = axis.place(speed_up(curve.costs, curve.costs[-1]))
     exit_accuracies = [e.accuracy for e in results.exits]
     axes.plot(
-        *(exit_places, exit_accuracies, "o"),
-        **dict(color=GREY, markersize=6, markerfacecolor="white", label="all at one exit"),
+        exit_places,
+        exit_accuracies,
+        "o",
+        color=GREY,
+        markersize=6,
+        markerfacecolor="white",
+        label="all at one exit",
     )
     for place, accuracy, exit_ in zip(exit_places, exit_accuracies, results.exits):
         axes.annotate(
             str(exit_.exit_layer),
             (place, accuracy),
-            **dict(xytext=(0, -13), textcoords="offset points", ha="center"),
-            **dict(fontsize=8, color=GREY),
+            xytext=(0, -13),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=GREY,
         )
     _mark_recommended(axes, results, axis)
     axes.set_xscale("log")
@@ -110,8 +118,12 @@ def _mark_recommended(axes: Any, results: TradeoffResults, axis: SpeedUpAxis) ->
         axes.annotate(
             f"{point.threshold:g}",
             (place, point.accuracy),
-            **dict(xytext=(0, 10), textcoords="offset points", ha="center"),
-            **dict(fontsize=9, color=ORANGE, fontweight="bold"),
+            xytext=(0, 10),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color=ORANGE,
+            fontweight="bold",
         )
 
 
@@ -143,7 +155,10 @@ def draw_reliability(results: TradeoffResults) -> "Figure":
             axes.scatter(
                 *places,
                 s=marker_areas(bins)[filled],
-                **dict(color=color, alpha=0.7, linewidth=0, label=name),
+                color=color,
+                alpha=0.7,
+                linewidth=0,
+                label=name,
             )
         axes.set_title(reliability_title(exit_), fontsize=8.5)
         axes.set_xlim(0, 1)

@@ -89,13 +89,16 @@ class _Parts:
             value=self.start,
             show_value=False,
             tooltips=False,
-            **dict(title="fewer layers ← threshold → more layers", sizing_mode="stretch_width"),
+            title="fewer layers ← threshold → more layers",
+            sizing_mode="stretch_width",
         )
         typed = NumericInput(
             mode="float",
             low=0,
             high=1,
-            **dict(title="or type a threshold", placeholder="for example 0.9", width=150),
+            title="or type a threshold",
+            placeholder="for example 0.9",
+            width=150,
         )
         moved = self._on_move(slider, curve, here, shares)
         slider.js_on_change("value", moved)
@@ -192,34 +195,59 @@ class _Parts:
         plot.xaxis.ticker = FixedTicker(ticks=ticks)
         plot.xaxis.major_label_overrides = dict(zip(ticks, labels))
         plot.varea(
-            *("x", "low", "high"),
-            **dict(source=curve, color=BLUE, alpha=0.12, legend_label="95 % interval"),
+            x="x",
+            y1="low",
+            y2="high",
+            source=curve,
+            color=BLUE,
+            alpha=0.12,
+            legend_label="95 % interval",
         )
         line = plot.line(
-            *("x", "accuracy"),
-            **dict(source=curve, color=BLUE, line_width=2, legend_label="every threshold"),
+            "x",
+            "accuracy",
+            source=curve,
+            color=BLUE,
+            line_width=2,
+            legend_label="every threshold",
         )
         costs = self.results.curve.costs
         places = self.axis.place(speed_up(costs, costs[-1]))
         accuracies = [e.accuracy for e in self.results.exits]
         plot.scatter(
-            *(places, accuracies),
-            **dict(size=9, color=GREY, fill_color="white", legend_label="all at one exit"),
+            places,
+            accuracies,
+            size=9,
+            color=GREY,
+            fill_color="white",
+            legend_label="all at one exit",
         )
         plot.text(
-            *(places, accuracies),
+            places,
+            accuracies,
             text=[str(e.exit_layer) for e in self.results.exits],
-            **dict(y_offset=18, text_align="center", text_color=GREY, text_font_size="11px"),
+            y_offset=18,
+            text_align="center",
+            text_color=GREY,
+            text_font_size="11px",
         )
         points = self.results.recommended_points()
         plot.scatter(
             [float(self.axis.place(np.array(point.speed_up))) for point in points],
             [point.accuracy for point in points],
-            **dict(marker="diamond", size=15, color=ORANGE, legend_label="recommended"),
+            marker="diamond",
+            size=15,
+            color=ORANGE,
+            legend_label="recommended",
         )
         plot.scatter(
-            *("x", "accuracy"),
-            **dict(source=here, size=15, fill_alpha=0, line_color=GREEN, line_width=3),
+            "x",
+            "accuracy",
+            source=here,
+            size=15,
+            fill_alpha=0,
+            line_color=GREEN,
+            line_width=3,
             legend_label="chosen below",
         )
         plot.add_tools(
@@ -281,7 +309,9 @@ class _Parts:
             plot.scatter(
                 *places,
                 size=1.5 * np.sqrt(marker_areas(bins)[filled]),
-                **dict(color=color, fill_alpha=0.7, line_alpha=0),
+                color=color,
+                fill_alpha=0.7,
+                line_alpha=0,
             )
         _plain_style(plot)
         plot.title.text_font_size = "12px"
