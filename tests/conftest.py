@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -84,6 +84,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tsv: Dict[str, str]) -> Di
         "config": tiny_experiment(str(pretrained), tsv),
         "model": model,
     }
+
+
+@pytest.fixture
+def allennlp_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs `allennlp` with the arguments it is given."""
+    from allennlp.commands import main
+
+    def run(*arguments: Any) -> None:
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            ["allennlp", *map(str, arguments), "--include-package", "sledgehammer_allennlp"],
+        )
+        main()
+
+    return run
 
 
 def _save_bert(folder: Path) -> Path:

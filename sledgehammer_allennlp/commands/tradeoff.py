@@ -175,10 +175,10 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("rounds", "num_examples"):
-        if getattr(args, name) < 1:
+    for name, least in (("rounds", 1), ("num_examples", 0)):
+        if getattr(args, name) < least:
             raise ConfigurationError(
-                f"--{name.replace('_', '-')} is {getattr(args, name)}: wanted at least 1"
+                f"--{name.replace('_', '-')} is {getattr(args, name)}: wanted at least {least}"
             )
     try:
         for drop in args.max_accuracy_drop:

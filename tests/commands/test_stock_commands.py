@@ -7,34 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from allennlp.commands import main
 from allennlp.commands.evaluate import evaluate_from_archive
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.predictors import Predictor
 
-from scripts import evaluate_thresholds
 from tests.tiny import SENTENCES, tiny_experiment
 
 
-def run(monkeypatch, *arguments) -> None:
-    monkeypatch.setattr(sys, "argv", ["allennlp", *map(str, arguments)])
-    main()
-
-
-INCLUDE = ["--include-package", "sledgehammer_allennlp"]
-
-
-def test_evaluate_at_a_threshold(trained, tmp_path, monkeypatch):
+def test_evaluate_at_a_threshold(trained, tmp_path, allennlp_command):
     metrics = {}
     for threshold in (0, 0.6, 1):
         output, predictions = tmp_path / "metrics.json", tmp_path / "predictions.jsonl"
-        run(
-            monkeypatch,
+        allennlp_command(
             "evaluate",
             trained["archive"],
             trained["config"]["validation_data_path"],
-            *INCLUDE,
             "--output-file",
             output,
             "--predictions-output-file",
@@ -55,16 +43,14 @@ def test_evaluate_at_a_threshold(trained, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
-def test_predict_answers_every_line_in_order(trained, tmp_path, monkeypatch, batch_size):
+def test_predict_answers_every_line_in_order(trained, tmp_path, allennlp_command, batch_size):
     texts = SENTENCES[:20] + ["", "unseen wörds"]
     given, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     given.write_text("".join(json.dumps({"sentence": text, "id": 1}) + "\n" for text in texts))
-    run(
-        monkeypatch,
+    allennlp_command(
         "predict",
         trained["archive"],
         given,
-        *INCLUDE,
         "--silent",
         "--output-file",
         output,
@@ -83,14 +69,12 @@ def test_predict_answers_every_line_in_order(trained, tmp_path, monkeypatch, bat
         assert answer["probs"] == pytest.approx(wanted["probs"], abs=1e-5)
 
 
-def test_predict_with_the_dataset_reader(trained, tmp_path, monkeypatch):
+def test_predict_with_the_dataset_reader(trained, tmp_path, allennlp_command):
     output = tmp_path / "out.jsonl"
-    run(
-        monkeypatch,
+    allennlp_command(
         "predict",
         trained["archive"],
         trained["config"]["validation_data_path"],
-        *INCLUDE,
         "--silent",
         "--use-dataset-reader",
         "--output-file",
@@ -101,11 +85,11 @@ def test_predict_with_the_dataset_reader(trained, tmp_path, monkeypatch):
     assert len(output.read_text().splitlines()) == 49
 
 
-def test_a_bad_line_in_predict_is_refused(trained, tmp_path, monkeypatch):
+def test_a_bad_line_in_predict_is_refused(trained, tmp_path, allennlp_command):
     given = tmp_path / "in.jsonl"
     given.write_text('{"sentence": "good"}\n{"text": "good"}\n')
     with pytest.raises(ValueError, match="has the keys 'text': wanted"):
-        run(monkeypatch, "predict", trained["archive"], given, *INCLUDE)
+        allennlp_command("predict", trained["archive"], given)
 
 
 def test_evaluating_an_unseen_label_names_file_and_line(trained, tmp_path):
@@ -117,14 +101,12 @@ def test_evaluating_an_unseen_label_names_file_and_line(trained, tmp_path):
         evaluate_from_archive(trained["archive"], str(data))
 
 
-def test_a_bad_threshold_on_the_command_line_is_refused(trained, tmp_path, monkeypatch):
+def test_a_bad_threshold_on_the_command_line_is_refused(trained, tmp_path, allennlp_command):
     with pytest.raises(Exception, match="confidence_threshold is 2: wanted a number from 0 to 1"):
-        run(
-            monkeypatch,
+        allennlp_command(
             "evaluate",
             trained["archive"],
             "data.tsv",
-            *INCLUDE,
             "--overrides",
             '{"model.confidence_threshold": 2}',
         )
@@ -169,7 +151,7 @@ def test_the_stock_text_classification_json_reader(pretrained_name, tsv, tmp_pat
 
 
 @pytest.mark.parametrize("pretrained_name", ["tiny_bert", "tiny_roberta"])
-def test_the_stock_snli_reader(pretrained_name, tsv, tmp_path, request, monkeypatch):
+def test_the_stock_snli_reader(pretrained_name, tsv, tmp_path, request, allennlp_command):
     pytest.importorskip("allennlp_models.pair_classification")
     pretrained = _moved_copy(request.getfixturevalue(pretrained_name), tmp_path)
     transformer = {"type": "pretrained_transformer", "model_name": str(pretrained)}
@@ -191,8 +173,9 @@ def test_the_stock_snli_reader(pretrained_name, tsv, tmp_path, request, monkeypa
     assert predictor.predict_pair("good " * 90, "bad " * 90)["label"] in labels
     with pytest.raises(ValueError, match="1 text, but .*SnliReader, takes premise, hypothesis"):
         predictor.predict("good")
-    monkeypatch.setattr(sys, "argv", ["", archive, str(tmp_path / "data.jsonl"), "--rounds", "1"])
-    evaluate_thresholds.main()
+    data = tmp_path / "data.jsonl"
+    allennlp_command("tradeoff", archive, data, "--output-dir", tmp_path / "tradeoff")
+    assert (tmp_path / "tradeoff" / "report.html").exists()
 
 
 def test_training_on_pairs(tiny_bert, tsv, tmp_path):
@@ -205,7 +188,7 @@ def test_training_on_pairs(tiny_bert, tsv, tmp_path):
 
 
 def test_the_plugin_file_registers_the_classes():
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     code = (
         "from allennlp.common.plugins import import_plugins; import_plugins()\n"
         "from allennlp.models import Model\n"
@@ -219,14 +202,15 @@ def test_the_plugin_file_registers_the_classes():
     assert found.stdout.split() == ["MultiExitClassifier", "TemperatureCalibration"]
 
 
-def test_encoders_exits_and_calibration_work_without_allennlp():
+def test_encoders_exits_calibration_and_tradeoff_work_without_allennlp():
     code = (
         "import sys; sys.modules['allennlp'] = None\n"
         "import sledgehammer_allennlp.encoders, sledgehammer_allennlp.exits\n"
-        "import sledgehammer_allennlp.calibration\n"
+        "import sledgehammer_allennlp.calibration, sledgehammer_allennlp.tradeoff\n"
+        "import sledgehammer_allennlp.tradeoff.report, sledgehammer_allennlp.tradeoff.plots\n"
         "print(sorted(m for m in sys.modules if m.startswith('allennlp.')))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

@@ -1,0 +1,177 @@
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from allennlp.common.checks import ConfigurationError
+from allennlp.models import load_archive
+
+from sledgehammer_allennlp.calibration import calibrate_exits
+from sledgehammer_allennlp.commands.labelled_data import read_labelled, run_all_exits_on
+from tests.tiny import SENTENCES
+
+
+@pytest.fixture(scope="module")
+def other_data(tmp_path_factory):
+    """Data on which the exits of the trained model are less often right."""
+    path = tmp_path_factory.mktemp("other") / "other.tsv"
+    lines = [
+        f"{'pos' if ('good' in text) != (i % 5 == 0) else 'neg'}\t{text}\n"
+        for i, text in enumerate(SENTENCES * 3)
+    ]
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture
+def calibrate(trained, other_data, tmp_path, allennlp_command):
+    """Runs `allennlp calibrate`, and gives the path of the archive it writes."""
+
+    def run(*arguments, data=other_data, archive=trained["archive"]):
+        output = tmp_path / "calibrated.tar.gz"
+        allennlp_command("calibrate", archive, data, "--output-archive", output, *arguments)
+        return output
+
+    return run
+
+
+def contents(archive):
+    with tarfile.open(archive) as tar:
+        return {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
+
+
+def fitted(archive_file, data):
+    """The temperatures that fit, computed from the archive's logits."""
+    archive = load_archive(archive_file)
+    model = archive.model.eval()
+    logits, labels = run_all_exits_on(model, read_labelled(archive, model, str(data)), 64)
+    return [c.temperature for c in calibrate_exits(logits, labels, model.exit_layers)]
+
+
+def test_the_new_archive_has_the_fitted_temperatures_and_else_the_old_content(
+    trained, calibrate, other_data, capsys
+):
+    before = Path(trained["archive"]).read_bytes()
+    output = calibrate()
+    wanted = fitted(trained["archive"], other_data)
+    model = load_archive(output).model
+    np.testing.assert_allclose(model.temperatures.numpy(), wanted, rtol=1e-5)
+    assert (model.temperatures - trained["model"].temperatures).abs().min() > 1e-3
+    old, new = contents(trained["archive"]), contents(output)
+    assert set(old) == set(new)
+    changed = {name for name in old if old[name] != new[name]}
+    assert changed == {"weights.th", "calibration.json"}
+    weights = model.state_dict()
+    for name, tensor in trained["model"].state_dict().items():
+        assert name == "temperatures" or torch.equal(weights[name], tensor)
+    assert Path(trained["archive"]).read_bytes() == before
+    report = json.loads(new["calibration.json"])
+    assert report["num_instances"] == 3 * 49
+    assert [e["temperature"] for e in report["exits"]] == model.temperatures.tolist()
+    old_temperatures = trained["model"].temperatures.tolist()
+    assert [e["temperature_before"] for e in report["exits"]] == old_temperatures
+    for exit_ in report["exits"]:
+        assert exit_["nll_after"] < exit_["nll_before"]
+    printed = capsys.readouterr().out
+    for exit_ in report["exits"]:
+        assert f"{exit_['nll_before']:.4f}  -> {exit_['nll_after']:.4f}" in printed
+    assert str(output) in printed
+
+
+def test_a_second_fit_changes_nothing(calibrate, other_data, tmp_path, allennlp_command):
+    once = calibrate()
+    twice = tmp_path / "twice.tar.gz"
+    allennlp_command("calibrate", once, other_data, "--output-archive", twice)
+    temperatures = [load_archive(archive).model.temperatures for archive in (once, twice)]
+    assert torch.equal(*temperatures)
+
+
+def test_the_folder_of_a_run_can_be_calibrated(trained, calibrate, other_data):
+    from_archive, from_folder = calibrate(), calibrate("--force", archive=trained["run"])
+    models = [load_archive(archive).model for archive in (from_archive, from_folder)]
+    assert torch.equal(models[0].temperatures, models[1].temperatures)
+
+
+def test_the_default_output_is_beside_the_archive(trained, other_data, tmp_path, allennlp_command):
+    archive = tmp_path / "model.tar.gz"
+    shutil.copy(trained["archive"], archive)
+    allennlp_command("calibrate", archive, other_data)
+    assert (tmp_path / "model.calibrated.tar.gz").exists()
+    assert archive.read_bytes() == Path(trained["archive"]).read_bytes()
+
+
+def test_what_exists_is_replaced_only_if_told(trained, other_data, tmp_path, allennlp_command):
+    archive = tmp_path / "model.tar.gz"
+    shutil.copy(trained["archive"], archive)
+    arguments = ["calibrate", archive, other_data, "--output-archive", archive]
+    with pytest.raises(ConfigurationError, match="model.tar.gz' exists: wanted another"):
+        allennlp_command(*arguments)
+    assert archive.read_bytes() == Path(trained["archive"]).read_bytes()
+    allennlp_command(*arguments, "--force")
+    temperatures = load_archive(archive).model.temperatures
+    np.testing.assert_allclose(temperatures, fitted(trained["archive"], other_data), rtol=1e-5)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.tar.gz"]
+
+
+def test_a_failure_leaves_nothing_behind(calibrate, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("sledgehammer_allennlp.commands.calibrate._calibrated_weights", fail)
+    with pytest.raises(OSError, match="no space left"):
+        calibrate()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_threshold_can_be_chosen_too(trained, calibrate, capsys):
+    output = calibrate("--max-accuracy-drop", "0.3")
+    model = load_archive(output).model
+    report = json.loads(contents(output)["calibration.json"])
+    assert model.confidence_threshold == report["recommended_threshold"] < 1
+    assert f"Default threshold of the new archive: {model.confidence_threshold:g}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_an_old_threshold_stays_and_is_warned_of(trained, calibrate, tmp_path, caplog):
+    chosen = calibrate("--max-accuracy-drop", "0.3").rename(tmp_path / "chosen.tar.gz")
+    assert load_archive(calibrate(archive=chosen)).model.confidence_threshold < 1
+    assert "was chosen with its old temperatures, and stays" in caplog.text
+
+
+def test_data_of_one_class_is_refused(calibrate, tmp_path):
+    (tmp_path / "one.tsv").write_text("pos\tgood\n" * 120)
+    with pytest.raises(ConfigurationError, match="all 120 instances .* have the label 'pos'"):
+        calibrate(data=tmp_path / "one.tsv")
+    assert not (tmp_path / "calibrated.tar.gz").exists()
+
+
+def test_little_data_is_warned_of(calibrate, tmp_path, caplog):
+    lines = [f"{'pos' if i % 3 else 'neg'}\t{text}\n" for i, text in enumerate(SENTENCES)]
+    (tmp_path / "few.tsv").write_text("".join(lines))
+    calibrate(data=tmp_path / "few.tsv")
+    assert "has only 49 instances: temperatures will be uncertain" in caplog.text
+
+
+def test_an_unseen_label_is_refused(calibrate, tmp_path):
+    (tmp_path / "new.tsv").write_text("pos\tgood\nneg\tbad\nso-so\tbad\n")
+    with pytest.raises(ValueError, match="new.tsv, line 3: label 'so-so'"):
+        calibrate(data=tmp_path / "new.tsv")
+
+
+def test_an_archive_that_is_not_there_is_refused(calibrate, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.tar.gz"):
+        calibrate(archive=tmp_path / "nowhere.tar.gz")
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    trained, other_data, tmp_path, allennlp_command
+):
+    for output in (tmp_path, tmp_path / "no" / "folder.tar.gz"):
+        with pytest.raises(ConfigurationError, match="wanted a file in a folder that exists"):
+            allennlp_command(
+                "calibrate", trained["archive"], other_data, "--output-archive", output
+            )

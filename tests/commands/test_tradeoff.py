@@ -1,0 +1,194 @@
+import csv
+import json
+
+import pytest
+from allennlp.commands.evaluate import evaluate_from_archive
+from allennlp.common.checks import ConfigurationError
+
+FILES = {"tradeoff.csv", "tradeoff.json", "tradeoff.png", "reliability.png", "report.html"}
+
+
+@pytest.fixture
+def tradeoff(trained, tmp_path, allennlp_command):
+    """Runs `allennlp tradeoff` on the development data and gives `tradeoff.json`."""
+
+    def run(*arguments, data=None):
+        data = data or trained["config"]["validation_data_path"]
+        folder = tmp_path / "new" / "results"
+        allennlp_command("tradeoff", trained["archive"], data, "--output-dir", folder, *arguments)
+        return json.loads((folder / "tradeoff.json").read_text())
+
+    return run
+
+
+def row_of(results, threshold):
+    """The first whose threshold is not below."""
+    columns = results["thresholds"]
+    return next(i for i, t in enumerate(columns["threshold"]) if t >= threshold)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_every_threshold_gives_what_evaluate_gives(trained, tradeoff, precision):
+    results = tradeoff("--overrides", json.dumps({"model.precision": precision}))
+    data, columns = trained["config"]["validation_data_path"], results["thresholds"]
+    # Between the confidences of the data, where rounding makes no difference.
+    middles = [0.0, *[(a + b) / 2 for a, b in zip(columns["threshold"], columns["threshold"][1:])]]
+    wide = [
+        (row, middle)
+        for row, middle in enumerate(middles)
+        if row == 0 or columns["threshold"][row] - columns["threshold"][row - 1] > 1e-4
+    ]
+    assert len(wide) > 20
+    for row, threshold in [*wide[:: len(wide) // 6], (len(middles) - 1, 1.0)]:
+        overrides = {"model.confidence_threshold": threshold, "model.precision": precision}
+        metrics = evaluate_from_archive(
+            trained["archive"], data, cmd_overrides=json.dumps(overrides)
+        )
+        assert columns["accuracy"][row] == pytest.approx(metrics["accuracy"])
+        assert columns["layer_equivalents"][row] == pytest.approx(metrics["layer_equivalents"])
+        for layer, counts in zip((-1, 0, 2, 3), columns["exit_counts"]):
+            assert counts[row] / 49 == pytest.approx(metrics[f"exit_rate_layer_{layer}"])
+
+
+def test_it_writes_all_files_and_says_so(tradeoff, tmp_path, capsys):
+    results = tradeoff("--max-accuracy-drop", "0", "0.1", "--target-speedup", "1.5")
+    assert {file.name for file in (tmp_path / "new" / "results").iterdir()} == FILES
+    printed = capsys.readouterr().out
+    for recommendation in results["recommendations"]:
+        threshold = recommendation["point"]["threshold"]
+        wanted = f"'{{\"model.confidence_threshold\": {threshold}}}'"
+        assert recommendation["overrides"] == wanted
+        assert f"--overrides {wanted}" in printed
+    assert [r["wish"] for r in results["recommendations"]] == [
+        *["max_accuracy_drop"] * 2,
+        "target_speedup",
+    ]
+    assert "report.html" in printed
+    assert results["num_instances"] == 49 and results["labels"] == ["neg", "pos"]
+    assert results["command"].startswith("allennlp tradeoff ")
+    assert [e["exit_layer"] for e in results["exits"]] == [-1, 0, 2, 3]
+
+
+def test_the_csv_has_the_columns_of_the_json(tradeoff, tmp_path):
+    columns = tradeoff()["thresholds"]
+    with open(tmp_path / "new" / "results" / "tradeoff.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(columns["threshold"])
+    for name in set(columns) - {"exit_counts"}:
+        found = [None if row[name] == "" else float(row[name]) for row in rows]
+        assert found == columns[name]
+    for layer, counts in zip((-1, 0, 2, 3), columns["exit_counts"]):
+        assert [int(row[f"num_leaving_layer_{layer}"]) for row in rows] == counts
+
+
+def test_measuring_times_the_recommended_thresholds_and_gives_the_same_accuracy(tradeoff, capsys):
+    results = tradeoff("--measure", "0.6", "--rounds", "1", "--target-speedup", "2")
+    recommended = results["recommendations"][0]["point"]["threshold"]
+    assert {m["threshold"] for m in results["measured"]} == {0.6, recommended, 1.0}
+    for measured in results["measured"]:
+        accuracy = results["thresholds"]["accuracy"][row_of(results, measured["threshold"])]
+        assert measured["accuracy"] == pytest.approx(accuracy)
+        assert measured["texts_per_second"] == pytest.approx(49 / measured["seconds"])
+    assert results["measured"][-1]["speed_up"] == 1
+    assert "texts/s" in capsys.readouterr().out
+
+
+def test_measuring_without_thresholds_times_all_of_the_table(tradeoff):
+    results = tradeoff("--measure", "--rounds", "1")
+    assert {0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0} <= {m["threshold"] for m in results["measured"]}
+
+
+def test_given_overrides_are_among_those_to_paste(tradeoff):
+    results = tradeoff("--overrides", '{"model.precision": "bfloat16"}')
+    overrides = json.loads(results["recommendations"][0]["overrides"].strip("'"))
+    threshold = results["recommendations"][0]["point"]["threshold"]
+    assert overrides == {
+        "model.precision": "bfloat16",
+        "model.confidence_threshold": threshold,
+    }
+    assert results["precision"] == "bfloat16"
+
+
+def test_a_guarantee_that_this_data_cannot_give(tradeoff, capsys):
+    results = tradeoff("--confidence-level", "0.95", "--max-accuracy-drop", "0.01")
+    (recommendation,) = results["recommendations"]
+    assert recommendation["point"]["threshold"] == 1
+    assert "it takes at least 299 instances, here are 49" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 1000])
+def test_the_batch_size_does_not_matter(tradeoff, batch_size):
+    wanted, found = tradeoff(), tradeoff("--batch-size", batch_size)
+    for name in ("accuracy_drop", "layer_equivalents"):
+        assert found["thresholds"][name] == pytest.approx(wanted["thresholds"][name])
+    assert found["thresholds"]["threshold"] == pytest.approx(
+        wanted["thresholds"]["threshold"], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--max-accuracy-drop", "1"], "accuracy drop is 1.0: wanted a share"),
+        (["--target-speedup", "0.9"], "target speed-up is 0.9: wanted at least 1"),
+        (["--confidence-level", "95"], "confidence level is 95: wanted a probability"),
+        (["--measure", "1.2"], "confidence_threshold is 1.2: wanted a number from 0 to 1"),
+        (["--rounds", "0"], "--rounds is 0: wanted at least 1"),
+        (["--batch-size", "0"], "--batch-size is 0: wanted at least 1"),
+        (["--num-examples", "-1"], "--num-examples is -1: wanted at least 0"),
+    ],
+)
+def test_a_bad_argument_is_refused(tradeoff, arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        tradeoff(*arguments)
+
+
+def test_an_output_folder_that_is_a_file_is_refused(trained, tmp_path, allennlp_command):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ConfigurationError, match="wanted a folder to write to"):
+        allennlp_command(
+            "tradeoff", trained["archive"], "data.tsv", "--output-dir", tmp_path / "file"
+        )
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_data_with_an_unseen_label_is_refused(tradeoff, tmp_path):
+    data = tmp_path / "new.tsv"
+    data.write_text("pos\tgood\nso-so\tbad\n")
+    with pytest.raises(
+        ValueError, match=r"new.tsv, line 2: label 'so-so' .*wanted one of neg, pos"
+    ):
+        tradeoff(data=data)
+
+
+def test_empty_data_is_refused(tradeoff, tmp_path):
+    (tmp_path / "empty.tsv").write_text("")
+    with pytest.raises(Exception, match="empty.tsv"):
+        tradeoff(data=tmp_path / "empty.tsv")
+
+
+def test_an_archive_of_another_model_is_refused(tmp_path, tsv, allennlp_command):
+    from allennlp.commands.train import train_model
+    from allennlp.common import Params
+
+    config = {
+        "dataset_reader": {"type": "labeled_tsv", "tokenizer": "whitespace"},
+        "train_data_path": tsv["train"],
+        "model": {
+            "type": "basic_classifier",
+            "text_field_embedder": {"token_embedders": {"tokens": {"embedding_dim": 2}}},
+            "seq2vec_encoder": {"type": "boe", "embedding_dim": 2},
+        },
+        "data_loader": {"batch_size": 16},
+        "trainer": {"num_epochs": 1, "optimizer": {"type": "sgd", "lr": 0.1}},
+    }
+    config["dataset_reader"]["token_indexers"] = {"tokens": "single_id"}
+    train_model(Params(config), str(tmp_path / "run"))
+    with pytest.raises(ConfigurationError, match="class BasicClassifier: wanted a multi_exit"):
+        allennlp_command(
+            "tradeoff",
+            tmp_path / "run" / "model.tar.gz",
+            tsv["dev"],
+            "--output-dir",
+            tmp_path / "results",
+        )
