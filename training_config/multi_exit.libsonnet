@@ -30,11 +30,15 @@
   warmup_share:: 0.1,
   seed:: 13370,
 
+  // If a share, 0.01 for one point: the archive's default threshold is the fastest that loses at
+  // most so much accuracy on the dev data.
+  max_accuracy_drop:: null,
+
   local settings = self,
   local known = std.set([
     'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
     'dropout', 'max_length', 'num_epochs', 'batch_size', 'learning_rate',
-    'embedding_learning_rate', 'exit_learning_rate', 'warmup_share', 'seed',
+    'embedding_learning_rate', 'exit_learning_rate', 'warmup_share', 'seed', 'max_accuracy_drop',
   ]),
   local hidden = std.setDiff(std.objectFieldsAll(self), std.objectFields(self)),
   local unknown = std.setDiff(hidden, known),
@@ -90,7 +94,10 @@
       type: 'slanted_triangular',
       cut_frac: settings.warmup_share,
     },
-    callbacks: [{ type: 'temperature_calibration' }],
+    callbacks: [{
+      type: 'temperature_calibration',
+      max_accuracy_drop: settings.max_accuracy_drop,
+    }],
   },
   include_in_archive: ['calibration.json'],
 }

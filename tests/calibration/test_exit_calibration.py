@@ -5,6 +5,8 @@ from sledgehammer_allennlp.calibration import (
     calibrate_exits,
     calibration_metrics,
     calibration_report,
+    compare_temperatures,
+    negative_log_likelihood,
 )
 from tests.calibration.test_temperature import noisy_logits
 
@@ -42,3 +44,20 @@ def test_an_exit_whose_logits_are_not_numbers_is_named():
     logits[1, 2, 0] = np.nan
     with pytest.raises(ValueError, match="logits of exit layer 3: 1 of 4 instances"):
         calibrate_exits(logits, np.array([0, 1, 2, 0]), [0, 3])
+
+
+def test_before_is_with_the_temperatures_that_were():
+    logits, labels = noisy_logits(3, 1.0, 0)
+    (fitted,) = calibrate_exits(logits[None], labels, [0])
+    (again,) = calibrate_exits(logits[None], labels, [0], [2.5])
+    assert again.temperature == fitted.temperature and again.temperature_before == 2.5
+    assert again.nll_before == pytest.approx(negative_log_likelihood(logits, labels, 2.5))
+    (compared,) = compare_temperatures(logits[None], labels, [0], [1.0], [2.5])
+    assert compared.nll_before == fitted.nll_before
+    assert (compared.nll_after, compared.ece_after) == (again.nll_before, again.ece_before)
+
+
+def test_an_exit_that_is_always_right_keeps_its_temperature():
+    logits = np.eye(3) * 4
+    (found,) = calibrate_exits(logits[None], np.arange(3), [0], [0.7])
+    assert found.temperature == float(np.float32(0.7)) and not found.is_determined

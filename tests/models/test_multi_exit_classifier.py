@@ -361,3 +361,20 @@ def test_the_token_budget_changes_no_answer(trained):
         assert [a["exit_layer"] for a in answer] == [a["exit_layer"] for a in answers[0]]
         for found, wanted in zip(answer, answers[0]):
             assert found["probs"] == pytest.approx(wanted["probs"], abs=1e-5)
+
+
+def test_weights_from_before_there_was_a_default_threshold_load(model):
+    weights = model.state_dict()
+    del weights["exits.default_threshold"]
+    model.exits.default_threshold.fill_(0.5)
+    model.load_state_dict(weights)
+    assert model.confidence_threshold == 1
+
+
+def test_a_configured_threshold_comes_before_the_default(model):
+    model.exits.default_threshold.fill_(0.5)
+    assert model.confidence_threshold == 0.5
+    model.confidence_threshold = 0.9
+    assert model.confidence_threshold == 0.9
+    model.confidence_threshold = None
+    assert model.confidence_threshold == 0.5

@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from allennlp.commands.evaluate import evaluate_from_archive
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DataLoader
 from allennlp.models import load_archive
+from allennlp.predictors import Predictor
 from allennlp.training import TrainerCallback
 
 from sledgehammer_allennlp.calibration import fit_temperature
-from sledgehammer_allennlp.training.temperature_calibration import gather_logits
+from sledgehammer_allennlp.exits import load_archived_classifier
+from sledgehammer_allennlp.training.full_depth import gather_logits
 from tests.calibration.test_temperature import probabilities, scikit_learns_probabilities
 from tests.tiny import tiny_experiment
 
@@ -243,3 +246,71 @@ def test_include_in_archive_may_be_null(tiny_bert, tsv, tmp_path):
     config["include_in_archive"] = None
     config["trainer"]["num_epochs"] = 1
     assert train_model(Params(config), str(tmp_path)) is not None
+
+
+def calibration_with(max_accuracy_drop):
+    return {"type": "temperature_calibration", "max_accuracy_drop": max_accuracy_drop}
+
+
+@pytest.mark.parametrize("max_drop", [0, 0.1])
+def test_the_default_threshold_is_the_fastest_within_the_drop(tiny_bert, tsv, tmp_path, max_drop):
+    _train(tmp_path, tiny_bert, tsv, [calibration_with(max_drop)], num_epochs=3)
+    archive = str(tmp_path / "model.tar.gz")
+    threshold = load_archive(archive).model.confidence_threshold
+    accuracy, cost = {}, {}
+    for tried in (threshold, 0, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1):
+        metrics = evaluate_from_archive(
+            archive, tsv["dev"], cmd_overrides=json.dumps({"model.confidence_threshold": tried})
+        )
+        accuracy[tried], cost[tried] = metrics["accuracy"], metrics["layer_equivalents"]
+    allowed = [tried for tried in accuracy if accuracy[tried] >= accuracy[1] - max_drop - 1e-9]
+    assert len(set(cost.values())) > 5
+    assert threshold in allowed and cost[threshold] == min(cost[tried] for tried in allowed)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    report = json.loads((tmp_path / "calibration.json").read_text())
+    assert metrics["recommended_threshold"] == report["recommended_threshold"] == threshold
+    assert report["max_accuracy_drop"] == max_drop
+    assert f"The default threshold is {threshold:g}" in _log_of(tmp_path)
+
+
+def test_predictions_are_made_at_the_kept_threshold_unless_told(tiny_bert, tsv, tmp_path):
+    _train(tmp_path, tiny_bert, tsv, [calibration_with(0.5)], num_epochs=2)
+    archive = str(tmp_path / "model.tar.gz")
+    kept = load_archive(archive).model.confidence_threshold
+    assert kept < 1
+    lines = Path(tsv["dev"]).read_text().splitlines()
+    texts = [line.split("\t")[1] for line in lines]
+
+    def exits(**settings):
+        predictor = Predictor.from_path(archive, **settings)
+        answers = predictor.predict_batch_json([{"sentence": text} for text in texts])
+        return [answer["exit_layer"] for answer in answers]
+
+    assert exits() == exits(overrides={"model.confidence_threshold": kept})
+    assert set(exits()) != {3}
+    assert set(exits(overrides={"model.confidence_threshold": 1.0})) == {3}
+    found = [answer["exit_layer"] for answer in load_archived_classifier(archive).predict(texts)]
+    assert found == exits()
+    at_one = load_archived_classifier(archive, confidence_threshold=1.0).predict(texts)
+    assert {answer["exit_layer"] for answer in at_one} == {3}
+
+
+def test_without_a_drop_the_default_threshold_is_one(trained):
+    weights = torch.load(trained["run"] / "best.th")
+    assert weights["exits.default_threshold"] == 1
+    assert load_archive(trained["archive"]).model.confidence_threshold == 1
+    assert "recommended_threshold" not in json.loads((trained["run"] / "metrics.json").read_text())
+
+
+def test_a_threshold_in_the_config_and_one_to_be_chosen_are_refused(tiny_bert, tsv, tmp_path):
+    config = tiny_experiment(str(tiny_bert), tsv, confidence_threshold=0.9)
+    config["trainer"]["callbacks"] = [calibration_with(0.1)]
+    with pytest.raises(ConfigurationError, match="confidence_threshold 0.9.*wanted one of them"):
+        train_model(Params(config), str(tmp_path))
+
+
+@pytest.mark.parametrize("drop", [-0.1, 1, "0.1"])
+def test_a_bad_drop_is_refused_before_training(tiny_bert, tsv, tmp_path, drop):
+    with pytest.raises(ConfigurationError, match="max_accuracy_drop: .* wanted a share from 0"):
+        _train(tmp_path, tiny_bert, tsv, [calibration_with(drop)])
+    assert not list(tmp_path.glob("model_state*"))

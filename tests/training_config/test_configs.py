@@ -99,13 +99,14 @@ def test_every_setting_can_be_changed_by_an_import(tmp_path):
     path = tmp_path / "mine.jsonnet"
     path.write_text(
         f"(import '{FOLDER / 'sst2.jsonnet'}') + {{ transformer_model:: 'bert-large-uncased', "
-        "exit_layers:: [0, 7, 15, 23], learning_rate:: 2e-5, seed:: 5 }"
+        "exit_layers:: [0, 7, 15, 23], learning_rate:: 2e-5, seed:: 5, max_accuracy_drop:: 0.01 }"
     )
     config = Params.from_file(str(path)).as_dict()
     assert config["model"]["transformer_model"] == "bert-large-uncased"
     assert config["dataset_reader"]["tokenizer"]["model_name"] == "bert-large-uncased"
     assert config["model"]["exit_layers"] == [0, 7, 15, 23]
     assert config["trainer"]["optimizer"]["lr"] == 2e-5
+    assert config["trainer"]["callbacks"][0]["max_accuracy_drop"] == 0.01
     assert config["random_seed"] == config["numpy_seed"] == config["pytorch_seed"] == 5
 
 
