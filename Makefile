@@ -1,4 +1,4 @@
-# make demo    train, calibrate, evaluate and predict on BBC News with a small pretrained model
+# make demo    train, calibrate, predict and choose a threshold on BBC News with a small pretrained model
 # make test    ruff, mypy and pytest
 # make setup   the set-up alone; the others do it first when it is missing
 #
@@ -23,19 +23,22 @@ INCLUDE := --include-package sledgehammer_allennlp
 .PHONY: demo test test-transformers5 setup clean
 
 demo: $(TRAINED) data/bbc_news/examples.jsonl
-	$(BIN)/python scripts/evaluate_thresholds.py $(ARCHIVE) data/bbc_news/test.tsv \
-		--thresholds 0 0.7 0.9 0.95 0.99 1 --output $(DEMO_RUN)/thresholds.json
-	@echo
-	@echo "Predicting the sentences of data/bbc_news/examples.jsonl:"
+	@echo "Predicting the sentences of data/bbc_news/examples.jsonl at threshold $(DEMO_THRESHOLD):"
 	@$(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) --silent \
 		--output-file $(DEMO_RUN)/predictions.jsonl \
 		--overrides '{"model.confidence_threshold": $(DEMO_THRESHOLD)}' 2> $(DEMO_RUN)/predict.log \
 		|| { cat $(DEMO_RUN)/predict.log; exit 1; }
 	@$(BIN)/python scripts/show_predictions.py data/bbc_news/examples.jsonl $(DEMO_RUN)/predictions.jsonl
 	@echo
-	@echo "Written: the model $(ARCHIVE), its metrics $(DEMO_RUN)/metrics.json,"
-	@echo "  the table above $(DEMO_RUN)/thresholds.json, the predictions $(DEMO_RUN)/predictions.jsonl"
-	@echo "Next, your own sentences, one {\"sentence\": ...} a line, at a threshold of your choice:"
+	@echo "Every threshold, on the test articles:"
+	ALLENNLP_LOG_LEVEL=WARNING \
+	$(BIN)/allennlp tradeoff $(ARCHIVE) data/bbc_news/test.tsv $(INCLUDE) --measure \
+		--output-dir $(DEMO_RUN)/tradeoff
+	@echo
+	@echo "Written too: the model $(ARCHIVE), its metrics $(DEMO_RUN)/metrics.json,"
+	@echo "  the predictions $(DEMO_RUN)/predictions.jsonl"
+	@echo "Next, open $(DEMO_RUN)/tradeoff/report.html in a browser, and choose a threshold for your own"
+	@echo "sentences, one {\"sentence\": ...} a line:"
 	@echo "  $(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) \\"
 	@echo "    --overrides '{\"model.confidence_threshold\": $(DEMO_THRESHOLD)}'"
 

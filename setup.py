@@ -24,6 +24,9 @@ setup(
     # 1.12); requirements.txt is the main stack, installed with --no-deps.
     install_requires=[
         "allennlp>=2.10.1,<2.11",
+        "bokeh>=3.0",
+        "jinja2>=3.0",
+        "matplotlib>=3.6",
         "numpy>=1.21.4",
         "scikit-learn>=1.0.1",
         "scipy>=1.7.3",
@@ -36,6 +39,7 @@ setup(
             "allennlp-models>=2.10.1,<2.11",
             "hypothesis",
             "mypy",
+            "playwright",
             "pytest",
             "ruff",
             "safetensors",

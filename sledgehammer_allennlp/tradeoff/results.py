@@ -254,4 +254,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def times(speed_up: float) -> str:
     """A speed-up in words: how many times as fast."""
-    return f"{speed_up:.3g}x" if math.isfinite(speed_up) else "no layer run"
+    if not math.isfinite(speed_up):
+        return "no layer run"
+    return f"{speed_up:,.0f}x" if speed_up >= 100 else f"{speed_up:.3g}x"
