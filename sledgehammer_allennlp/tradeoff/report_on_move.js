@@ -12,7 +12,8 @@ const percent = (share) => (100 * share).toFixed(2) + " %";
 show("threshold", String(threshold));
 show("accuracy", percent(of("accuracy")));
 show("interval", percent(of("low")) + " to " + percent(of("high")));
-show("speed-up", layers > 0 ? (full / layers).toFixed(2) + "×" : "no layer run");
+const speedUp = full / layers;
+show("speed-up", layers > 0 ? speedUp.toFixed(speedUp < 100 ? 2 : 0) + "×" : "no layer run");
 show("layer-equivalents", layers.toFixed(3));
 
 here.data = { x: [of("x")], accuracy: [of("accuracy")] };

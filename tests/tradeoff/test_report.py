@@ -94,7 +94,10 @@ class Page:
         )
         assert interval == f"{low} to {high}"
         wanted = columns["speed_up"][row]
-        assert speed_up == ("no layer run" if wanted is None else f"{wanted:.2f}×")
+        if wanted is None:
+            assert speed_up == "no layer run"
+        else:
+            assert speed_up == (f"{wanted:.2f}×" if wanted < 100 else f"{wanted:.0f}×")
         assert layers == f"{columns['layer_equivalents'][row]:.3f}"
         shares = self.page.evaluate(
             "Array.from(Bokeh.documents[0].get_model_by_name('shares')"
