@@ -63,7 +63,7 @@ BENCHMARKS := .benchmarks
 
 test-transformers5: $(TRANSFORMERS5)/.installed
 	WITHOUT_ALLENNLP=1 PYTHONPATH=$(TRANSFORMERS5) $(BIN)/pytest \
-		tests/encoders tests/exits tests/calibration
+		tests/encoders tests/exits tests/calibration tests/tradeoff
 
 benchmark-%: $(BENCHMARKS)/.installed
 	PYTHONPATH=$(BENCHMARKS) $(BIN)/python -m benchmarks.$* $(ARGS)

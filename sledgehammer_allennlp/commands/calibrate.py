@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import List
 
 import numpy as np
 import torch
@@ -17,11 +17,6 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.models.archival import CONFIG_NAME, archive_model
 
-from sledgehammer_allennlp.calibration import (
-    ExitCalibration,
-    calibrate_exits,
-    calibration_report,
-)
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     load,
@@ -30,14 +25,13 @@ from sledgehammer_allennlp.commands.labelled_data import (
 )
 from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
-from sledgehammer_allennlp.tradeoff import check_accuracy_drop, threshold_for_drop
+from sledgehammer_allennlp.tradeoff import check_accuracy_drop
 from sledgehammer_allennlp.tradeoff.results import aligned
-from sledgehammer_allennlp.training.full_depth import curve_of
-from sledgehammer_allennlp.training.temperature_calibration import (
+from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
-    calibration_file,
-    warn_of_undetermined,
-    with_calibration,
+    ModelCalibration,
+    calibrate_model,
+    with_calibration_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -87,7 +81,7 @@ class Calibrate(Subcommand):
         return subparser
 
 
-def calibrate_from_args(args: argparse.Namespace) -> List[ExitCalibration]:
+def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
     """
     Fits, prints and writes.
 
@@ -106,18 +100,18 @@ def calibrate_from_args(args: argparse.Namespace) -> List[ExitCalibration]:
     instances = read_labelled(archive, model, args.input_file)
     logits, labels = run_all_exits_on(model, instances, args.batch_size)
     _check_labels(labels, model.label_names(), args.input_file)
-    temperatures_before = model.temperatures.tolist()
-    calibrations = calibrate_exits(logits, labels, model.exit_layers, temperatures_before)
-    model.temperatures.copy_(torch.tensor([c.temperature for c in calibrations]))
-    report = calibration_report(calibrations, len(labels))
-    chosen = _choose_threshold(args.max_accuracy_drop, model, logits, labels)
-    if chosen is not None:
-        report["max_accuracy_drop"] = args.max_accuracy_drop
-        report["recommended_threshold"] = chosen
-    warn_of_undetermined(calibrations)
-    _write_archive(args.archive_file, output, model, report)
-    print(_summary(calibrations, len(labels), output, model, chosen))
-    return calibrations
+    if args.max_accuracy_drop is None and model.exits.default_threshold < 1:
+        logger.warning(
+            "The archive's default threshold, %g, was chosen with its old temperatures, and stays. "
+            "To choose one anew, use --max-accuracy-drop.",
+            float(model.exits.default_threshold),
+        )
+    calibration = calibrate_model(
+        model, logits, labels, args.max_accuracy_drop, model.temperatures.tolist()
+    )
+    _write_archive(args.archive_file, output, model, calibration)
+    print(_summary(calibration, output))
+    return calibration
 
 
 def _output_archive(args: argparse.Namespace) -> Path:
@@ -155,28 +149,8 @@ def _check_labels(labels: np.ndarray, names: List[str], path: str) -> None:
         )
 
 
-def _choose_threshold(
-    max_accuracy_drop: Optional[float],
-    model: MultiExitClassifier,
-    logits: np.ndarray,
-    labels: np.ndarray,
-) -> Optional[float]:
-    kept = float(model.exits.default_threshold)
-    if max_accuracy_drop is None:
-        if kept < 1:
-            logger.warning(
-                "The archive's default threshold, %g, was chosen with its old temperatures, and "
-                "stays. To choose one anew, use --max-accuracy-drop.",
-                kept,
-            )
-        return None
-    point = threshold_for_drop(curve_of(model, logits, labels), max_accuracy_drop).point
-    model.exits.default_threshold.fill_(point.threshold)
-    return point.threshold
-
-
 def _write_archive(
-    archive_file: str, output: Path, model: MultiExitClassifier, report: Dict[str, Any]
+    archive_file: str, output: Path, model: MultiExitClassifier, calibration: ModelCalibration
 ) -> None:
     """A copy of the old archive, with other weights and another `calibration.json`."""
     old = Path(cached_path(archive_file))
@@ -191,11 +165,11 @@ def _write_archive(
                     include_in_archive=config.get("include_in_archive"),
                 )
             )
-        write_whole(output, lambda beside: _copy_with_calibration(old, beside, model, report))
+        write_whole(output, lambda beside: _copy_with_calibration(old, beside, model, calibration))
 
 
 def _copy_with_calibration(
-    old: Path, new: Path, model: MultiExitClassifier, report: Dict[str, Any]
+    old: Path, new: Path, model: MultiExitClassifier, calibration: ModelCalibration
 ) -> None:
     with tarfile.open(old) as source, tarfile.open(new, "w:gz") as target:
         for member in source:
@@ -205,13 +179,13 @@ def _copy_with_calibration(
                 _add(target, WEIGHTS_FILE, _calibrated_weights(content.read(), model))
             elif member.name != CALIBRATION_FILE:
                 target.addfile(member, content)
-        _add(target, CALIBRATION_FILE, calibration_file(report).encode("utf-8"))
+        _add(target, CALIBRATION_FILE, calibration.report().encode("utf-8"))
 
 
 def _calibrated_weights(weights: bytes, model: MultiExitClassifier) -> bytes:
     state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
     written = io.BytesIO()
-    torch.save(with_calibration(state, model), written)
+    torch.save(with_calibration_of(model, state), written)
     return written.getvalue()
 
 
@@ -222,15 +196,9 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def _summary(
-    calibrations: List[ExitCalibration],
-    num_instances: int,
-    output: Path,
-    model: MultiExitClassifier,
-    chosen: Optional[float],
-) -> str:
+def _summary(calibration: ModelCalibration, output: Path) -> str:
     rows = [["exit layer", "accuracy", "temperature", "", "NLL", "", "calibration error", ""]]
-    for c in calibrations:
+    for c in calibration.exits:
         rows.append(
             [
                 str(c.exit_layer),
@@ -244,10 +212,12 @@ def _summary(
             ]
         )
     threshold = ""
-    if chosen is not None:
-        threshold = f"\nDefault threshold of the new archive: {chosen:g}"
+    if calibration.recommended is not None:
+        chosen = calibration.recommended.point.threshold
+        threshold = f"\nDefault threshold of the new archive: {chosen:g}\n"
     return (
-        f"\nTemperatures fitted to {num_instances:,} instances:\n\n{aligned(rows)}\n{threshold}\n"
+        f"\nTemperatures fitted to {calibration.num_instances:,} instances:\n\n{aligned(rows)}\n"
+        f"{threshold}\n"
         f"Written: {output}\n"
         "Next, choose a threshold, on data that was not used here:\n"
         f"  allennlp tradeoff {output} DATA --output-dir DIR"

@@ -3,35 +3,29 @@
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
-import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.training import TrainerCallback
 
-from sledgehammer_allennlp.calibration import (
-    ExitCalibration,
-    calibrate_exits,
-    calibration_metrics,
-    calibration_report,
-)
+from sledgehammer_allennlp.calibration import calibration_metrics
 from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
-from sledgehammer_allennlp.tradeoff import (
-    Recommendation,
-    check_accuracy_drop,
-    threshold_for_drop,
+from sledgehammer_allennlp.tradeoff import check_accuracy_drop
+from sledgehammer_allennlp.training.full_depth import gather_logits
+from sledgehammer_allennlp.training.model_calibration import (
+    CALIBRATION_FILE,
+    ModelCalibration,
+    calibrate_model,
+    with_calibration_of,
 )
-from sledgehammer_allennlp.training.full_depth import curve_of, gather_logits
 from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
 
 if TYPE_CHECKING:
     from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
 
 logger = logging.getLogger(__name__)
-
-CALIBRATION_FILE = "calibration.json"
 
 
 @TrainerCallback.register("temperature_calibration")
@@ -105,6 +99,8 @@ class TemperatureCalibration(TrainerCallback):
                 "nothing will fit the model's n-gram exit: wanted a callback of type "
                 "'ngram_fitting' in the config, or enable_default_callbacks not false"
             )
+        # One that an archive kept, which is now trained further, was for its old exits.
+        trainer.model.exits.default_threshold.fill_(1.0)
         if is_primary:
             _warn_if_not_archived(self.serialization_dir)
 
@@ -131,44 +127,19 @@ class TemperatureCalibration(TrainerCallback):
             model.load_state_dict(torch.load(weights_path, map_location="cpu"))
         logger.info("Calibrating %d exits on the validation data", len(model.exit_layers))
         logits, labels = gather_logits(model, trainer._validation_data_loader, trainer.cuda_device)
-        calibrations = calibrate_exits(logits, labels, model.exit_layers)
-        model.temperatures.copy_(torch.tensor([c.temperature for c in calibrations]))
-        recommended = self._recommend(model, logits, labels)
-        model.exits.default_threshold.fill_(recommended.point.threshold if recommended else 1.0)
-        metrics.update(calibration_metrics(calibrations))
-        report = calibration_report(calibrations, len(labels))
-        if recommended is not None:
-            metrics["recommended_threshold"] = recommended.point.threshold
-            report["max_accuracy_drop"] = self._max_accuracy_drop
-            report["recommended_threshold"] = recommended.point.threshold
+        calibration = calibrate_model(model, logits, labels, self._max_accuracy_drop)
+        metrics.update(calibration_metrics(calibration.exits))
+        if calibration.recommended is not None:
+            metrics["recommended_threshold"] = calibration.recommended.point.threshold
         if not is_primary:
             return
-        _log(calibrations, len(labels))
-        if recommended is not None:
-            logger.info(
-                "The default threshold is %g: accuracy %.4f, and %.4f at the last exit; %.2f layer-"
-                "equivalents. With %s",
-                recommended.point.threshold,
-                recommended.point.accuracy,
-                recommended.point.accuracy + recommended.point.accuracy_drop,
-                recommended.point.layer_equivalents,
-                recommended.described(),
-            )
+        _log(calibration)
         if weights_path is not None:
-            replaced = with_calibration(torch.load(weights_path, map_location="cpu"), model)
+            weights = with_calibration_of(model, torch.load(weights_path, map_location="cpu"))
             # It may be a hard link to a checkpoint: it is replaced, not written to.
-            write_whole(weights_path, lambda beside: torch.save(replaced, beside))
+            write_whole(weights_path, lambda beside: torch.save(weights, beside))
         if self.serialization_dir is not None:
-            write_text_whole(
-                Path(self.serialization_dir) / CALIBRATION_FILE, calibration_file(report)
-            )
-
-    def _recommend(
-        self, model: MultiExitClassifier, logits: np.ndarray, labels: np.ndarray
-    ) -> Optional[Recommendation]:
-        if self._max_accuracy_drop is None:
-            return None
-        return threshold_for_drop(curve_of(model, logits, labels), self._max_accuracy_drop)
+            write_text_whole(Path(self.serialization_dir) / CALIBRATION_FILE, calibration.report())
 
 
 def _best_weights_of(
@@ -186,41 +157,21 @@ def _best_weights_of(
     return Path(best_weights)
 
 
-def _log(calibrations: List[ExitCalibration], num_instances: int) -> None:
-    """Says what was fitted."""
-    logger.info("Fitted temperatures on %d validation instances:", num_instances)
-    for c in calibrations:
+def _log(calibration: ModelCalibration) -> None:
+    logger.info("Fitted temperatures on %d validation instances:", calibration.num_instances)
+    for c in calibration.exits:
         logger.info(
             "exit layer %2d: temperature %.3f, NLL %.4f -> %.4f, calibration error %.4f -> %.4f",
             *(c.exit_layer, c.temperature, c.nll_before, c.nll_after, c.ece_before, c.ece_after),
         )
-    warn_of_undetermined(calibrations)
-
-
-def warn_of_undetermined(calibrations: List[ExitCalibration]) -> None:
-    """Warns of temperatures that the data does not determine."""
-    for c in calibrations:
-        if not c.is_determined:
-            logger.warning(
-                "The data does not determine the temperature of exit layer %d, whose accuracy on "
-                "it is %.3f: it is set to %g, and this exit's confidences mean little. Use more "
-                "data.",
-                *(c.exit_layer, c.accuracy, c.temperature),
-            )
-
-
-def with_calibration(state: Dict[str, Any], model: MultiExitClassifier) -> Dict[str, Any]:
-    """A state dict, with the temperatures and the default threshold of a model."""
-    calibration = {
-        "temperatures": model.temperatures,
-        "exits.default_threshold": model.exits.default_threshold,
-    }
-    return {**state, **{name: value.detach().cpu().clone() for name, value in calibration.items()}}
-
-
-def calibration_file(report: Dict[str, Any]) -> str:
-    """What stands in `calibration.json`."""
-    return json.dumps(report, indent=2) + "\n"
+    if calibration.recommended is not None:
+        point = calibration.recommended.point
+        logger.info(
+            "The default threshold is %g, for %s: accuracy %.4f, at the last exit %.4f; %.2f "
+            "layer-equivalents",
+            *(point.threshold, calibration.recommended.described(), point.accuracy),
+            *(point.accuracy + point.accuracy_drop, point.layer_equivalents),
+        )
 
 
 def _warn_if_not_archived(serialization_dir: Optional[str]) -> None:

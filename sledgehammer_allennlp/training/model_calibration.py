@@ -1,0 +1,94 @@
+"""Calibrating a model: its temperatures, the threshold that it keeps, and the report of both."""
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+
+from sledgehammer_allennlp.calibration import (
+    ExitCalibration,
+    calibrate_exits,
+    calibration_report,
+)
+from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.tradeoff import Recommendation, threshold_for_drop
+from sledgehammer_allennlp.training.full_depth import curve_of
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION_FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class ModelCalibration:
+    """
+    What was done to a model: `exits`, their temperatures; `recommended`, the threshold that it
+    keeps from now on, if one was chosen; and `num_instances`, of how many.
+    """
+
+    exits: List[ExitCalibration]
+    recommended: Optional[Recommendation]
+    num_instances: int
+
+    def report(self) -> str:
+        """What stands in `calibration.json`."""
+        report = calibration_report(self.exits, self.num_instances)
+        if self.recommended is not None:
+            report["max_accuracy_drop"] = self.recommended.value
+            report["recommended_threshold"] = self.recommended.point.threshold
+        return json.dumps(report, indent=2) + "\n"
+
+
+def calibrate_model(
+    model: MultiExitClassifier,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    max_accuracy_drop: Optional[float] = None,
+    temperatures_before: Optional[Sequence[float]] = None,
+) -> ModelCalibration:
+    """
+    Fits a model's temperatures and, for a given accuracy drop, chooses its default threshold.
+
+    # Parameters
+
+    model : `MultiExitClassifier`
+        Gets the temperatures and the threshold.
+    logits, labels : `np.ndarray`
+        From `gather_logits`.
+    max_accuracy_drop : `float`, optional (default = `None`)
+        A share; if not given, the default threshold stays.
+    temperatures_before : `Sequence[float]`, optional (default = 1 for each exit)
+        What the report compares with.
+
+    # Raises
+
+    ValueError
+        If logits are not finite numbers.
+    """
+    exits = calibrate_exits(logits, labels, model.exit_layers, temperatures_before)
+    model.temperatures.copy_(torch.tensor([exit_.temperature for exit_ in exits]))
+    for exit_ in exits:
+        if not exit_.is_determined:
+            logger.warning(
+                "The data does not determine the temperature of exit layer %d, whose accuracy on "
+                "it is %.3f: it is set to %g, and this exit's confidences mean little. Use more "
+                "data.",
+                *(exit_.exit_layer, exit_.accuracy, exit_.temperature),
+            )
+    recommended = None
+    if max_accuracy_drop is not None:
+        recommended = threshold_for_drop(curve_of(model, logits, labels), max_accuracy_drop)
+        model.exits.default_threshold.fill_(recommended.point.threshold)
+    return ModelCalibration(exits, recommended, len(labels))
+
+
+def with_calibration_of(model: MultiExitClassifier, state: Dict[str, Any]) -> Dict[str, Any]:
+    """A state dict, with the temperatures and the default threshold of a model."""
+    calibration = {
+        "temperatures": model.temperatures,
+        "exits.default_threshold": model.exits.default_threshold,
+    }
+    return {**state, **{name: value.detach().cpu().clone() for name, value in calibration.items()}}
