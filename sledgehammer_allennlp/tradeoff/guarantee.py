@@ -36,6 +36,7 @@ _LEFT_OUT = 1e-12
 """How improbable the large numbers are that are left out of a sum."""
 
 _NUM_SHARES = 40
+"""How many shares of differing answers are tried, and again around the best of them."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,20 @@ def drop_p_value(num_lost: int, num_gained: int, num_instances: int, max_drop: f
     observed = _score(np.array(num_lost), np.array(num_differing), num_instances, max_drop)
     differing = np.arange(1 + binom.isf(_LEFT_OUT, num_instances, most))
     most_lost = _most_lost(differing, observed, num_instances, max_drop)
-    shares = np.linspace(max(max_drop, 1e-9), most, _NUM_SHARES)[:, None]
-    # (shares, differing): so many differ, and so many of those are lost
-    probabilities = binom.pmf(differing, num_instances, shares) * binom.cdf(
-        most_lost, differing, (shares + max_drop) / (2 * shares)
-    )
-    largest = float(probabilities.sum(axis=1).max())
-    return min(1.0, largest + _OUTSIDE_INTERVAL + _LEFT_OUT)
+
+    def probability(shares: np.ndarray) -> np.ndarray:
+        """Of an outcome as extreme, if that share of the answers differs, `(num_shares,)`."""
+        shares = shares[:, None]
+        # (num_shares, numbers of differing answers): so many differ, and few of those are lost
+        return (
+            binom.pmf(differing, num_instances, shares)
+            * binom.cdf(most_lost, differing, (shares + max_drop) / (2 * shares))
+        ).sum(axis=1)
+
+    shares = np.linspace(max(max_drop, 1e-9), most, _NUM_SHARES)
+    near = int(probability(shares).argmax())
+    shares = np.linspace(shares[max(near - 1, 0)], shares[near : near + 2][-1], _NUM_SHARES)
+    return min(1.0, float(probability(shares).max()) + _OUTSIDE_INTERVAL + _LEFT_OUT)
 
 
 def _score(

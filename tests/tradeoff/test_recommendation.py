@@ -35,12 +35,19 @@ def test_the_fastest_threshold_within_the_drop_is_taken(curve, drop, threshold, 
 
 
 def test_a_drop_of_just_what_is_allowed_is_allowed():
-    confidence = np.stack([np.arange(1000) / 1000, np.ones(1000)])
-    correct = np.stack([np.arange(1000) >= 29, np.ones(1000, dtype=bool)])
+    """Also where the product of share and number is below it by rounding, as 0.29 * 100 is."""
+    confidence = np.stack([np.arange(100) / 100, np.ones(100)])
+    correct = np.stack([np.arange(100) >= 70, np.ones(100, dtype=bool)])
     curve = tradeoff_curve(confidence, correct, [1, 4])
-    for lost in range(30):
-        point = threshold_for_drop(curve, lost / 1000).point
-        assert round(1000 * (1 - point.accuracy)) == lost
+    for lost in range(70):
+        point = threshold_for_drop(curve, lost / 100).point
+        assert round(100 * (1 - point.accuracy)) == lost
+
+
+def test_a_speed_up_of_just_what_is_wished_is_enough(curve):
+    for row in range(len(curve)):
+        found = threshold_for_speedup(curve, float(f"{curve.speed_up[row]:.10g}"))
+        assert found.is_satisfied and found.point.speed_up >= curve.speed_up[row] * (1 - 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +79,11 @@ def test_threshold_one_is_taken_if_nothing_can_be_guaranteed(curve):
     assert "at least 299 instances, here are 100" in found.note
     found = threshold_for_drop(curve, 0.0, 0.95)
     assert found.point.threshold == 1 and "Allow a larger one" in found.note
+    many_lost = tradeoff_curve(
+        np.ones((2, 100)), np.stack([np.arange(100) > 50, np.ones(100)]), [1, 4]
+    )
+    found = threshold_for_drop(many_lost, 0.1, 0.95)
+    assert found.point.threshold == 1 and "Take more data" in found.note
 
 
 def test_an_operating_point_has_an_interval(curve):
