@@ -3,6 +3,7 @@
 import argparse
 import io
 import logging
+import posixpath
 import tarfile
 import tempfile
 import time
@@ -19,6 +20,7 @@ from allennlp.models.archival import CONFIG_NAME, archive_model
 
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
+    check_writable,
     load,
     read_labelled,
     run_all_exits_on,
@@ -26,7 +28,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
 from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import check_accuracy_drop
-from sledgehammer_allennlp.tradeoff.results import aligned
+from sledgehammer_allennlp.tradeoff.results import aligned, shortest
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
@@ -97,14 +99,19 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
         except ValueError as error:
             raise ConfigurationError(f"--max-accuracy-drop: {error}") from error
     archive, model = load(args)
+    if args.max_accuracy_drop is not None and model.configured_threshold is not None:
+        raise ConfigurationError(
+            f"the archive's config has confidence_threshold {model.configured_threshold:g}, before "
+            "which one chosen by --max-accuracy-drop would not come: wanted one of them"
+        )
     instances = read_labelled(archive, model, args.input_file)
     logits, labels = run_all_exits_on(model, instances, args.batch_size)
     _check_labels(labels, model.label_names(), args.input_file)
     if args.max_accuracy_drop is None and model.exits.default_threshold < 1:
         logger.warning(
-            "The archive's default threshold, %g, was chosen with its old temperatures, and stays. "
+            "The archive's default threshold, %s, was chosen with its old temperatures, and stays. "
             "To choose one anew, use --max-accuracy-drop.",
-            float(model.exits.default_threshold),
+            shortest(model.exits.default_threshold),
         )
     calibration = calibrate_model(
         model, logits, labels, args.max_accuracy_drop, model.temperatures.tolist()
@@ -122,6 +129,7 @@ def _output_archive(args: argparse.Namespace) -> Path:
         raise ConfigurationError(
             f"--output-archive is '{output}': wanted a file in a folder that exists"
         )
+    check_writable(output.parent, "--output-archive")
     if output.exists() and not args.force:
         raise ConfigurationError(
             f"'{output}' exists: wanted another --output-archive, or --force to replace it"
@@ -160,7 +168,7 @@ def _write_archive(
             old = Path(
                 archive_model(
                     old,
-                    weights=WEIGHTS_FILE if (old / WEIGHTS_FILE).exists() else "best.th",
+                    weights=str(_weights_in(old).resolve()),
                     archive_path=folder,
                     include_in_archive=config.get("include_in_archive"),
                 )
@@ -168,17 +176,25 @@ def _write_archive(
         write_whole(output, lambda beside: _copy_with_calibration(old, beside, model, calibration))
 
 
+def _weights_in(folder: Path) -> Path:
+    """The weights of a folder that AllenNLP loads."""
+    return next(path for path in (folder / WEIGHTS_FILE, folder / "best.th") if path.exists())
+
+
 def _copy_with_calibration(
     old: Path, new: Path, model: MultiExitClassifier, calibration: ModelCalibration
 ) -> None:
     with tarfile.open(old) as source, tarfile.open(new, "w:gz") as target:
         for member in source:
-            content = source.extractfile(member)
-            if member.name == WEIGHTS_FILE:
-                assert content is not None
-                _add(target, WEIGHTS_FILE, _calibrated_weights(content.read(), model))
-            elif member.name != CALIBRATION_FILE:
-                target.addfile(member, content)
+            name = posixpath.normpath(member.name)
+            if name not in (WEIGHTS_FILE, CALIBRATION_FILE):
+                target.addfile(member, source.extractfile(member) if member.isfile() else None)
+            elif name == WEIGHTS_FILE:
+                weights = source.extractfile(member)
+                assert weights is not None
+                _add(target, WEIGHTS_FILE, _calibrated_weights(weights.read(), model))
+        if WEIGHTS_FILE not in target.getnames():
+            raise ConfigurationError(f"found no {WEIGHTS_FILE} in '{old}'")
         _add(target, CALIBRATION_FILE, calibration.report().encode("utf-8"))
 
 
@@ -213,8 +229,8 @@ def _summary(calibration: ModelCalibration, output: Path) -> str:
         )
     threshold = ""
     if calibration.recommended is not None:
-        chosen = calibration.recommended.point.threshold
-        threshold = f"\nDefault threshold of the new archive: {chosen:g}\n"
+        chosen = shortest(calibration.recommended.point.threshold)
+        threshold = f"\nDefault threshold of the new archive: {chosen}\n"
     return (
         f"\nTemperatures fitted to {calibration.num_instances:,} instances:\n\n{aligned(rows)}\n"
         f"{threshold}\n"

@@ -1,6 +1,7 @@
 """`allennlp tradeoff`: speed against accuracy of a trained model, and which threshold to take."""
 
 import argparse
+import json
 import platform
 import shlex
 import sys
@@ -27,6 +28,7 @@ from sledgehammer_allennlp import __version__
 from sledgehammer_allennlp.calibration import compare_temperatures
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
+    check_writable,
     load,
     read_labelled,
     run_all_exits_on,
@@ -52,6 +54,7 @@ from sledgehammer_allennlp.tradeoff.results import (
     Measurement,
     TradeoffResults,
     reliability,
+    shortest,
     table,
     times,
     write_csv,
@@ -140,7 +143,7 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
     """
     # All that can be wrong with the arguments comes before the work.
     _check(args)
-    _make_folder(args.output_dir)
+    check_writable(args.output_dir, "--output-dir")
     archive, model = load(args)
     instances = read_labelled(archive, model, args.input_file)
     logits, labels = run_all_exits_on(model, instances, args.batch_size)
@@ -193,15 +196,6 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigurationError(str(error)) from error
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"--output-dir is '{folder}': wanted a folder to write to. {error}"
-        ) from error
-
-
 def _recommendations(curve: TradeoffCurve, args: argparse.Namespace) -> List[Recommendation]:
     drops = args.max_accuracy_drop
     if not drops and not args.target_speedup:
@@ -231,21 +225,23 @@ def measure(
     seconds: Dict[float, List[float]] = {threshold: [] for threshold in thresholds}
     accuracy: Dict[float, float] = {}
     before = model.configured_threshold
-    with torch.inference_mode():
-        model.run_to_exits(batches[0][0])  # what is prepared once is not counted
-        turns = [threshold for _ in range(rounds) for threshold in thresholds]
-        for threshold in Tqdm.tqdm(turns, desc="measuring"):
-            model.confidence_threshold = threshold
-            start = time.perf_counter()
-            answers = [model.run_to_exits(texts).probs.argmax(-1) for texts, _ in batches]
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds[threshold].append(time.perf_counter() - start)
-            right = sum(
-                int((answer == labels).sum()) for answer, (_, labels) in zip(answers, batches)
-            )
-            accuracy[threshold] = right / len(instances)
-    model.confidence_threshold = before
+    turns = [threshold for _ in range(rounds) for threshold in thresholds]
+    try:
+        with torch.inference_mode():
+            model.run_to_exits(batches[0][0])  # what is prepared once is not counted
+            for threshold in Tqdm.tqdm(turns, desc="measuring"):
+                model.confidence_threshold = threshold
+                start = time.perf_counter()
+                answers = [model.run_to_exits(texts).probs.argmax(-1) for texts, _ in batches]
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                seconds[threshold].append(time.perf_counter() - start)
+                right = sum(
+                    int((answer == labels).sum()) for answer, (_, labels) in zip(answers, batches)
+                )
+                accuracy[threshold] = right / len(instances)
+    finally:
+        model.confidence_threshold = before
     full = median(seconds[1.0])
     return {
         threshold: Measurement(
@@ -338,14 +334,15 @@ def summary(results: TradeoffResults, folder: Path) -> str:
         verdict = "take" if recommendation.is_satisfied else "not to be had; nearest is"
         measured = results.measurements.get(point.threshold)
         lines.append(
-            f"For {recommendation.described()}: {verdict} threshold {point.threshold:g}, accuracy "
-            f"{point.accuracy:.4f} ({point.accuracy_low:.4f} to {point.accuracy_high:.4f}), "
-            f"{times(point.speed_up)}"
+            f"For {recommendation.described()}: {verdict} threshold {shortest(point.threshold)}, "
+            f"accuracy {point.accuracy:.4f} ({point.accuracy_low:.4f} to "
+            f"{point.accuracy_high:.4f}), {times(point.speed_up)}"
             + (f", measured {times(measured.speed_up)}" if measured is not None else "")
         )
         if recommendation.note:
             lines.append(f"  {recommendation.note}.")
-        lines.append(f"  --overrides {results.overrides_for(point.threshold)}")
+        overrides = json.dumps(results.overrides_for(point.threshold))
+        lines.append(f"  --overrides {shlex.quote(overrides)}")
     lines += ["", f"Written to {folder}: report.html, to be opened in a browser; tradeoff.csv,"]
     lines += ["  tradeoff.json, tradeoff.png, reliability.png"]
     return "\n".join(lines)

@@ -82,7 +82,7 @@ class ArchivedClassifier(nn.Module):
     def confidence_threshold(self) -> float:
         """The threshold that texts leave at, in [0, 1]; set it to `None` for the default."""
         if self._confidence_threshold is None:
-            return float(self.exits.default_threshold)
+            return self.exits.default_threshold
         return self._confidence_threshold
 
     @confidence_threshold.setter

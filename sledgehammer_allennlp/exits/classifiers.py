@@ -12,6 +12,8 @@ EMBEDDING_EXIT = -1
 
 POOLINGS = ("mean", "first")
 
+_EXTRA_STATE = "_extra_state"  # torch's name, in state dicts, for what `get_extra_state` gives
+
 
 class ExitClassifiers(nn.Module):
     """
@@ -77,8 +79,8 @@ class ExitClassifiers(nn.Module):
             else ngrams
             for layer in self.exit_layers
         )
-        self.default_threshold: torch.Tensor
-        self.register_buffer("default_threshold", torch.ones((), dtype=torch.float64))
+        self.default_threshold = 1.0
+        """At which confidence texts leave if nobody says otherwise; kept with the weights."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -96,11 +98,22 @@ class ExitClassifiers(nn.Module):
         """How many exits, counted from the first, are fitted and so have no part in training."""
         return 0 if self.ngrams is None else 1
 
+    # Not a buffer, which would be rounded when the model is cast, and moved to devices that may
+    # have no float64.
+    def get_extra_state(self) -> torch.Tensor:
+        """The default threshold, `()`."""
+        return torch.tensor(self.default_threshold, dtype=torch.float64)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Takes the default threshold."""
+        self.default_threshold = float(state)
+
     def _load_from_state_dict(
         self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # Weights from before there was a default threshold.
-        state_dict.setdefault(f"{prefix}default_threshold", torch.ones((), dtype=torch.float64))
+        if any(name.startswith(prefix) for name in state_dict):
+            # Weights may be from before there was a default threshold.
+            state_dict.setdefault(prefix + _EXTRA_STATE, torch.ones(()))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         start = f"{prefix}classifiers."
         numbers = {

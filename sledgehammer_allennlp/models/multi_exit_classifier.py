@@ -159,7 +159,7 @@ class MultiExitClassifier(Model):
         default.
         """
         if self.configured_threshold is None:
-            return float(self.exits.default_threshold)
+            return self.exits.default_threshold
         return self.configured_threshold
 
     @confidence_threshold.setter

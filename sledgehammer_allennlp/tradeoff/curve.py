@@ -97,7 +97,7 @@ class TradeoffCurve:
             return 0.0
         low, high = self.thresholds[row - 1], self.thresholds[row]
         middle = (low + high) / 2
-        for decimals in range(1, 9):
+        for decimals in range(1, 16):
             threshold = round(float(middle), decimals)
             if self.row_of(threshold) == row:
                 return threshold

@@ -33,9 +33,12 @@ _OUTSIDE_INTERVAL = 1e-4
 """How improbable it is that the share of differing answers is above its confidence interval."""
 
 _LEFT_OUT = 1e-12
-"""How improbable the large numbers are that are left out of a sum."""
+"""How improbable the numbers are, at most, that are left out of a sum."""
 
-_NUM_SHARES = 40
+MAX_LEVEL = 0.999
+"""The highest confidence level that p-values of at least `_OUTSIDE_INTERVAL` can reach well."""
+
+_NUM_SHARES = 60
 """How many shares of differing answers are tried, and again around the best of them."""
 
 
@@ -102,19 +105,25 @@ def drop_p_value(num_lost: int, num_gained: int, num_instances: int, max_drop: f
     if most <= max_drop:
         return _OUTSIDE_INTERVAL
     observed = _score(np.array(num_lost), np.array(num_differing), num_instances, max_drop)
-    differing = np.arange(1 + binom.isf(_LEFT_OUT, num_instances, most))
+    differing = np.arange(num_instances + 1)
     most_lost = _most_lost(differing, observed, num_instances, max_drop)
 
     def probability(shares: np.ndarray) -> np.ndarray:
         """Of an outcome as extreme, if that share of the answers differs, `(num_shares,)`."""
         shares = shares[:, None]
-        # (num_shares, numbers of differing answers): so many differ, and few of those are lost
+        # (num_shares, numbers of differing answers): so many differ, and few of those are lost.
+        # Farther than `reach` from what is expected is hardly anything, see _LEFT_OUT.
+        reach = int(8 * np.sqrt(num_instances * min(most, 0.25)) + 40)
+        first = np.clip(num_instances * shares - reach, 0, max(num_instances - 2 * reach, 0))
+        among = np.minimum(first.astype(int) + np.arange(2 * reach + 1), num_instances)
+        chance = binom.pmf(among, num_instances, shares)
+        chance[:, 1:][np.diff(among) == 0] = 0
         return (
-            binom.pmf(differing, num_instances, shares)
-            * binom.cdf(most_lost, differing, (shares + max_drop) / (2 * shares))
+            chance * binom.cdf(most_lost[among], among, (shares + max_drop) / (2 * shares))
         ).sum(axis=1)
 
-    shares = np.linspace(max(max_drop, 1e-9), most, _NUM_SHARES)
+    least = max(max_drop, 1e-9)
+    shares = least + (most - least) * np.linspace(0, 1, _NUM_SHARES) ** 3  # most near the least
     near = int(probability(shares).argmax())
     shares = np.linspace(shares[max(near - 1, 0)], shares[near : near + 2][-1], _NUM_SHARES)
     return min(1.0, float(probability(shares).max()) + _OUTSIDE_INTERVAL + _LEFT_OUT)
@@ -159,11 +168,9 @@ def _most_lost(
 def min_instances(max_accuracy_drop: float, confidence_level: float) -> Optional[int]:
     """
     How many instances it takes at least to guarantee anything: so many that none lost would be
-    improbable enough. `None` if no number is enough.
+    improbable enough. `None` for a drop of 0, where none lost is always probable.
     """
     if max_accuracy_drop <= 0:
         return None
     level = 1 - confidence_level - _OUTSIDE_INTERVAL
-    if level <= 0:
-        return None
     return int(np.ceil(np.log(level) / np.log1p(-max_accuracy_drop)))

@@ -9,7 +9,7 @@ import numpy as np
 from sledgehammer_allennlp.calibration import ExitCalibration, ReliabilityBins
 from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.tradeoff.curve import speed_up, wilson_interval
-from sledgehammer_allennlp.tradeoff.results import TradeoffResults
+from sledgehammer_allennlp.tradeoff.results import TradeoffResults, shortest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +116,7 @@ def _mark_recommended(axes: Any, results: TradeoffResults, axis: SpeedUpAxis) ->
         label = "recommended" if number == 0 else None
         axes.plot(place, point.accuracy, "D", color=ORANGE, markersize=7, zorder=5, label=label)
         axes.annotate(
-            f"{point.threshold:g}",
+            shortest(point.threshold),
             (place, point.accuracy),
             xytext=(0, 10),
             textcoords="offset points",

@@ -7,7 +7,12 @@ from typing import Any, Optional
 import numpy as np
 
 from sledgehammer_allennlp.tradeoff.curve import TradeoffCurve, wilson_interval
-from sledgehammer_allennlp.tradeoff.guarantee import guaranteed_threshold, min_instances
+from sledgehammer_allennlp.tradeoff.guarantee import (
+    MAX_LEVEL,
+    TESTED_THRESHOLDS,
+    guaranteed_threshold,
+    min_instances,
+)
 
 MAX_ACCURACY_DROP = "max_accuracy_drop"
 TARGET_SPEEDUP = "target_speedup"
@@ -127,12 +132,12 @@ def check_confidence_level(level: float) -> None:
     # Raises
 
     ValueError
-        If `level` is not between 0 and 1.
+        If `level` is not above 0 and at most `MAX_LEVEL`.
     """
-    if not 0 < level < 1:
+    if not 0 < level <= MAX_LEVEL:
         raise ValueError(
-            f"the confidence level is {level:g}: wanted a probability between 0 and 1, for "
-            "example 0.95"
+            f"the confidence level is {level!r}: wanted a probability above 0 and at most "
+            f"{MAX_LEVEL}, for example 0.95"
         )
 
 
@@ -155,7 +160,7 @@ def _guaranteed(
     note = ""
     if guarantee.threshold is None:
         needed = min_instances(max_accuracy_drop, confidence_level)
-        note = "No threshold below 1 can be guaranteed by this data"
+        note = f"None of {len(TESTED_THRESHOLDS)} thresholds can be guaranteed by this data"
         if needed is None:
             note += ": for so small a drop no amount of it may do. Allow a larger one"
         elif needed > curve.num_instances:

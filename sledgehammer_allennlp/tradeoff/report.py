@@ -1,5 +1,7 @@
 """One HTML file that shows the trade-off and lets one try thresholds; it needs no network."""
 
+import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
@@ -18,7 +20,7 @@ from sledgehammer_allennlp.tradeoff.plots import (
     marker_areas,
     reliability_title,
 )
-from sledgehammer_allennlp.tradeoff.results import TradeoffResults, times
+from sledgehammer_allennlp.tradeoff.results import TradeoffResults, shortest, times
 
 if TYPE_CHECKING:
     from bokeh.document import Document
@@ -51,7 +53,9 @@ def write_report(results: TradeoffResults, folder: Path) -> None:
         template=environment.get_template("report.html.jinja"),
         template_variables=dict(
             results=results,
-            is_selection=len(parts.rows) < len(results.curve),
+            is_selection=parts.is_selection,
+            pasted=lambda threshold: shlex.quote(json.dumps(results.overrides_for(threshold))),
+            shortest=shortest,
             exit_name=exit_name,
             times=times,
         ),
@@ -66,7 +70,8 @@ class _Parts:
         self.results = results
         self.axis = SpeedUpAxis(results.curve.speed_up)
         self.rows = _shown_rows(results)
-        # Where the slider stands at first: the last recommendation, which loses most.
+        self.is_selection = len(self.rows) < len(results.curve)
+        # Where the slider stands at first: at the last recommendation.
         start = results.recommendations[-1].point.threshold if results.recommendations else 1.0
         self.start = int(np.searchsorted(self.rows, results.curve.row_of(start)))
 
@@ -78,7 +83,9 @@ class _Parts:
         results = self.results
         data = self._curve_data()
         curve = ColumnDataSource(data)
-        here = ColumnDataSource({name: data[name][[self.start]] for name in ("x", "accuracy")})
+        here = ColumnDataSource(
+            {name: data[name][[self.start]] for name in ("x", "accuracy")}, name="here"
+        )
         names = [exit_name(e.exit_layer) for e in results.exits]
         shares = ColumnDataSource(
             {"exit": names, "share": self._exit_counts()[:, self.start] / self._num_instances}
@@ -87,6 +94,7 @@ class _Parts:
             start=0,
             end=max(len(self.rows) - 1, 1),
             value=self.start,
+            disabled=len(self.rows) == 1,
             show_value=False,
             tooltips=False,
             title="fewer layers ← threshold → more layers",
@@ -100,9 +108,9 @@ class _Parts:
             placeholder="for example 0.9",
             width=150,
         )
-        moved = self._on_move(slider, curve, here, shares)
+        moved = self._on_move(slider, typed, curve, here, shares)
         slider.js_on_change("value", moved)
-        typed.js_on_change("value", self._on_type(slider, curve))
+        typed.js_on_change("value", self._on_type(slider, typed, curve, moved))
         document = Document(title=f"Speed against accuracy: {results.origin['archive']}")
         document.js_on_event("document_ready", moved)
         for name, model in {
@@ -140,7 +148,7 @@ class _Parts:
         short = np.array([curve.short_threshold(row) for row in self.rows])
         return {"threshold": short, **{name: all_[self.rows] for name, all_ in columns.items()}}
 
-    def _on_move(self, slider: Any, curve: Any, here: Any, shares: Any) -> "CustomJS":
+    def _on_move(self, slider: Any, typed: Any, curve: Any, here: Any, shares: Any) -> "CustomJS":
         """Shows the row that the slider is at, by filling in what the template has ids for."""
         from bokeh.models import CustomJS
 
@@ -149,12 +157,14 @@ class _Parts:
         return CustomJS(
             args=dict(
                 slider=slider,
+                typed=typed,
                 curve=curve,
                 here=here,
                 shares=shares,
                 counts=[np.asarray(c, dtype=np.int32) for c in counts],
                 full=float(self.results.curve.costs[-1]),
                 numInstances=self._num_instances,
+                isWhole=not self.is_selection,
                 exitNames=[exit_name(e.exit_layer) for e in self.results.exits],
                 confidences=[example.confidences for example in examples],
                 answers=[example.answers for example in examples],
@@ -162,19 +172,21 @@ class _Parts:
             code=(_HERE / "report_on_move.js").read_text(encoding="utf-8"),
         )
 
-    def _on_type(self, slider: Any, curve: Any) -> "CustomJS":
+    def _on_type(self, slider: Any, typed: Any, curve: Any, moved: Any) -> "CustomJS":
         """Moves the slider to the row of a typed threshold: the first that is not below it."""
         from bokeh.models import CustomJS
 
         return CustomJS(
-            args=dict(slider=slider, curve=curve),
+            args=dict(slider=slider, typed=typed, curve=curve, moved=moved),
             code="""
-            if (cb_obj.value === null) return;
+            if (typed.value === null) return;
             const thresholds = Array.from(curve.data.highest_threshold);
-            const typed = cb_obj.value;
-            const single = typed >= 1 ? 1 : Math.min(Math.fround(typed), 1 - 2 ** -25);
+            const value = typed.value;
+            const single = value >= 1 ? 1 : Math.min(Math.fround(value), 1 - 2 ** -25);
             const row = thresholds.findIndex((threshold) => threshold >= single);
-            slider.value = row < 0 ? thresholds.length - 1 : row;
+            typed.tags = [row];
+            if (slider.value === row) moved.execute(slider);
+            else slider.value = row;
             """,
         )
 

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -101,10 +100,12 @@ class TradeoffResults:
     easiest: List[Example]
     hardest: List[Example]
 
-    def overrides_for(self, threshold: float) -> str:
-        """What to write after `--overrides`, quoted for a shell."""
-        overrides = {**self.overrides, "model.confidence_threshold": threshold}
-        return shlex.quote(json.dumps(overrides))
+    def overrides_for(self, threshold: float) -> Dict[str, Any]:
+        """The overrides that give a threshold, those with which the archive was loaded included."""
+        model = self.overrides.get("model")
+        if isinstance(model, dict):
+            return {**self.overrides, "model": {**model, "confidence_threshold": threshold}}
+        return {**self.overrides, "model.confidence_threshold": threshold}
 
     def recommended_points(self) -> List[OperatingPoint]:
         """The recommended thresholds, each once."""
@@ -231,7 +232,7 @@ def table(results: TradeoffResults) -> str:
     rows = [header]
     for point in results.points:
         row = [
-            f"{point.threshold:g}",
+            shortest(point.threshold),
             f"{point.accuracy:.4f}",
             f"{results.average_exit_layer(point.threshold):.2f}",
             f"{point.layer_equivalents:.2f}",
@@ -250,6 +251,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     )
+
+
+def shortest(number: float) -> str:
+    """All digits that a number needs, and no more: a threshold that can be typed."""
+    return repr(number).removesuffix(".0")
 
 
 def times(speed_up: float) -> str:

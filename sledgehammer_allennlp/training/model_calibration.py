@@ -81,14 +81,14 @@ def calibrate_model(
     recommended = None
     if max_accuracy_drop is not None:
         recommended = threshold_for_drop(curve_of(model, logits, labels), max_accuracy_drop)
-        model.exits.default_threshold.fill_(recommended.point.threshold)
+        model.exits.default_threshold = recommended.point.threshold
     return ModelCalibration(exits, recommended, len(labels))
 
 
 def with_calibration_of(model: MultiExitClassifier, state: Dict[str, Any]) -> Dict[str, Any]:
     """A state dict, with the temperatures and the default threshold of a model."""
-    calibration = {
-        "temperatures": model.temperatures,
-        "exits.default_threshold": model.exits.default_threshold,
+    return {
+        **state,
+        "temperatures": model.temperatures.detach().cpu().clone(),
+        "exits._extra_state": model.exits.get_extra_state(),
     }
-    return {**state, **{name: value.detach().cpu().clone() for name, value in calibration.items()}}

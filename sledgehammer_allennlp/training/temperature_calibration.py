@@ -13,6 +13,7 @@ from sledgehammer_allennlp.calibration import calibration_metrics
 from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import check_accuracy_drop
+from sledgehammer_allennlp.tradeoff.results import shortest
 from sledgehammer_allennlp.training.full_depth import gather_logits
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
@@ -100,7 +101,7 @@ class TemperatureCalibration(TrainerCallback):
                 "'ngram_fitting' in the config, or enable_default_callbacks not false"
             )
         # One that an archive kept, which is now trained further, was for its old exits.
-        trainer.model.exits.default_threshold.fill_(1.0)
+        trainer.model.exits.default_threshold = 1.0
         if is_primary:
             _warn_if_not_archived(self.serialization_dir)
 
@@ -167,9 +168,9 @@ def _log(calibration: ModelCalibration) -> None:
     if calibration.recommended is not None:
         point = calibration.recommended.point
         logger.info(
-            "The default threshold is %g, for %s: accuracy %.4f, at the last exit %.4f; %.2f "
+            "The default threshold is %s, for %s: accuracy %.4f, at the last exit %.4f; %.2f "
             "layer-equivalents",
-            *(point.threshold, calibration.recommended.described(), point.accuracy),
+            *(shortest(point.threshold), calibration.recommended.described(), point.accuracy),
             *(point.accuracy + point.accuracy_drop, point.layer_equivalents),
         )
 

@@ -40,6 +40,7 @@ def calibrate(trained, other_data, tmp_path, allennlp_command):
 
 def contents(archive):
     with tarfile.open(archive) as tar:
+        assert len(tar.getnames()) == len(set(tar.getnames()))
         return {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}
 
 
@@ -79,6 +80,28 @@ def test_the_new_archive_has_the_fitted_temperatures_and_else_the_old_content(
     for exit_ in report["exits"]:
         assert f"{exit_['nll_before']:.4f}  -> {exit_['nll_after']:.4f}" in printed
     assert str(output) in printed
+
+
+@pytest.mark.parametrize("names", ["./", "links"])
+def test_archives_are_understood_that_were_packed_by_hand(
+    trained, calibrate, other_data, tmp_path, names
+):
+    folder = tmp_path / "unpacked"
+    with tarfile.open(trained["archive"]) as tar:
+        tar.extractall(folder, filter="data")
+    archive = tmp_path / "packed.tar.gz"
+    if names == "./":
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(folder, arcname=".")
+    else:
+        (folder / "weights.th").rename(tmp_path / "elsewhere.th")
+        (folder / "weights.th").symlink_to(tmp_path / "elsewhere.th")
+        archive = folder
+    output = calibrate(archive=archive)
+    wanted = fitted(trained["archive"], other_data)
+    np.testing.assert_allclose(load_archive(output).model.temperatures, wanted, rtol=1e-5)
+    report = json.loads(contents(output)["calibration.json"])
+    assert [e["temperature"] for e in report["exits"]] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_second_fit_changes_nothing(calibrate, other_data, tmp_path, allennlp_command):
@@ -134,6 +157,11 @@ def test_a_threshold_can_be_chosen_too(trained, calibrate, capsys):
     assert f"Default threshold of the new archive: {model.confidence_threshold:g}" in (
         capsys.readouterr().out
     )
+
+
+def test_a_threshold_is_not_chosen_where_the_config_has_one(calibrate):
+    with pytest.raises(ConfigurationError, match="config has confidence_threshold 0.77"):
+        calibrate("--max-accuracy-drop", 0.1, "--overrides", '{"model.confidence_threshold": 0.77}')
 
 
 def test_an_old_threshold_stays_and_is_warned_of(trained, calibrate, tmp_path, caplog):

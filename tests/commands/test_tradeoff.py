@@ -1,9 +1,18 @@
+import argparse
 import csv
 import json
+import tarfile
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
+import torch
 from allennlp.commands.evaluate import evaluate_from_archive
 from allennlp.common.checks import ConfigurationError
+from allennlp.data.data_loaders.data_collator import allennlp_collate
+from allennlp.models import load_archive
+
+from sledgehammer_allennlp.commands.tradeoff import Tradeoff, measure, tradeoff_from_args
 
 FILES = {"tradeoff.csv", "tradeoff.json", "tradeoff.png", "reliability.png", "report.html"}
 
@@ -56,9 +65,8 @@ def test_it_writes_all_files_and_says_so(tradeoff, tmp_path, capsys):
     printed = capsys.readouterr().out
     for recommendation in results["recommendations"]:
         threshold = recommendation["point"]["threshold"]
-        wanted = f"'{{\"model.confidence_threshold\": {threshold}}}'"
-        assert recommendation["overrides"] == wanted
-        assert f"--overrides {wanted}" in printed
+        assert recommendation["overrides"] == {"model.confidence_threshold": threshold}
+        assert f"--overrides '{json.dumps(recommendation['overrides'])}'" in printed
     assert [r["wish"] for r in results["recommendations"]] == [
         *["max_accuracy_drop"] * 2,
         "target_speedup",
@@ -100,13 +108,72 @@ def test_measuring_without_thresholds_times_all_of_the_table(tradeoff):
 
 def test_given_overrides_are_among_those_to_paste(tradeoff):
     results = tradeoff("--overrides", '{"model.precision": "bfloat16"}')
-    overrides = json.loads(results["recommendations"][0]["overrides"].strip("'"))
+    overrides = results["recommendations"][0]["overrides"]
     threshold = results["recommendations"][0]["point"]["threshold"]
     assert overrides == {
         "model.precision": "bfloat16",
         "model.confidence_threshold": threshold,
     }
     assert results["precision"] == "bfloat16"
+
+
+def test_a_threshold_goes_into_an_override_of_the_whole_model(trained, tradeoff):
+    with tarfile.open(trained["archive"]) as archive:
+        model = json.load(archive.extractfile("config.json"))["model"]
+    results = tradeoff("--overrides", json.dumps({"model": {**model, "precision": "bfloat16"}}))
+    recommendation = results["recommendations"][0]
+    loaded = load_archive(trained["archive"], overrides=json.dumps(recommendation["overrides"]))
+    assert loaded.model.confidence_threshold == recommendation["point"]["threshold"]
+    assert loaded.model.encoder.precision == "bfloat16"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_measuring_leaves_the_models_threshold_as_it_was(trained, monkeypatch, fails):
+    archive = load_archive(trained["archive"])
+    model = archive.model.eval()
+    model.confidence_threshold = 0.8
+    instances = list(
+        archive.validation_dataset_reader.read(trained["config"]["validation_data_path"])
+    )
+
+    def run(texts):
+        if fails and model.confidence_threshold == 1:
+            raise MemoryError
+        return original(texts)
+
+    original = model.run_to_exits
+    monkeypatch.setattr(model, "run_to_exits", run)
+    with pytest.raises(MemoryError) if fails else nullcontext():
+        measure(model, instances, [0.5], rounds=1, batch_size=16)
+    assert model.confidence_threshold == 0.8
+
+
+def test_the_hardest_and_easiest_are_those_of_the_least_and_most_probable_labels(trained, tmp_path):
+    parser = Tradeoff().add_subparser(argparse.ArgumentParser().add_subparsers())
+    data = trained["config"]["validation_data_path"]
+    arguments = [trained["archive"], data, "--output-dir", str(tmp_path), "--num-examples", "3"]
+    results = tradeoff_from_args(parser.parse_args(arguments))
+    archive = load_archive(trained["archive"])
+    model, reader = archive.model.eval(), archive.validation_dataset_reader
+    lines = Path(data).read_text().splitlines()
+    difficulties = []
+    for line in lines:
+        label, text = line.split("\t")
+        tokens = reader.text_to_instance(text)
+        reader.apply_token_indexers(tokens)
+        tokens.index_fields(model.vocab)
+        with torch.no_grad():
+            logits = model.all_exit_logits(allennlp_collate([tokens])["tokens"])[:, 0]
+        probs = (logits / model.temperatures.unsqueeze(1)).softmax(-1)
+        right = model.label_names().index(label)
+        difficulties.append(float(-probs[:, right].log().mean()))
+    ranked = sorted(difficulties)
+    for examples, wanted in ((results.easiest, ranked[:3]), (results.hardest, ranked[::-1][:3])):
+        assert [e.difficulty for e in examples] == pytest.approx(wanted, abs=1e-5)
+        for example in examples:
+            line = lines[example.number - 1].replace(" ", "")
+            assert f"{example.label}\t{example.text}".replace(" ", "") == line
+            assert difficulties[example.number - 1] == pytest.approx(example.difficulty, abs=1e-5)
 
 
 def test_a_guarantee_that_this_data_cannot_give(tradeoff, capsys):
@@ -116,14 +183,13 @@ def test_a_guarantee_that_this_data_cannot_give(tradeoff, capsys):
     assert "it takes at least 299 instances, here are 49" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 1000])
-def test_the_batch_size_does_not_matter(tradeoff, batch_size):
-    wanted, found = tradeoff(), tradeoff("--batch-size", batch_size)
-    for name in ("accuracy_drop", "layer_equivalents"):
-        assert found["thresholds"][name] == pytest.approx(wanted["thresholds"][name])
-    assert found["thresholds"]["threshold"] == pytest.approx(
-        wanted["thresholds"]["threshold"], abs=1e-5
-    )
+def test_the_batch_size_does_not_matter(tradeoff):
+    wanted = tradeoff()["thresholds"]
+    for batch_size in (1, 5, 1000):
+        found = tradeoff("--batch-size", batch_size)["thresholds"]
+        for name in ("accuracy_drop", "layer_equivalents"):
+            assert found[name] == pytest.approx(wanted[name])
+        assert found["threshold"] == pytest.approx(wanted["threshold"], abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +197,8 @@ def test_the_batch_size_does_not_matter(tradeoff, batch_size):
     [
         (["--max-accuracy-drop", "1"], "accuracy drop is 1.0: wanted a share"),
         (["--target-speedup", "0.9"], "target speed-up is 0.9: wanted at least 1"),
-        (["--confidence-level", "95"], "confidence level is 95: wanted a probability"),
+        (["--confidence-level", "95"], "confidence level is 95.0: wanted a probability"),
+        (["--confidence-level", "0.9999"], "confidence level is 0.9999: wanted .* at most 0.999"),
         (["--measure", "1.2"], "confidence_threshold is 1.2: wanted a number from 0 to 1"),
         (["--rounds", "0"], "--rounds is 0: wanted at least 1"),
         (["--batch-size", "0"], "--batch-size is 0: wanted at least 1"),
@@ -145,7 +212,7 @@ def test_a_bad_argument_is_refused(tradeoff, arguments, message):
 
 def test_an_output_folder_that_is_a_file_is_refused(trained, tmp_path, allennlp_command):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(ConfigurationError, match="wanted a folder to write to"):
+    with pytest.raises(ConfigurationError, match="cannot write to .* wanted another --output-dir"):
         allennlp_command(
             "tradeoff", trained["archive"], "data.tsv", "--output-dir", tmp_path / "file"
         )

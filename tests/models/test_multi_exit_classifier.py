@@ -365,14 +365,22 @@ def test_the_token_budget_changes_no_answer(trained):
 
 def test_weights_from_before_there_was_a_default_threshold_load(model):
     weights = model.state_dict()
-    del weights["exits.default_threshold"]
-    model.exits.default_threshold.fill_(0.5)
+    del weights["exits._extra_state"]
+    model.exits.default_threshold = 0.5
     model.load_state_dict(weights)
     assert model.confidence_threshold == 1
 
 
+def test_the_default_threshold_is_among_the_weights_and_stays_as_it_is(model, tiny_bert):
+    model.exits.default_threshold = 0.7200000001
+    other = make_model(tiny_bert)
+    other.load_state_dict(model.state_dict())
+    other.load_state_dict({}, strict=False)
+    assert other.bfloat16().confidence_threshold == 0.7200000001
+
+
 def test_a_configured_threshold_comes_before_the_default(model):
-    model.exits.default_threshold.fill_(0.5)
+    model.exits.default_threshold = 0.5
     assert model.confidence_threshold == 0.5
     model.confidence_threshold = 0.9
     assert model.confidence_threshold == 0.9

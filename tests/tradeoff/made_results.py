@@ -33,6 +33,8 @@ def made_results(num_instances: int = 200, num_labels: int = 3, seed: int = 0) -
     logits[:, np.arange(num_instances), labels] += np.array([1, 1.5, 2, 3])[:, None]
     probs = softmax(logits / np.array(TEMPERATURES)[:, None, None], axis=-1)
     confidences = probs.max(-1).astype(np.float32)
+    # What is exactly 1, and what single precision rounds.
+    confidences[0, :2] = 1, 0.9
     curve = tradeoff_curve(confidences, logits.argmax(-1) == labels, [0, 0.2, 2.2, 3.2])
     recommendations = [
         threshold_for_drop(curve, 0.0),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom, multinomial
+from scipy.stats import beta, binom, multinomial
 
 from sledgehammer_allennlp.tradeoff.curve import tradeoff_curve
 from sledgehammer_allennlp.tradeoff.guarantee import (
@@ -62,6 +62,37 @@ def test_the_p_value_is_no_larger_than_it_must_be():
         for differing in np.linspace(max_drop, 0.6, 21)
     ]
     assert max(frequencies) > 0.8 * level
+
+
+@pytest.mark.parametrize(
+    "num_lost, num_gained, num_instances, max_drop",
+    [(98, 117, 1000, 0.001), (338, 372, 3000, 0), (3, 5, 872, 0.01), (0, 0, 456, 0.01)],
+)
+def test_it_is_the_largest_of_all_shares_of_differing_answers(
+    num_lost, num_gained, num_instances, max_drop
+):
+    """With the sums written out, and 1e-4 for shares above the interval."""
+    num_differing = num_lost + num_gained
+    observed = _score(np.array(num_lost), np.array(num_differing), num_instances, max_drop)
+    most_lost = []
+    for differing in range(num_instances + 1):
+        scores = _score(np.arange(differing + 1), np.array(differing), num_instances, max_drop)
+        most_lost.append((scores <= observed + 1e-9).sum() - 1)
+    everything = np.arange(num_instances + 1)
+    # So high that a higher share would have shown more differences, but for 1 case in 10000.
+    highest = beta.isf(1e-4, num_differing + 1, num_instances - num_differing)
+    largest = max(
+        binom.pmf(everything, num_instances, share)
+        @ binom.cdf(most_lost, everything, (share + max_drop) / (2 * share))
+        for share in np.geomspace(max(max_drop, 1e-5), highest, 400)
+    )
+    found = drop_p_value(num_lost, num_gained, num_instances, max_drop)
+    assert found == pytest.approx(largest + 1e-4, abs=3e-5)
+
+
+def test_no_data_makes_a_p_value_vanish():
+    assert drop_p_value(0, 0, 10**6, 0.5) == 1e-4
+    assert drop_p_value(0, 0, 10**4, 0.01) >= 1e-4
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 20), st.floats(0.005, 0.2))
@@ -176,4 +207,3 @@ def test_without_enough_data_nothing_is_guaranteed():
     assert found(needed - 1) is None
     assert found(needed) == 0.0
     assert min_instances(0.0, 0.95) is None
-    assert min_instances(0.01, 0.99999) is None

@@ -98,9 +98,9 @@ def test_a_bad_drop_is_refused(curve, drop):
         threshold_for_drop(curve, drop)
 
 
-@pytest.mark.parametrize("level", [0, 1, 95, math.nan])
+@pytest.mark.parametrize("level", [0, 1, 95, 0.9999, math.nan])
 def test_a_bad_confidence_level_is_refused(curve, level):
-    with pytest.raises(ValueError, match="wanted a probability between 0 and 1"):
+    with pytest.raises(ValueError, match="wanted a probability above 0"):
         threshold_for_drop(curve, 0.1, level)
 
 

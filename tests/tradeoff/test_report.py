@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sledgehammer_allennlp.tradeoff import report
+from sledgehammer_allennlp.tradeoff import report, tradeoff_curve
 from sledgehammer_allennlp.tradeoff.report import write_report
 from sledgehammer_allennlp.tradeoff.results import write_json
 from tests.tradeoff.made_results import ATTACK, made_results
@@ -31,6 +32,13 @@ def browser():
             pytest.skip(f"found no browser; `playwright install chromium` gets one. {error}")
         yield found
         found.close()
+
+
+def row_of(thresholds, threshold):
+    single = float(np.float32(threshold))
+    if single == 1 and threshold < 1:
+        single = 1 - 2**-25  # between what is below 1 in single precision, and 1
+    return next(row for row, highest in enumerate(thresholds) if highest >= single)
 
 
 class Page:
@@ -80,9 +88,7 @@ class Page:
 
     def row(self):
         """The first row of tradeoff.json whose threshold is not below the one shown."""
-        threshold = np.float32(float(self.text("threshold")))
-        thresholds = self.json["thresholds"]["threshold"]
-        return next(row for row, highest in enumerate(thresholds) if highest >= threshold)
+        return row_of(self.json["thresholds"]["threshold"], float(self.text("threshold")))
 
     def check_numbers(self):
         """What is shown is what tradeoff.json says of the threshold shown."""
@@ -105,6 +111,10 @@ class Page:
         )
         counts = [counts[row] for counts in columns["exit_counts"]]
         assert shares == pytest.approx([count / self.json["num_instances"] for count in counts])
+        marked = self.page.evaluate("Bokeh.documents[0].get_model_by_name('here').data")
+        assert marked["accuracy"][0] == pytest.approx(columns["accuracy"][row])
+        if wanted is not None and wanted < 200:
+            assert marked["x"][0] == pytest.approx(wanted)
 
 
 @pytest.fixture(scope="module")
@@ -142,20 +152,22 @@ def test_the_slider_moves_the_numbers_and_they_equal_the_json(opened):
     assert opened.shown()[0] == "1" and opened.shown()[3] == "1.00×"
 
 
-@pytest.mark.parametrize("threshold", [0, 0.4, 0.5, 0.731, 0.9, 0.95, 0.99999, 1])
+@pytest.mark.parametrize("threshold", [0, 0.4, 0.5, 0.731, 0.9, 0.95, 0.99999, 0.99999999, 1])
 def test_a_typed_threshold_is_shown(opened, threshold):
     opened.type_threshold(threshold)
     curve = made_results().curve
     assert opened.slider_value() == curve.row_of(threshold)
+    assert float(opened.text("threshold")) == threshold
     opened.check_numbers()
 
 
-@pytest.mark.parametrize("threshold", [0, 0.6, 0.9, 1])
+@pytest.mark.parametrize("threshold", [0, 0.6, 0.9, 0.99999999, 1])
 def test_examples_show_the_exit_they_take(opened, threshold):
     results = made_results()
     opened.type_threshold(threshold)
     for number, example in enumerate([*results.easiest, *results.hardest]):
-        confident = [threshold < 1 and c >= threshold for c in example.confidences[:-1]] + [True]
+        single = np.float32(threshold)
+        confident = [threshold < 1 and c >= single for c in example.confidences[:-1]] + [True]
         taken = confident.index(True)
         assert opened.text(f"exit-{number}") == EXIT_NAMES[taken]
         assert opened.text(f"answer-{number}") == example.answers[taken]
@@ -186,7 +198,28 @@ def test_the_tables_have_the_numbers_of_the_json(opened):
             wanted.append(f"{exit_[key]:.4f}")
         assert line.split("\t") == [name, *wanted]
     for recommendation in opened.json["recommendations"]:
-        assert f"--overrides {recommendation['overrides']}" in opened.page.inner_text("body")
+        pasted = json.dumps(recommendation["overrides"])
+        assert f"--overrides '{pasted}'" in opened.page.inner_text("body")
+
+
+def test_a_threshold_can_be_typed_again_after_the_slider_has_moved(opened):
+    for _ in range(2):
+        opened.type_threshold(0.9)
+        assert opened.text("threshold") == "0.9"
+        opened.press("End")
+        assert opened.text("threshold") == "1"
+        assert opened.page.input_value("#typed input") == ""
+
+
+def test_a_curve_of_one_threshold_is_shown(browser, tmp_path):
+    results = made_results()
+    confidences = np.full((4, 200), np.nan)
+    curve = tradeoff_curve(confidences, np.ones((4, 200)), results.curve.costs)
+    page = Page(browser, tmp_path, replace(results, curve=curve))
+    page.check_numbers()
+    page.type_threshold(0.5)
+    page.check_numbers()
+    assert page.errors == []
 
 
 @pytest.mark.parametrize("width", [320, 800])

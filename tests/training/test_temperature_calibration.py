@@ -297,7 +297,7 @@ def test_predictions_are_made_at_the_kept_threshold_unless_told(tiny_bert, tsv, 
 
 def test_without_a_drop_the_default_threshold_is_one(trained):
     weights = torch.load(trained["run"] / "best.th")
-    assert weights["exits.default_threshold"] == 1
+    assert weights["exits._extra_state"] == 1
     assert load_archive(trained["archive"]).model.confidence_threshold == 1
     assert "recommended_threshold" not in json.loads((trained["run"] / "metrics.json").read_text())
 
