@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cuda-device", type=int, default=-1, help="id of the GPU to use, if any")
     parser.add_argument(
-        "--batch-size", type=int, default=BATCH_SIZE, help=f"by default {BATCH_SIZE}"
+        "--batch-size", type=int, default=BATCH_SIZE, help="how many texts run together"
     )
     parser.add_argument(
         "--file-friendly-logging",

@@ -103,13 +103,14 @@ class Tradeoff(Subcommand):
             nargs="+",
             default=[],
             metavar="TIMES",
-            help="recommend the most accurate threshold that is so many times as fast as 1",
+            help="recommend the most accurate threshold that is at least so many times as fast",
         )
         subparser.add_argument(
             "--confidence-level",
             type=float,
             metavar="PROBABILITY",
-            help="guarantee the accuracy drops on new data with this probability, e.g. 0.95",
+            help="guarantee the accuracy drops on new data with this probability, e.g. 0.95; takes "
+            "data on which neither the model nor its temperatures were fitted",
         )
         subparser.add_argument(
             "--measure",
@@ -119,14 +120,12 @@ class Tradeoff(Subcommand):
             help="also time the engine, at these thresholds and the recommended ones, or if none "
             "are given at all of the table",
         )
-        subparser.add_argument(
-            "--rounds", type=int, default=3, help="how often each is timed, by default 3"
-        )
+        subparser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
         subparser.add_argument(
             "--num-examples",
             type=int,
             default=10,
-            help="how many of the easiest and of the hardest texts the report shows, by default 10",
+            help="how many of the easiest and of the hardest texts the report shows",
         )
         subparser.set_defaults(func=tradeoff_from_args)
         return subparser
@@ -335,7 +334,7 @@ def summary(results: TradeoffResults, folder: Path) -> str:
         measured = results.measurements.get(point.threshold)
         lines.append(
             f"For {recommendation.described()}: {verdict} threshold {shortest(point.threshold)}, "
-            f"accuracy {point.accuracy:.4f} ({point.accuracy_low:.4f} to "
+            f"accuracy {point.accuracy:.4f} (95 % interval {point.accuracy_low:.4f} to "
             f"{point.accuracy_high:.4f}), {times(point.speed_up)}"
             + (f", measured {times(measured.speed_up)}" if measured is not None else "")
         )

@@ -157,7 +157,7 @@ def _guaranteed(
 ) -> Recommendation:
     check_confidence_level(confidence_level)
     guarantee = guaranteed_threshold(curve, max_accuracy_drop, confidence_level)
-    note = ""
+    note = "Tested from high thresholds down to the first not proven; lower ones may be good, too"
     if guarantee.threshold is None:
         needed = min_instances(max_accuracy_drop, confidence_level)
         note = f"None of {len(TESTED_THRESHOLDS)} thresholds can be guaranteed by this data"

@@ -97,7 +97,9 @@ class _Parts:
             disabled=len(self.rows) == 1,
             show_value=False,
             tooltips=False,
-            title="fewer layers ← threshold → more layers",
+            # Threshold 1 at the left, as in the curve.
+            direction="rtl",
+            title="more layers ← threshold → fewer layers",
             sizing_mode="stretch_width",
         )
         typed = NumericInput(
@@ -302,8 +304,8 @@ class _Parts:
         exit_ = self.results.exits[number]
         plot = figure(
             height=260,
-            x_range=(0, 1),
-            y_range=(0, 1.02),
+            x_range=(0, 1.03),
+            y_range=(0, 1.05),
             title=reliability_title(exit_),
             x_axis_label="confidence",
             y_axis_label="share of right answers",

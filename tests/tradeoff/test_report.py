@@ -143,7 +143,7 @@ def test_it_opens_at_the_last_recommendation(opened):
 def test_the_slider_moves_the_numbers_and_they_equal_the_json(opened):
     num_rows = len(opened.json["thresholds"]["threshold"])
     seen = set()
-    for key in ["Home"] + ["ArrowRight"] * 3 + ["PageUp"] * 4 + ["ArrowLeft"] * 2 + ["End"]:
+    for key in ["Home"] + ["ArrowLeft"] * 3 + ["PageUp"] * 4 + ["ArrowRight"] * 2 + ["End"]:
         opened.press(key)
         assert opened.row() == opened.slider_value()
         opened.check_numbers()
