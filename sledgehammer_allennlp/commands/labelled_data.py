@@ -11,7 +11,7 @@ import numpy as np
 from allennlp.common import logging as common_logging
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.tqdm import Tqdm
-from allennlp.data import Instance
+from allennlp.data import Instance, Vocabulary
 from allennlp.data.data_loaders import SimpleDataLoader
 from allennlp.data.fields import TextField
 from allennlp.data.token_indexers import PretrainedTransformerIndexer
@@ -96,23 +96,22 @@ def read_labelled(archive: Archive, model: MultiExitClassifier, path: str) -> Li
     ConfigurationError
         If there are none, or one has no label, or one that the model does not know.
     """
-    reader = archive.validation_dataset_reader
+    reader, known = archive.validation_dataset_reader, model.label_names()
     instances = []
     for number, instance in enumerate(Tqdm.tqdm(reader.read(path), desc="reading"), start=1):
-        _check_label(instance, model, f"'{path}', instance {number}")
+        _check_label(instance, model.vocab, known, f"'{path}', instance {number}")
         instances.append(instance)
     if not instances:
         raise ConfigurationError(f"'{path}' has no instances: wanted labelled data")
     return instances
 
 
-def _check_label(instance: Instance, model: MultiExitClassifier, where: str) -> None:
+def _check_label(instance: Instance, vocab: Vocabulary, known: List[str], where: str) -> None:
     field = instance.fields.get("label")
     if field is None:
         raise ConfigurationError(f"{where} has no label: wanted labelled data")
-    known = model.label_names()
     try:
-        field.index(model.vocab)
+        field.index(vocab)
     except KeyError:
         shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
         raise ConfigurationError(
