@@ -18,6 +18,7 @@ from allennlp.data.token_indexers import PretrainedTransformerIndexer
 from allennlp.models.archival import Archive, load_archive
 
 from sledgehammer_allennlp.calibration import check_logits
+from sledgehammer_allennlp.data.labeled_tsv import unseen_label
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.training.full_depth import gather_logits
 
@@ -113,11 +114,8 @@ def _check_label(instance: Instance, vocab: Vocabulary, known: List[str], where:
     try:
         field.index(vocab)
     except KeyError:
-        shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-        raise ConfigurationError(
-            f"{where}: label '{field.label}' was not among the labels the model was trained "  # type: ignore[attr-defined]
-            f"with: wanted one of {shown}"
-        ) from None
+        label = field.label  # type: ignore[attr-defined]
+        raise ConfigurationError(unseen_label(where, label, known)) from None
     if not 0 <= int(field.as_tensor({})) < len(known):
         raise ConfigurationError(
             f"{where}: label {int(field.as_tensor({}))}: wanted a number below {len(known)}"

@@ -1,7 +1,6 @@
 """`allennlp tradeoff`: speed against accuracy of a trained model, and which threshold to take."""
 
 import argparse
-import json
 import platform
 import shlex
 import sys
@@ -340,8 +339,7 @@ def summary(results: TradeoffResults, folder: Path) -> str:
         )
         if recommendation.note:
             lines.append(f"  {recommendation.note}.")
-        overrides = json.dumps(results.overrides_for(point.threshold))
-        lines.append(f"  --overrides {shlex.quote(overrides)}")
+        lines.append(f"  --overrides {results.pasted_overrides(point.threshold)}")
     lines += ["", f"Written to {folder}: report.html, to be opened in a browser; tradeoff.csv,"]
     lines += ["  tradeoff.json, tradeoff.png, reliability.png"]
     return "\n".join(lines)

@@ -227,11 +227,16 @@ class _SourcedLabelField(LabelField):
             super().index(vocab)
         except KeyError:
             known = sorted(vocab.get_token_to_index_vocabulary(self._label_namespace))
-            shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-            raise ValueError(
-                f"{self._source}: label '{self.label}' was not among the labels the model was "
-                f"trained with: wanted one of {shown}"
-            ) from None
+            raise ValueError(unseen_label(self._source, self.label, known)) from None
+
+
+def unseen_label(where: str, label: Union[str, int], known: Sequence[str]) -> str:
+    """What to say of a label at some place that is none of those the model knows."""
+    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return (
+        f"{where}: label '{label}' was not among the labels the model was trained with: wanted "
+        f"one of {shown}"
+    )
 
 
 def _is_header(columns: List[str]) -> bool:

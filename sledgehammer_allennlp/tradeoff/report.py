@@ -1,7 +1,5 @@
 """One HTML file that shows the trade-off and lets one try thresholds; it needs no network."""
 
-import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
@@ -54,7 +52,6 @@ def write_report(results: TradeoffResults, folder: Path) -> None:
         template_variables=dict(
             results=results,
             is_selection=parts.is_selection,
-            pasted=lambda threshold: shlex.quote(json.dumps(results.overrides_for(threshold))),
             shortest=shortest,
             exit_name=exit_name,
             times=times,

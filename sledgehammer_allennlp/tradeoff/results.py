@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -106,6 +107,10 @@ class TradeoffResults:
         if isinstance(model, dict):
             return {**self.overrides, "model": {**model, "confidence_threshold": threshold}}
         return {**self.overrides, "model.confidence_threshold": threshold}
+
+    def pasted_overrides(self, threshold: float) -> str:
+        """The same as it is typed after `--overrides`, quoted for a shell."""
+        return shlex.quote(json.dumps(self.overrides_for(threshold)))
 
     def recommended_points(self) -> List[OperatingPoint]:
         """The recommended thresholds, each once."""
