@@ -14,12 +14,14 @@ from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.exits import (
     ArchivedClassifier,
+    AtExit,
     ExitClassifiers,
     ExitOutput,
     NgramClassifier,
     cost_of_exits,
     load_archived_classifier,
 )
+from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
 
 Texts = List[TokenBatch]
 """One batch after the other."""
@@ -146,7 +148,7 @@ class Engine:
         self.chance: Optional[ChanceOfLeaving] = None
         if leave is not None:
             self.chance = ChanceOfLeaving(leave)
-            classifier._measure = self.chance
+            classifier._measure = ConfidenceMeasure(self.chance)
             classifier.confidence_threshold = 0.5
 
     def outputs(self, texts: Texts, threshold: Optional[float] = None) -> Iterator[ExitOutput]:
@@ -188,9 +190,9 @@ class ChanceOfLeaving:
     def begin(self) -> None:
         self._generator.manual_seed(0)
 
-    def __call__(self, probs: torch.Tensor) -> torch.Tensor:
-        leaves = torch.rand(len(probs), generator=self._generator) < self._chance
-        return leaves.to(probs)
+    def __call__(self, at_exit: AtExit) -> torch.Tensor:
+        leaves = torch.rand(len(at_exit.probs), generator=self._generator) < self._chance
+        return leaves.to(at_exit.probs)
 
 
 class OnnxRuntime:

@@ -12,5 +12,16 @@ except ModuleNotFoundError as error:
     if error.name != "allennlp":
         raise
 else:
-    from sledgehammer_allennlp import commands, data, models, predictors, training  # noqa: F401
-    from sledgehammer_allennlp.training import ngram_fitting, temperature_calibration  # noqa: F401
+    from sledgehammer_allennlp import (  # noqa: F401
+        commands,
+        data,
+        models,
+        objectives,
+        predictors,
+        training,
+    )
+    from sledgehammer_allennlp.training import (  # noqa: F401
+        ngram_fitting,
+        objective_progress,
+        temperature_calibration,
+    )

@@ -18,10 +18,14 @@
   exit_layers:: [0, 3, 5, 11],
   embedding_exit:: 'ngrams',
   pooling:: 'mean',
+  use_previous_logits:: false,
+  confidence:: 'max_probability',
   dropout:: 0.1,
   max_length:: 128,
 
   // The training
+  loss:: 'joint',
+  trainable:: true,
   num_epochs:: 2,
   batch_size:: 72,
   learning_rate:: 5e-5,
@@ -37,13 +41,15 @@
   local settings = self,
   local known = std.set([
     'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
-    'dropout', 'max_length', 'num_epochs', 'batch_size', 'learning_rate',
-    'embedding_learning_rate', 'exit_learning_rate', 'warmup_share', 'seed', 'max_accuracy_drop',
+    'use_previous_logits', 'confidence', 'dropout', 'max_length', 'loss', 'trainable',
+    'num_epochs', 'batch_size', 'learning_rate', 'embedding_learning_rate', 'exit_learning_rate',
+    'warmup_share', 'seed', 'max_accuracy_drop',
   ]),
   local hidden = std.setDiff(std.objectFieldsAll(self), std.objectFields(self)),
   local unknown = std.setDiff(hidden, known),
   assert std.length(unknown) == 0 :
          'no such setting: ' + std.join(', ', unknown) + ': wanted one of ' + std.join(', ', known),
+  local objective = if std.isObject(self.loss) then self.loss.type else self.loss,
   local loader(batch_size) = {
     batch_sampler: {
       type: 'bucket',
@@ -71,13 +77,18 @@
     exit_layers: settings.exit_layers,
     embedding_exit: settings.embedding_exit,
     pooling: settings.pooling,
+    use_previous_logits: settings.use_previous_logits,
+    confidence: settings.confidence,
     dropout: settings.dropout,
+    loss: settings.loss,
+    trainable: settings.trainable,
   },
   data_loader: loader(settings.batch_size),
   validation_data_loader: loader(128),
   trainer: {
     num_epochs: settings.num_epochs,
-    validation_metric: '+accuracy',
+    // With two_stage the last exit's accuracy says nothing of the second stage.
+    validation_metric: if objective == 'two_stage' then '+mean_exit_accuracy' else '+accuracy',
     grad_norm: 1.0,
     optimizer: {
       type: 'adamw',

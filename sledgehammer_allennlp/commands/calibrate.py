@@ -105,8 +105,8 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
             "which one chosen by --max-accuracy-drop would not come: wanted one of them"
         )
     instances = read_labelled(archive, model, args.input_file)
-    logits, labels = run_all_exits_on(model, instances, args.batch_size)
-    _check_labels(labels, model.label_names(), args.input_file)
+    full_depth = run_all_exits_on(model, instances, args.batch_size)
+    _check_labels(full_depth.labels, model.label_names(), args.input_file)
     if args.max_accuracy_drop is None and model.exits.default_threshold < 1:
         logger.warning(
             "The archive's default threshold, %s, was chosen with its old temperatures, and stays. "
@@ -114,7 +114,7 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
             shortest(model.exits.default_threshold),
         )
     calibration = calibrate_model(
-        model, logits, labels, args.max_accuracy_drop, model.temperatures.tolist()
+        model, full_depth, args.max_accuracy_drop, model.temperatures.tolist()
     )
     _write_archive(args.archive_file, output, model, calibration)
     print(_summary(calibration, output))

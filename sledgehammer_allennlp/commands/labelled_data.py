@@ -7,7 +7,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import List, Tuple
 
-import numpy as np
 from allennlp.common import logging as common_logging
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.tqdm import Tqdm
@@ -20,7 +19,7 @@ from allennlp.models.archival import Archive, load_archive
 from sledgehammer_allennlp.calibration import check_logits
 from sledgehammer_allennlp.data.labeled_tsv import unseen_label
 from sledgehammer_allennlp.models import MultiExitClassifier
-from sledgehammer_allennlp.training.full_depth import gather_logits
+from sledgehammer_allennlp.training.full_depth import FullDepth, run_at_full_depth
 
 BATCH_SIZE = 256
 
@@ -124,10 +123,9 @@ def _check_label(instance: Instance, vocab: Vocabulary, known: List[str], where:
 
 def run_all_exits_on(
     model: MultiExitClassifier, instances: List[Instance], batch_size: int
-) -> Tuple[np.ndarray, np.ndarray]:
+) -> FullDepth:
     """
-    Every exit's logits, `(num_exits, num_instances, num_labels)`, and the labels,
-    `(num_instances,)`, from one full-depth pass.
+    What every exit says, and the labels, from one full-depth pass.
 
     # Raises
 
@@ -135,13 +133,13 @@ def run_all_exits_on(
         If logits are not finite numbers.
     """
     loader = SimpleDataLoader(instances, batch_size, vocab=model.vocab)
-    logits, labels = gather_logits(model, loader, model.encoder.device, "running all exits")
-    for exit_layer, exit_logits in zip(model.exit_layers, logits):
+    full_depth = run_at_full_depth(model, loader, model.encoder.device, "running all exits")
+    for exit_layer, exit_logits in zip(model.exit_layers, full_depth.logits):
         try:
-            check_logits(exit_logits, labels, f"cannot use exit layer {exit_layer}")
+            check_logits(exit_logits, full_depth.labels, f"cannot use exit layer {exit_layer}")
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
-    return logits, labels
+    return full_depth
 
 
 def text_of(instance: Instance) -> str:

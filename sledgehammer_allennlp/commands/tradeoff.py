@@ -59,7 +59,7 @@ from sledgehammer_allennlp.tradeoff.results import (
     write_csv,
     write_json,
 )
-from sledgehammer_allennlp.training.full_depth import curve_of
+from sledgehammer_allennlp.training.full_depth import FullDepth, answers_at_exits, curve_of
 
 SHOWN_THRESHOLDS = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 ACCURACY_DROPS = (0.0, 0.005, 0.01)
@@ -143,9 +143,15 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
     _check(args)
     check_writable(args.output_dir, "--output-dir")
     archive, model = load(args)
+    if model.exit_rule.ensemble is not None and model.exit_rule.ensemble.over == "all":
+        raise ConfigurationError(
+            'the model answers by an ensemble over "all" exits, with which nobody leaves early: '
+            'wanted "reached", or none'
+        )
     instances = read_labelled(archive, model, args.input_file)
-    logits, labels = run_all_exits_on(model, instances, args.batch_size)
-    curve = curve_of(model, logits, labels)
+    full_depth = run_all_exits_on(model, instances, args.batch_size)
+    logits, labels = full_depth.logits, full_depth.labels
+    curve = curve_of(model, full_depth)
     recommendations = _recommendations(curve, args)
     shown = sorted({*SHOWN_THRESHOLDS, *(r.point.threshold for r in recommendations)})
     measurements: Dict[float, Measurement] = {}
@@ -156,7 +162,7 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
         measurements = measure(model, instances, measured, args.rounds, args.batch_size)
     temperatures = model.temperatures.tolist()
     ones = [1.0] * len(temperatures)
-    easiest, hardest = _examples(model, instances, logits, labels, args.num_examples)
+    easiest, hardest = _examples(model, instances, full_depth, args.num_examples)
     results = TradeoffResults(
         origin=_origin(args, archive.config, model),
         overrides=parse_overrides(args.overrides),
@@ -256,13 +262,13 @@ def measure(
 def _examples(
     model: MultiExitClassifier,
     instances: List[Instance],
-    logits: np.ndarray,
-    labels: np.ndarray,
+    full_depth: FullDepth,
     number: int,
 ) -> Tuple[List[Example], List[Example]]:
     """The easiest and the hardest instances, easiest and hardest first."""
     names = model.label_names()
-    confidences = model.exit_confidences(torch.from_numpy(logits)).numpy()
+    logits, labels = full_depth.logits, full_depth.labels
+    answers, confidences = answers_at_exits(model, full_depth)
     temperatures = model.temperatures.cpu().numpy()[:, None, None]
     log_probs = log_softmax(logits / temperatures, axis=-1)
     difficulty = -log_probs[:, np.arange(len(labels)), labels].mean(axis=0)
@@ -274,7 +280,7 @@ def _examples(
             number=which + 1,
             text=text_of(instances[which]),
             label=names[labels[which]],
-            answers=[names[answer] for answer in logits[:, which].argmax(axis=-1)],
+            answers=[names[answer] for answer in answers[:, which]],
             confidences=confidences[:, which].tolist(),
             difficulty=float(difficulty[which]),
         )

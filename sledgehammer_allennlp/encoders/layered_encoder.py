@@ -129,6 +129,39 @@ class LayeredEncoder(nn.Module):
         projections = 2 * self.hidden_size**2
         return projections / (2 * projections + 2 * self.hidden_size * self.feed_forward_size)
 
+    def freeze(self, first_trained: int) -> None:
+        """
+        Has the weights before a layer get no gradients, those of the embeddings included; with
+        `num_layers`, all weights, a pooler's included; with 0, none.
+
+        # Raises
+
+        ValueError
+            If a layer before it shares its weights with one from it on (ALBERT).
+        """
+        if first_trained == 0:
+            return
+        trained = {
+            parameter
+            for parts in self._layers[first_trained:]
+            for module in parts.modules()
+            for parameter in module.parameters()
+        }
+        if any(
+            parameter in trained
+            for parts in self._layers[:first_trained]
+            for module in parts.modules()
+            for parameter in module.parameters()
+        ):
+            raise ValueError(
+                f"trainable is from layer {first_trained} on, and the layers before it share their "
+                "weights with it: wanted true or false"
+            )
+        if first_trained < self.num_layers and self.has_pooler:
+            trained |= set(self.transformer.pooler.parameters())
+        for parameter in self.transformer.parameters():
+            parameter.requires_grad_(parameter in trained)
+
     def fit(self, texts: TokenBatch) -> TokenBatch:
         """
         Truncates texts that are longer than the model has positions, see

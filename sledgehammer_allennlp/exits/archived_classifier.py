@@ -28,9 +28,10 @@ from sledgehammer_allennlp.exits.building import (
 from sledgehammer_allennlp.exits.classifiers import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.exits.engine import ExitOutput, run_to_exits
+from sledgehammer_allennlp.exits.exit_rule import ExitRule, check_ensemble
 
 _MODEL_TYPE = "multi_exit_classifier"
-_SETTINGS = ("exit_layers", "embedding_exit", "pooling", "dropout")
+_SETTINGS = ("exit_layers", "embedding_exit", "pooling", "dropout", "use_previous_logits")
 
 
 class ArchivedClassifier(nn.Module):
@@ -49,6 +50,8 @@ class ArchivedClassifier(nn.Module):
         Longer texts are truncated.
     confidence : `str`, optional (default = `"max_probability"`)
         A registered measure of confidence.
+    ensemble : optional (default = `None`)
+        See `check_ensemble`.
     confidence_threshold : `float`, optional (default = that kept with the weights, or `1.0`)
         In [0, 1]; can be set at any time.
     token_budget : `int`, optional (default = by device)
@@ -63,6 +66,7 @@ class ArchivedClassifier(nn.Module):
         tokenizer: Optional[PreTrainedTokenizerBase] = None,
         max_length: Optional[int] = None,
         confidence: str = "max_probability",
+        ensemble: Any = None,
         confidence_threshold: Optional[float] = None,
         token_budget: Optional[int] = None,
     ) -> None:
@@ -74,6 +78,7 @@ class ArchivedClassifier(nn.Module):
         self.max_length = max_length
         self.confidence_threshold = confidence_threshold
         self._measure = confidence_by_name(confidence)
+        self._ensemble = check_ensemble(ensemble, len(exits.exit_layers))
         self._token_budget = check_token_budget(token_budget)
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
@@ -94,9 +99,7 @@ class ArchivedClassifier(nn.Module):
         return run_to_exits(
             self.encoder,
             self.exits,
-            self.temperatures,
-            self._measure,
-            self.confidence_threshold,
+            ExitRule(self.temperatures, self._measure, self.confidence_threshold, self._ensemble),
             texts,
             self._token_budget,
             record_reached=False,
@@ -237,12 +240,14 @@ def _load(
     if "transformer_model" not in settings:
         raise ValueError("the archive's config has no key model.transformer_model")
     transformer_model = settings["transformer_model"]
+    confidence = settings.get("confidence", "max_probability")
     labels = _labels(folder, settings.get("label_namespace", "labels"), settings.get("num_labels"))
     encoder, exits = build_encoder_and_exits(
         transformer_model,
         len(labels),
         **{name: settings[name] for name in _SETTINGS if name in settings},
         precision=precision or settings.get("precision", "float32"),
+        with_correctness=confidence_by_name(confidence).is_learned,
         config_folder=find_config(transformer_model, folder),
         load_weights=False,
     )
@@ -259,7 +264,8 @@ def _load(
         labels,
         tokenizer,
         max_length,
-        settings.get("confidence", "max_probability"),
+        confidence,
+        settings.get("ensemble"),
         confidence_threshold,
         token_budget,
     )

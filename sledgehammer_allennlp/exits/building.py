@@ -24,6 +24,8 @@ def build_encoder_and_exits(
     pooling: str = "mean",
     dropout: Any = 0.1,
     precision: str = "float32",
+    use_previous_logits: Any = False,
+    with_correctness: bool = False,
     config_folder: Optional[StrPath] = None,
     load_weights: bool = True,
 ) -> Tuple[LayeredEncoder, ExitClassifiers]:
@@ -35,8 +37,10 @@ def build_encoder_and_exits(
     transformer_model, config_folder, load_weights
         See `load_encoder`.
     num_labels : `int`
-    exit_layers, embedding_exit, pooling, dropout, precision
+    exit_layers, embedding_exit, pooling, dropout, precision, use_previous_logits
         As in the model's config.
+    with_correctness
+        See `ExitClassifiers`.
 
     # Raises
 
@@ -47,6 +51,8 @@ def build_encoder_and_exits(
         raise ValueError(f"dropout is {dropout!r}: wanted a number from 0 to 1, 1 excluded")
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
+    if not isinstance(use_previous_logits, bool):
+        raise ValueError(f"use_previous_logits is {use_previous_logits!r}: wanted true or false")
     first_exit, first_exit_settings = _check_embedding_exit(embedding_exit)
     num_layers = num_layers_of(config_folder or transformer_model)
     layers = check_exit_layers(exit_layers, num_layers, str(transformer_model))
@@ -71,6 +77,8 @@ def build_encoder_and_exits(
         dropout,
         add_pooler=pooling == "first" and not encoder.has_pooler,
         ngrams=ngrams,
+        use_previous_logits=use_previous_logits,
+        with_correctness=with_correctness,
     )
     return encoder, exits
 

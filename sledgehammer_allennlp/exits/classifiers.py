@@ -1,6 +1,6 @@
 """The classifiers attached to a transformer's layers, and what each of them sees."""
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import nn
@@ -12,7 +12,34 @@ EMBEDDING_EXIT = -1
 
 POOLINGS = ("mean", "first")
 
+_HEAD = ".correctness."
+
 _EXTRA_STATE = "_extra_state"  # torch's name, in state dicts, for what `get_extra_state` gives
+
+
+class Said(NamedTuple):
+    """
+    What an exit says of texts: `logits`, `(num_texts, num_labels)`, before any temperature, and
+    where it has a head for that, `correctness`, `(num_texts,)`, how probably it is right.
+    """
+
+    logits: torch.Tensor
+    correctness: Optional[torch.Tensor] = None
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Said":
+        """The same, changed: of other texts, say, or on another device."""
+        correctness = None if self.correctness is None else change(self.correctness)
+        return Said(change(self.logits), correctness)
+
+    def of(self, which: Union[torch.Tensor, slice]) -> "Said":
+        """What is said of some of the texts."""
+        return self.each(lambda part: part[which])
+
+
+def said_together(parts: Sequence[Said]) -> Said:
+    """What an exit says of several batches of texts, as of one."""
+    logits, correctness = zip(*parts)
+    return Said(torch.cat(logits), None if correctness[0] is None else torch.cat(correctness))
 
 
 class ExitClassifiers(nn.Module):
@@ -31,7 +58,8 @@ class ExitClassifiers(nn.Module):
 
     The mix is Σ_j w_j · x_j with w of unit L2 norm, learned for each exit. An exit before layer 0
     sees the mean over tokens of h_-1, with either pooling, or it is an `NgramClassifier`, which
-    sees token ids.
+    sees token ids. With `use_previous_logits`, what the earlier exits say, before temperature, is
+    appended to what an exit sees (section 3.1 there).
 
     # Parameters
 
@@ -46,6 +74,11 @@ class ExitClassifiers(nn.Module):
         Whether to add a pooler, for pooling `"first"` on a transformer that has none.
     ngrams : `NgramClassifier`, optional (default = `None`)
         The exit before layer 0, if it is not to see the mean over tokens.
+    use_previous_logits : `bool`, optional (default = `False`)
+        Whether an exit sees the logits of those before it.
+    with_correctness : `bool`, optional (default = `False`)
+        Whether each exit has a small head, one linear layer, that says how probably the exit is
+        right (Xin et al. 2021, section 3.3). What the exit sees gets no gradient from it.
     """
 
     def __init__(
@@ -57,9 +90,13 @@ class ExitClassifiers(nn.Module):
         dropout: float,
         add_pooler: bool = False,
         ngrams: Optional[NgramClassifier] = None,
+        use_previous_logits: bool = False,
+        with_correctness: bool = False,
     ) -> None:
         super().__init__()
         self.exit_layers = list(exit_layers)
+        self.use_previous_logits = use_previous_logits
+        self.with_correctness = with_correctness
         self.pooling = pooling
         self.num_labels = num_labels
         self.pooler: Optional[nn.Module] = None
@@ -72,12 +109,14 @@ class ExitClassifiers(nn.Module):
                 mixed_size=hidden_size,
                 first_size=hidden_size if pooling == "mean" and layer != EMBEDDING_EXIT else 0,
                 normalize=pooling == "mean",
+                num_previous=k * num_labels if use_previous_logits else 0,
                 num_labels=num_labels,
                 dropout=dropout,
+                with_correctness=with_correctness,
             )
             if ngrams is None or layer != EMBEDDING_EXIT
             else ngrams
-            for layer in self.exit_layers
+            for k, layer in enumerate(self.exit_layers)
         )
         self.default_threshold = 1.0
         """At which confidence texts leave if nobody says otherwise; kept with the weights."""
@@ -114,8 +153,13 @@ class ExitClassifiers(nn.Module):
         if any(name.startswith(prefix) for name in state_dict):
             # Weights may be from before there was a default threshold.
             state_dict.setdefault(prefix + _EXTRA_STATE, torch.ones(()))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         start = f"{prefix}classifiers."
+        heads = [name for name in state_dict if name.startswith(start) and _HEAD in name]
+        if not self.with_correctness:
+            # Of no use to another measure of confidence, with which an archive may be loaded.
+            for name in heads:
+                del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         numbers = {
             name[len(start) :].split(".")[0] for name in state_dict if name.startswith(start)
         }
@@ -127,10 +171,19 @@ class ExitClassifiers(nn.Module):
                 f"the weights are of {found}, and the config asks for {wanted}: exit_layers and "
                 "embedding_exit cannot be changed after training"
             )
+        elif numbers and self.with_correctness and not heads:
+            args[-1].append(
+                'confidence "learned" needs heads on the exits, which are trained with it: wanted '
+                'an archive that was trained with confidence "learned"'
+            )
 
-    def logits(
-        self, exit_index: int, to_mix: List[torch.Tensor], first_token: Optional[torch.Tensor]
-    ) -> torch.Tensor:
+    def say(
+        self,
+        exit_index: int,
+        to_mix: List[torch.Tensor],
+        first_token: Optional[torch.Tensor],
+        previous: Sequence[Said] = (),
+    ) -> Said:
         """
         What an exit says that is not an `NgramClassifier`.
 
@@ -143,13 +196,11 @@ class ExitClassifiers(nn.Module):
         first_token : `torch.Tensor`, optional
             The first token's output of the exit's layer, `(batch_size, hidden_size)`; needed with
             pooling `"mean"`.
-
-        # Returns
-
-        `torch.Tensor`
-            `(batch_size, num_labels)`, before any temperature.
+        previous : `Sequence[Said]`
+            What the exits before this one say; needed with `use_previous_logits`.
         """
-        return self.classifiers[exit_index](to_mix, first_token)
+        logits = [said.logits for said in previous] if self.use_previous_logits else []
+        return self.classifiers[exit_index](to_mix, first_token, logits)
 
 
 def _described(num_exits: int, with_ngrams: bool) -> str:
@@ -178,21 +229,35 @@ class _ExitClassifier(nn.Module):
         mixed_size: int,
         first_size: int,
         normalize: bool,
+        num_previous: int,
         num_labels: int,
         dropout: float,
+        with_correctness: bool,
     ) -> None:
         super().__init__()
+        size = mixed_size + first_size + num_previous
         self.mix = _Mix(num_mixed)
         self.takes_first_token = first_size > 0
         self.norm = nn.LayerNorm(mixed_size + first_size) if normalize else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(mixed_size + first_size, num_labels)
+        self.linear = nn.Linear(size, num_labels)
+        self.correctness = nn.Linear(size, 1) if with_correctness else None
 
     def forward(
-        self, to_mix: List[torch.Tensor], first_token: Optional[torch.Tensor]
-    ) -> torch.Tensor:
-        mixed = self.mix(to_mix)
+        self,
+        to_mix: List[torch.Tensor],
+        first_token: Optional[torch.Tensor],
+        previous: List[torch.Tensor],
+    ) -> Said:
+        seen = self.mix(to_mix)
         if self.takes_first_token:
             assert first_token is not None
-            mixed = torch.cat([mixed, first_token], dim=-1)
-        return self.linear(self.dropout(self.norm(mixed)))
+            seen = torch.cat([seen, first_token], dim=-1)
+        seen = self.norm(seen)
+        if previous:
+            seen = torch.cat([seen, *(logits.to(seen.dtype) for logits in previous)], dim=-1)
+        seen = self.dropout(seen)
+        logits = self.linear(seen)
+        if self.correctness is None:
+            return Said(logits)
+        return Said(logits, self.correctness(seen.detach()).squeeze(-1).sigmoid())

@@ -15,15 +15,20 @@ An answer never depends on what else is in the batch, nor on order or budget.
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
-from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers
-from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure, calibrated
+from sledgehammer_allennlp.exits.classifiers import (
+    EMBEDDING_EXIT,
+    ExitClassifiers,
+    Said,
+    said_together,
+)
+from sledgehammer_allennlp.exits.exit_rule import Answer, ExitRule
 
 _CPU_ACTIVATIONS = 3 * 2**20
 _GPU_TOKENS = 65536
@@ -35,6 +40,20 @@ computed first, because their layer's weights would be read twice for those who 
 """
 
 
+class Reached(NamedTuple):
+    """
+    Who reached an exit, `texts`, `(num_reached,)`, in no particular order, and what it `said`.
+    """
+
+    texts: torch.Tensor
+    said: Said
+
+    def in_order(self) -> Said:
+        """What was said, in the order of the texts."""
+        order = self.texts.argsort()
+        return self.said.of(order)
+
+
 @dataclass
 class ExitOutput:
     """
@@ -43,27 +62,27 @@ class ExitOutput:
     # Parameters
 
     logits : `torch.Tensor`
-        `(num_texts, num_labels)`, of the exit each text left at, before temperature.
+        `(num_texts, num_labels)`, of the exit each text left at, before temperature; with an
+        ensemble, the logarithms of `probs`.
     probs : `torch.Tensor`
-        `(num_texts, num_labels)`, softmax(logits / temperature) of that exit.
+        `(num_texts, num_labels)`, softmax(logits / temperature) of that exit, or the ensemble's.
     confidence : `torch.Tensor`
         `(num_texts,)`, of that exit.
     exit_index : `torch.Tensor`
         `(num_texts,)`, which exit, counted from 0.
-    reached : `List[Tuple[torch.Tensor, torch.Tensor]]`
-        For each exit, which texts reached it, `(num_reached,)`, in no particular order, and its
-        logits for them, `(num_reached, num_labels)`. Empty unless asked for.
+    reached : `List[Reached]`
+        For each exit, who reached it and what it said. Empty unless asked for.
     """
 
     logits: torch.Tensor
     probs: torch.Tensor
     confidence: torch.Tensor
     exit_index: torch.Tensor
-    reached: List[Tuple[torch.Tensor, torch.Tensor]]
+    reached: List[Reached]
 
     def as_ordinary_tensors(self) -> "ExitOutput":
         """Copies that can be changed and used with gradients, as those of inference mode cannot."""
-        reached = [(texts.clone(), logits.clone()) for texts, logits in self.reached]
+        reached = [Reached(texts.clone(), said.each(torch.clone)) for texts, said in self.reached]
         return ExitOutput(
             self.logits.clone(),
             self.probs.clone(),
@@ -84,6 +103,7 @@ class _Texts:
         lengths: torch.Tensor,
         hidden: torch.Tensor,
         to_mix: List[torch.Tensor],
+        said: List[Said],
     ) -> None:
         self.encoder = encoder
         self.exits = exits
@@ -91,6 +111,7 @@ class _Texts:
         self.layout = Layout(lengths, hidden.device)
         self.hidden = hidden  # (tokens, hidden): what enters the next layer
         self.to_mix = to_mix  # what the exits mix, layer by layer, each (texts, hidden)
+        self.said = said  # by the exits so far, if anybody will want to know
 
     @classmethod
     def embedded(
@@ -99,8 +120,9 @@ class _Texts:
         exits: ExitClassifiers,
         texts: TokenBatch,
         instances: torch.Tensor,
+        said: List[Said],
     ) -> "_Texts":
-        return cls(encoder, exits, instances, texts.lengths, encoder.embed(texts), [])
+        return cls(encoder, exits, instances, texts.lengths, encoder.embed(texts), [], said)
 
     @classmethod
     def together(cls, parts: List["_Texts"]) -> "_Texts":
@@ -113,6 +135,7 @@ class _Texts:
             torch.cat([part.layout.lengths for part in parts]),
             torch.cat([part.hidden for part in parts]),
             [torch.cat(vectors) for vectors in zip(*(part.to_mix for part in parts))],
+            [said_together(said) for said in zip(*(part.said for part in parts))],
         )
 
     def embedding_exit_input(self) -> List[torch.Tensor]:
@@ -182,6 +205,7 @@ class _Texts:
         self.layout = Layout(self.layout.lengths[texts], self.hidden.device)
         self.hidden = self.hidden.index_select(0, tokens)
         self.to_mix = [vector.index_select(0, kept) for vector in self.to_mix]
+        self.said = [said.of(kept) for said in self.said]
         if layer_begun:
             keys, values = self.keys_values
             self.keys_values = keys.index_select(0, tokens), values.index_select(0, tokens)
@@ -198,87 +222,126 @@ def run_all_exits(
     `torch.Tensor`
         `(num_exits, num_texts, num_labels)`, before temperature.
     """
+    said = run_exits(encoder, exits, texts)
+    return torch.stack([said[exit_index].logits for exit_index in range(len(said))])
+
+
+def run_exits(
+    encoder: LayeredEncoder,
+    exits: ExitClassifiers,
+    texts: TokenBatch,
+    wanted: Optional[Collection[int]] = None,
+    encoder_learns: bool = True,
+) -> Dict[int, Said]:
+    """
+    What exits say of every text, in one pass, for training.
+
+    # Parameters
+
+    wanted : `Collection[int]`, optional (default = all)
+        Which exits, counted from 0. With `use_previous_logits`, those before them are run, too.
+    encoder_learns : `bool`, optional (default = `True`)
+        Whether the transformer, and a pooler, get gradients.
+
+    # Returns
+
+    `Dict[int, Said]`
+        By exit.
+    """
+    num_exits = len(exits.exit_layers)
+    wanted = range(num_exits) if wanted is None else wanted
     if len(texts) == 0:
-        no_logits = torch.zeros(len(exits.exit_layers), 0, exits.num_labels, device=encoder.device)
-        return no_logits.to(exits.dtype)
+        nothing = torch.zeros(0, exits.num_labels, device=encoder.device, dtype=exits.dtype)
+        correctness = nothing.sum(1) if exits.with_correctness else None
+        return {exit_index: Said(nothing, correctness) for exit_index in wanted}
     encoder.prepare()
     order, texts = _sorted(encoder.fit(texts))
-    batch = _Texts.embedded(encoder, exits, texts, order)
-    logits = []
+    with_gradient = encoder_learns and torch.is_grad_enabled()
+    with torch.set_grad_enabled(with_gradient):
+        batch = _Texts.embedded(encoder, exits, texts, order, [])
+    found: Dict[int, Said] = {}
+
+    def say(exit_index: int, to_mix: List[torch.Tensor], first: Optional[torch.Tensor]) -> None:
+        if exit_index in wanted or exits.use_previous_logits:
+            found[exit_index] = exits.say(exit_index, to_mix, first, list(found.values()))
+
     if exits.ngrams is not None:
-        logits.append(exits.ngrams(texts))
+        found[0] = Said(exits.ngrams(texts))
     elif exits.exit_layers[0] == EMBEDDING_EXIT:
-        logits.append(exits.logits(0, batch.embedding_exit_input(), None))
-    for i in range(exits.exit_layers[-1] + 1):
-        batch.begin_layer(i)
-        is_last = i == exits.exit_layers[-1]
-        first = batch.first_tokens(i) if is_last else batch.run_layer(i)
-        batch.note_first_tokens(first)
+        with torch.set_grad_enabled(with_gradient):
+            to_mix = batch.embedding_exit_input()
+        say(0, to_mix, None)
+    last_layer = exits.exit_layers[max(wanted)]
+    for i in range(last_layer + 1):
+        with torch.set_grad_enabled(with_gradient):
+            batch.begin_layer(i)
+            first = batch.first_tokens(i) if i == last_layer else batch.run_layer(i)
+            batch.note_first_tokens(first)
         if i in exits.exit_layers:
-            logits.append(exits.logits(len(logits), batch.to_mix, first.to(exits.dtype)))
-    return torch.stack(logits)[:, order.argsort().to(encoder.device)]
+            say(exits.exit_layers.index(i), batch.to_mix, first.to(exits.dtype))
+    back = order.argsort().to(encoder.device)
+    return {k: said.of(back) for k, said in found.items() if k in wanted}
 
 
 def run_to_exits(
     encoder: LayeredEncoder,
     exits: ExitClassifiers,
-    temperatures: torch.Tensor,
-    measure: ConfidenceMeasure,
-    threshold: float,
+    rule: ExitRule,
     texts: TokenBatch,
     token_budget: Optional[int] = None,
     record_reached: bool = True,
+    leave_at: Optional[torch.Tensor] = None,
 ) -> ExitOutput:
     """
-    Early exit for any number of texts: each leaves at the first exit whose confidence is at least
-    `threshold`, and at the last exit if there is none.
-
-    A threshold of 1 means the last exit for every text; a threshold of 0 the first, save for
-    texts with logits that are not numbers, which never count as confident.
+    Early exit for any number of texts: each leaves at the first exit that is good enough by the
+    rule, or where it is told to.
 
     # Parameters
 
-    temperatures : `torch.Tensor`
-        `(num_exits,)`
-    measure : `ConfidenceMeasure`
-    threshold : `float`
-        In [0, 1].
+    rule : `ExitRule`
     texts : `TokenBatch`
         On any device; the answers are on it, too.
     token_budget : `int`, optional (default = by device and model, see `default_token_budget`)
         About how many tokens run together, at least one text.
     record_reached : `bool`, optional (default = `True`)
-        Whether to give the logits of every exit for all who reached it.
+        Whether to give what every exit says of all who reached it.
+    leave_at : `torch.Tensor`, optional (default = `None`)
+        `(num_texts,)`, at which exit each text leaves, counted from 0, whatever its confidence.
     """
     if token_budget is None:
         token_budget = default_token_budget(encoder)
     device = texts.token_ids.device
     with _no_bookkeeping():
-        leaving = _Leaving(exits, temperatures, measure, threshold, record_reached)
-        texts, staying = _leave_by_ngrams(encoder.fit(texts), exits, leaving)
+        leaving = _Leaving(exits, rule, record_reached, leave_at)
+        texts, staying, said = _leave_by_ngrams(encoder.fit(texts), exits, leaving)
         if len(texts):
             order, texts = _sorted(texts.to(encoder.device))
-            _run_layers(encoder, exits, texts, staying[order], leaving, token_budget)
+            said = [one.each(lambda part: part.to(encoder.device)) for one in said]
+            said = [one.of(order.to(encoder.device)) for one in said]
+            _run_layers(encoder, exits, texts, staying[order], said, leaving, token_budget)
         output = leaving.output(device)
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
 
 
 def _leave_by_ngrams(
     texts: TokenBatch, exits: ExitClassifiers, leaving: "_Leaving"
-) -> Tuple[TokenBatch, torch.Tensor]:
+) -> Tuple[TokenBatch, torch.Tensor, List[Said]]:
     """
-    Lets texts leave whose n-grams are enough, if there is such an exit. Gives those that stay, and
-    which texts of the input they are, `(num_staying,)`, on the CPU.
+    Lets texts leave whose n-grams are enough, if there is such an exit. Gives those that stay,
+    which texts of the input they are, `(num_staying,)`, on the CPU, and what was said of them, if
+    anybody will want to know.
     """
     everyone = torch.arange(len(texts))
     if exits.ngrams is None or len(texts) == 0 or leaving.ignores(0):
-        return texts, everyone
+        return texts, everyone, []
     device = texts.token_ids.device
-    stay = leaving.decide(0, everyone.to(device), exits.ngrams(texts))
+    said = Said(exits.ngrams(texts))
+    stay = leaving.decide(0, everyone.to(device), [said])
+    kept = [said] if leaving.looks_back else []
     if stay is None:
-        return texts, everyone
+        return texts, everyone, kept
     staying = stay.cpu()
-    return texts.select(staying), staying
+    return texts.select(staying), staying, [one.of(stay) for one in kept]
 
 
 def _run_layers(
@@ -286,18 +349,25 @@ def _run_layers(
     exits: ExitClassifiers,
     texts: TokenBatch,
     instances: torch.Tensor,
+    said: List[Said],
     leaving: "_Leaving",
     token_budget: int,
 ) -> None:
     """
     Runs texts, sorted by length, until all have left. `instances`, `(num_texts,)`, on the CPU, says
-    which texts of the input they are.
+    which texts of the input they are, and `said` is what was said of them before.
     """
     encoder.prepare()
     few_tokens = min(_FEW_TOKENS, token_budget // 4)
     waiting: List[List[_Texts]] = [[] for _ in exits.exit_layers]
+    start = 0
     for chunk_instances, chunk in _chunks(instances, texts, token_budget):
-        batch: Optional[_Texts] = _Texts.embedded(encoder, exits, chunk, chunk_instances)
+        these = slice(start, start + len(chunk))
+        start += len(chunk)
+        said_of_these = [one.of(these) for one in said]
+        batch: Optional[_Texts] = _Texts.embedded(
+            encoder, exits, chunk, chunk_instances, said_of_these
+        )
         next_exit = exits.num_fitted
         while batch is not None:
             batch = _run_to_next_exit(batch, next_exit, leaving, few_tokens)
@@ -383,8 +453,9 @@ def _run_to_next_exit(
     if layer == EMBEDDING_EXIT:
         if leaving.ignores(exit_index):
             return batch
-        logits = exits.logits(exit_index, batch.embedding_exit_input(), None)
-        stay = leaving.decide(exit_index, batch.instances, logits)
+        said = exits.say(exit_index, batch.embedding_exit_input(), None)
+        stay = leaving.decide(exit_index, batch.instances, [said])
+        batch.said = [said] if leaving.looks_back else []
         return _those_who_stay(batch, stay, layer_begun=False)
     first_layer = 0 if exit_index == 0 else exits.exit_layers[exit_index - 1] + 1
     for i in range(first_layer, layer):
@@ -398,8 +469,10 @@ def _run_to_next_exit(
     batch.note_first_tokens(first)
     if leaving.ignores(exit_index):
         return batch
-    logits = exits.logits(exit_index, batch.to_mix, first.to(exits.dtype))
-    stay = leaving.decide(exit_index, batch.instances, logits)
+    said = exits.say(exit_index, batch.to_mix, first.to(exits.dtype), batch.said)
+    stay = leaving.decide(exit_index, batch.instances, [*batch.said, said])
+    if leaving.looks_back:
+        batch.said.append(said)
     remaining = _those_who_stay(batch, stay, layer_begun=first_tokens_first)
     if remaining is not None and first_tokens_first:
         remaining.complete_layer(layer, first if stay is None else first.index_select(0, stay))
@@ -423,32 +496,30 @@ class _Leaving:
     def __init__(
         self,
         exits: ExitClassifiers,
-        temperatures: torch.Tensor,
-        measure: ConfidenceMeasure,
-        threshold: float,
+        rule: ExitRule,
         record_reached: bool,
+        leave_at: Optional[torch.Tensor],
     ) -> None:
-        self.temperatures = temperatures
-        self.measure = measure
-        self.threshold = threshold
+        self.rule = rule
+        self.looks_back = rule.looks_back or exits.use_previous_logits
         self.num_labels = exits.num_labels
         self.last_exit = len(exits.exit_layers) - 1
         self.record_reached = record_reached
-        self.reached: List[List[Tuple[torch.Tensor, torch.Tensor]]] = [
-            [] for _ in exits.exit_layers
-        ]
+        self.leave_at = leave_at
+        self.reached: List[List[Reached]] = [[] for _ in exits.exit_layers]
         self.left: List[Tuple[torch.Tensor, ...]] = []
 
     def all_stay_at(self, exit_index: int) -> bool:
         """Whether nobody leaves at an exit, whatever it says."""
-        return self.threshold >= 1 and exit_index != self.last_exit
+        may_leave_early = self.leave_at is not None or not self.rule.never_early
+        return not may_leave_early and exit_index != self.last_exit
 
     def ignores(self, exit_index: int) -> bool:
         """Whether nobody wants to know what an exit says."""
-        return self.all_stay_at(exit_index) and not self.record_reached
+        return self.all_stay_at(exit_index) and not (self.record_reached or self.looks_back)
 
     def decide(
-        self, exit_index: int, instances: torch.Tensor, logits: torch.Tensor
+        self, exit_index: int, instances: torch.Tensor, said: Sequence[Said]
     ) -> Optional[torch.Tensor]:
         """
         Lets the confident of those who reached an exit leave.
@@ -458,8 +529,9 @@ class _Leaving:
         exit_index : `int`
         instances : `torch.Tensor`
             Who reached it, `(num_reached,)`.
-        logits : `torch.Tensor`
-            What it says of them, `(num_reached, num_labels)`.
+        said : `Sequence[Said]`
+            What it says of them, last, and before it what earlier exits said, if anybody looks
+            back.
 
         # Returns
 
@@ -467,29 +539,32 @@ class _Leaving:
             Which of those stay, as positions among them, or `None` if all do.
         """
         if self.record_reached:
-            self.reached[exit_index].append((instances, logits))
+            self.reached[exit_index].append(Reached(instances, said[-1]))
         if self.all_stay_at(exit_index):
             return None
-        temperature = self.temperatures[exit_index].to(logits.device)
-        probs, confidence = calibrated(logits, temperature, self.measure)
-        exit_indices = torch.full_like(instances, exit_index)
-        answers = (instances, logits, probs, confidence, exit_indices)
+        answer = self.rule.answer(said, exit_index)
+        answers = (instances, *answer, torch.full_like(instances, exit_index))
         if exit_index == self.last_exit:
             self.left.append(answers)
             return instances[:0]
-        # A comparison with NaN is false, so NaN never leaves.
-        leaves = confidence >= self.threshold
+        leaves = self._who_leaves(exit_index, instances, answer)
         leaving = leaves.nonzero().squeeze(1)
         if leaving.numel() == 0:
             return None
         if leaving.numel() == leaves.numel():
             self.left.append(answers)
             return instances[:0]
-        self.left.append(tuple(answer.index_select(0, leaving) for answer in answers))
+        self.left.append(tuple(part.index_select(0, leaving) for part in answers))
         return leaves.logical_not().nonzero().squeeze(1)
 
+    def _who_leaves(self, exit_index: int, instances: torch.Tensor, answer: Answer) -> torch.Tensor:
+        if self.leave_at is not None:
+            return self.leave_at.to(instances.device)[instances] == exit_index
+        # A comparison with NaN is false, so NaN never leaves.
+        return answer.confidence >= self.rule.threshold
+
     def output(self, device: torch.device) -> ExitOutput:
-        nothing = self.temperatures.new_zeros(0, self.num_labels, device=device)
+        nothing = self.rule.temperatures.new_zeros(0, self.num_labels, device=device)
         nobody = torch.zeros(0, dtype=torch.long, device=device)
         self.left.append((nobody, nothing, nothing, nothing.sum(1), nobody))
         instances, *answers = (_on(device, pieces) for pieces in zip(*self.left))
@@ -498,8 +573,13 @@ class _Leaving:
         reached = []
         if self.record_reached:
             for at_exit in self.reached:
-                who, said = zip(*at_exit, (nobody, nothing))
-                reached.append((_on(device, who), _on(device, said)))
+                on_device = [
+                    Reached(texts.to(device), said.each(lambda part: part.to(device)))
+                    for texts, said in at_exit
+                ]
+                on_device = on_device or [Reached(nobody, Said(nothing))]
+                texts, said = zip(*on_device)
+                reached.append(Reached(torch.cat(texts), said_together(said)))
         return ExitOutput(logits, probs, confidence, exit_index, reached)
 
 

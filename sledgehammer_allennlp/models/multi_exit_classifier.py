@@ -1,6 +1,7 @@
 """The AllenNLP model."""
 
-from typing import Any, Dict, List, Optional
+from dataclasses import replace
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +21,17 @@ from sledgehammer_allennlp.encoders.layer_products import check_precision
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.exits import (
     ExitOutput,
+    ExitRule,
+    Said,
     build_encoder_and_exits,
     cost_of_exits,
-    run_all_exits,
+    run_exits,
     run_to_exits,
 )
 from sledgehammer_allennlp.exits.building import check_threshold, check_token_budget
-from sledgehammer_allennlp.exits.confidence import calibrated, confidence_by_name
+from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from sledgehammer_allennlp.exits.exit_rule import Answer, check_ensemble
+from sledgehammer_allennlp.objectives import Joint, Objective
 from sledgehammer_allennlp.training.exit_metrics import ExitMetrics
 
 
@@ -36,13 +41,14 @@ class MultiExitClassifier(Model):
     A pretrained transformer with classifiers ("exits") on several layers, after Schwartz et al.
     2020, "The Right Tool for the Job: Matching Model and Instance Complexities".
 
-    In training, the loss is the sum of the cross-entropies of the exits that learn from it: all
-    but one over n-grams, which is fitted when training starts. In evaluation, an instance leaves at
+    In training, a registered objective says which exits learn and from what; an exit over n-grams
+    does not, because it is fitted when training starts. In evaluation, an instance leaves at
     the first exit whose confidence, from probabilities calibrated by that exit's temperature, is
     at least `confidence_threshold`; what has left is computed no further.
 
-    The model takes the fields `tokens`, `label` and `metadata` (not used). Its answers have
-    `label`, `probs`, `confidence`, `exit_layer`, and `logits`, which are before temperature.
+    The model takes the fields `tokens`, `label`, `exit_layer` (where an instance is to leave) and
+    `metadata` (not used). Its answers have `label`, `probs`, `confidence`, `exit_layer`, and
+    `logits`, which are before temperature.
 
     Temperatures are 1 until the `temperature_calibration` callback sets them. They are kept with
     the weights, never change training, and never change what another exit sees.
@@ -68,7 +74,17 @@ class MultiExitClassifier(Model):
         In [0, 1]. At 1 every instance leaves at the last exit, at 0 at the first. If
         `temperature_calibration` was told to choose one, that is the default of the archive.
     confidence : `str`, optional (default = `"max_probability"`)
-        A registered measure of confidence, see `exits.confidence`.
+        A registered measure of confidence, see `exits.confidence`. An archive may be loaded with
+        another, but for `"learned"`, which has to be trained.
+    ensemble : optional (default = `None`)
+        `"reached"`: answers are an average of the exits up to the one taken, and so is confidence;
+        `"all"`: of all exits, and nobody leaves early; `{"over": …, "weights": […]}`: weighted.
+    loss : `Objective`, optional (default = `"joint"`)
+        What training minimises, see `objectives`.
+    use_previous_logits : `bool`, optional (default = `False`)
+        Whether exits see, besides, what the exits before them say.
+    trainable : optional (default = `True`)
+        Whether the transformer is trained; `{"from_layer": n}`: only its layers from n on.
     dropout : `float`, optional (default = `0.1`)
         Before each exit's linear layer.
     precision : `str`, optional (default = `"float32"`)
@@ -104,6 +120,10 @@ class MultiExitClassifier(Model):
         pooling: str = "mean",
         confidence_threshold: Any = None,
         confidence: str = "max_probability",
+        ensemble: Any = None,
+        loss: Optional[Objective] = None,
+        use_previous_logits: Any = False,
+        trainable: Any = True,
         dropout: Any = 0.1,
         precision: str = "float32",
         token_budget: Any = None,
@@ -126,7 +146,7 @@ class MultiExitClassifier(Model):
         num_labels = self._check_num_labels(num_labels)
         try:
             self._token_budget = check_token_budget(token_budget)
-            self._measure = confidence_by_name(confidence)
+            measure = confidence_by_name(confidence)
             self.encoder, self.exits = build_encoder_and_exits(
                 transformer_model,
                 num_labels,
@@ -135,16 +155,22 @@ class MultiExitClassifier(Model):
                 pooling,
                 dropout,
                 precision,
+                use_previous_logits=use_previous_logits,
+                with_correctness=measure.is_learned,
                 config_folder=find_config(transformer_model, self.serialization_dir),
                 load_weights=load_pretrained_weights,
             )
+            self.exit_layers = self.exits.exit_layers
+            """The layer of each exit; -1 for an exit before layer 0."""
+            self._ensemble = check_ensemble(_as_plain(ensemble), len(self.exit_layers))
+            self.encoder.freeze(check_trainable(_as_plain(trainable), self.encoder.num_layers))
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
+        self._measure = measure
+        self.objective = Joint() if loss is None else loss
         if load_pretrained_weights and self.serialization_dir is not None:
             keep_config(transformer_model, self.serialization_dir, self.encoder.transformer.config)
             keep_tokenizer(transformer_model, self.serialization_dir)
-        self.exit_layers = self.exits.exit_layers
-        """The layer of each exit; -1 for an exit before layer 0."""
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(self.exit_layers)))
         self.exit_costs = cost_of_exits(self.encoder, self.exits)
@@ -193,6 +219,7 @@ class MultiExitClassifier(Model):
         tokens: TextFieldTensors,
         label: Optional[torch.Tensor] = None,
         metadata: Optional[List[Any]] = None,
+        exit_layer: Optional[torch.Tensor] = None,
     ) -> Dict[str, torch.Tensor]:
         """
         # Parameters
@@ -203,6 +230,9 @@ class MultiExitClassifier(Model):
             `(batch_size,)`
         metadata : `List[Any]`, optional (default = `None`)
             Not used.
+        exit_layer : `torch.Tensor`, optional (default = `None`)
+            `(batch_size,)`, the layer of the exit at which each instance leaves, whatever its
+            confidence. Makes no difference in training.
 
         # Returns
 
@@ -213,21 +243,46 @@ class MultiExitClassifier(Model):
         confidence : `torch.Tensor`
             `(batch_size,)`, in [0, 1].
         exit_layer : `torch.Tensor`
-            `(batch_size,)`, where each instance left; in training always the last.
+            `(batch_size,)`, where each instance left; in training the last exit that was run.
         loss : `torch.Tensor`
-            With labels only. In training the sum over trained exits of the mean cross-entropy. In
-            evaluation the mean negative log of the probability given to the right label.
+            With labels only. In training that of the objective. In evaluation the mean negative
+            log of the probability given to the right label.
+
+        # Raises
+
+        ConfigurationError
+            If there is no exit at an `exit_layer`.
         """
         texts = texts_in(tokens)
         if self.training:
-            return self._forward_all_exits(texts, label)
-        output = self.run_to_exits(texts, record_reached=label is not None)
+            return self._forward_in_training(texts, label)
+        leave_at = None if exit_layer is None else self._exits_at(exit_layer)
+        output = self._run_to_exits(texts, self.exit_rule, label is not None, leave_at)
         outputs = self._answers(output)
         if label is not None:
             self._metrics.add_early_exit(output, label)
-            scaled = output.logits / self.temperatures[output.exit_index].unsqueeze(1)
-            outputs["loss"] = F.cross_entropy(scaled, label)
+            logits = output.logits
+            if self._ensemble is None:
+                logits = logits / self.temperatures[output.exit_index].unsqueeze(1)
+            outputs["loss"] = F.cross_entropy(logits, label)
         return outputs
+
+    def _exits_at(self, exit_layer: torch.Tensor) -> torch.Tensor:
+        """Which exits those at some layers are, counted from 0, `(batch_size,)`."""
+        exit_layers = exit_layer.new_tensor(self.exit_layers)
+        is_at = exit_layer.unsqueeze(1) == exit_layers  # (batch, exits)
+        if not is_at.any(1).all():
+            unknown = sorted(set(exit_layer[~is_at.any(1)].tolist()))
+            raise ConfigurationError(
+                f"the data has exit layers {unknown}, at which the model has no exit: wanted those "
+                f"in {self.exit_layers}"
+            )
+        return is_at.long().argmax(1)
+
+    @property
+    def exit_rule(self) -> ExitRule:
+        """What is answered at an exit, and who leaves, at this model's threshold."""
+        return ExitRule(self.temperatures, self._measure, self.confidence_threshold, self._ensemble)
 
     def run_to_exits(self, texts: TokenBatch, record_reached: bool = False) -> ExitOutput:
         """
@@ -239,10 +294,14 @@ class MultiExitClassifier(Model):
         ConfigurationError
             If the device cannot compute in this model's precision.
         """
-        return self._run_to_exits(texts, self.confidence_threshold, record_reached)
+        return self._run_to_exits(texts, self.exit_rule, record_reached)
 
     def _run_to_exits(
-        self, texts: TokenBatch, threshold: float, record_reached: bool
+        self,
+        texts: TokenBatch,
+        rule: ExitRule,
+        record_reached: bool,
+        leave_at: Optional[torch.Tensor] = None,
     ) -> ExitOutput:
         try:
             check_precision(self.encoder.precision, self.encoder.device)
@@ -251,30 +310,35 @@ class MultiExitClassifier(Model):
         return run_to_exits(
             self.encoder,
             self.exits,
-            self.temperatures,
-            self._measure,
-            threshold,
+            rule,
             texts,
             self._token_budget,
             record_reached,
+            leave_at,
         )
 
-    def _forward_all_exits(
+    def _forward_in_training(
         self, texts: TokenBatch, label: Optional[torch.Tensor]
     ) -> Dict[str, torch.Tensor]:
-        logits = run_all_exits(self.encoder, self.exits, texts)  # (exits, batch, labels)
-        last = logits[-1].detach()
-        probs = (last / self.temperatures[-1]).softmax(-1)
-        last_exit = torch.full_like(last[:, 0], len(self.exit_layers) - 1, dtype=torch.long)
-        outputs = self._answers(
-            ExitOutput(last, probs, self._measure(probs), last_exit, reached=[])
-        )
+        num_fitted = self.exits.num_fitted
+        plan = self.objective.plan(len(self.exit_layers) - num_fitted)
+        trained = [num_fitted + k for k in sorted(plan.exits)]
+        wanted = [*range(num_fitted), *trained]
+        said = run_exits(self.encoder, self.exits, texts, wanted, plan.encoder_learns)
+        deepest = said[wanted[-1]].logits.detach()
+        # Nobody looks at confidence in training.
+        rule = ExitRule(self.temperatures, confidence_by_name("max_probability"), 1.0)
+        answer = rule.answer([Said(deepest)], wanted[-1])
+        exit_index = torch.full_like(deepest[:, 0], wanted[-1], dtype=torch.long)
+        outputs = self._answers(ExitOutput(*answer, exit_index, reached=[]))
         if label is not None:
-            self._metrics(logits, label)
-            trained = logits[self.exits.num_fitted :]
-            outputs["loss"] = torch.stack(
-                [F.cross_entropy(exit_logits, label) for exit_logits in trained]
-            ).sum()
+            self._metrics.add_exits({k: said[k].logits for k in wanted}, label)
+            logits = {k - num_fitted: said[k].logits for k in trained}
+            outputs["loss"] = self.objective.loss(logits, label)
+            if self.exits.with_correctness:
+                outputs["loss"] = outputs["loss"] + correctness_loss(
+                    [said[k] for k in trained], label
+                )
         return outputs
 
     def _answers(self, output: ExitOutput) -> Dict[str, torch.Tensor]:
@@ -286,9 +350,22 @@ class MultiExitClassifier(Model):
             "exit_layer": exit_layers[output.exit_index],
         }
 
+    def all_exits(self, tokens: TextFieldTensors) -> List[Said]:
+        """
+        What every exit says of every instance, at full depth.
+
+        # Parameters
+
+        tokens : `TextFieldTensors`
+            From a "pretrained_transformer" indexer.
+        """
+        rule = replace(self.exit_rule, threshold=1.0)
+        output = self._run_to_exits(texts_in(tokens), rule, record_reached=True)
+        return [reached.in_order() for reached in output.reached]
+
     def all_exit_logits(self, tokens: TextFieldTensors) -> torch.Tensor:
         """
-        What every exit says of every instance, at full depth and before temperature.
+        The logits of `all_exits`, before temperature.
 
         # Parameters
 
@@ -300,29 +377,19 @@ class MultiExitClassifier(Model):
         `torch.Tensor`
             `(num_exits, batch_size, num_labels)`
         """
-        output = self._run_to_exits(texts_in(tokens), threshold=1.0, record_reached=True)
-        return torch.stack([logits[texts.argsort()] for texts, logits in output.reached])
+        return torch.stack([said.logits for said in self.all_exits(tokens)])
 
-    def exit_confidences(self, logits: torch.Tensor) -> torch.Tensor:
+    def answers_at_exits(self, said: Sequence[Said]) -> List[Answer]:
         """
-        How confident every exit is of what it says.
+        What would be answered at every exit, to instances that leave there.
 
         # Parameters
 
-        logits : `torch.Tensor`
-            From `all_exit_logits`, `(num_exits, batch_size, num_labels)`.
-
-        # Returns
-
-        `torch.Tensor`
-            `(num_exits, batch_size)`, in [0, 1].
+        said : `Sequence[Said]`
+            From `all_exits`.
         """
-        return torch.stack(
-            [
-                calibrated(exit_logits, temperature, self._measure)[1]
-                for exit_logits, temperature in zip(logits, self.temperatures.to(logits.device))
-            ]
-        )
+        rule = self.exit_rule
+        return [rule.answer(said[: k + 1], k) for k in range(len(said))]
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
@@ -344,6 +411,41 @@ class MultiExitClassifier(Model):
         # The archive's weights are read next: pretrained ones would be overwritten.
         config["model"]["load_pretrained_weights"] = False
         return super()._load(config, *args, **kwargs)  # type: ignore[return-value]
+
+
+def correctness_loss(said: Sequence[Said], label: torch.Tensor) -> torch.Tensor:
+    """
+    How far exits are from knowing whether they are right: the sum over exits of the mean squared
+    difference between `correctness` and 1 where they are right, 0 where they are wrong (Xin et al.
+    2021, equation 4).
+    """
+    losses = []
+    for logits, correctness in said:
+        assert correctness is not None
+        is_right = (logits.argmax(-1) == label).to(correctness.dtype)
+        losses.append(F.mse_loss(correctness, is_right))
+    return torch.stack(losses).sum()
+
+
+def check_trainable(trainable: Any, num_layers: int) -> int:
+    """
+    The first layer that is trained; 0 if the embeddings are, too; `num_layers` if none is.
+
+    # Raises
+
+    ValueError
+        If `trainable` is neither true nor false nor `{"from_layer": n}`, with n one of the layers.
+    """
+    if isinstance(trainable, bool):
+        return 0 if trainable else num_layers
+    if isinstance(trainable, dict) and set(trainable) == {"from_layer"}:
+        layer = trainable["from_layer"]
+        if isinstance(layer, int) and not isinstance(layer, bool) and 0 < layer < num_layers:
+            return layer
+    raise ValueError(
+        f"trainable is {trainable!r}: wanted true, false, or "
+        f'{{"from_layer": n}} with n from 1 to {num_layers - 1}, the last layer in use'
+    )
 
 
 def _as_plain(setting: Any) -> Any:

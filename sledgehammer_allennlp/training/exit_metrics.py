@@ -1,6 +1,6 @@
 """What is measured of a model with exits."""
 
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 import torch
 from allennlp.nn.util import dist_reduce_sum
@@ -18,12 +18,13 @@ class ExitMetrics(Metric):
 
     - `accuracy`: of the answers given, at the current threshold;
     - `accuracy_layer_<i>`: of the exit at layer i, only where every instance reached it;
+    - `mean_exit_accuracy`: the mean of those, only where every instance reached every exit;
     - `average_exit_layer`, `exit_rate_layer_<i>`: where instances left; -1 is the layer of an exit
       before layer 0;
     - `layer_equivalents`: the mean cost of an instance in full transformer layers.
 
-    In training every exit is computed for every instance and nobody leaves, so only accuracies are
-    given; `accuracy` is that of the last exit.
+    In training nobody leaves, so only accuracies are given; `accuracy` is that of the last exit,
+    over the batches that it was run for.
 
     Registered as a `Metric` with name "exits".
 
@@ -44,6 +45,7 @@ class ExitMetrics(Metric):
     def reset(self) -> None:
         num_exits = len(self._exit_layers)
         self._num_instances = 0.0
+        self._num_answered = 0.0
         self._num_correct = 0.0
         self._num_reached = [0.0] * num_exits
         self._num_correct_at_exit = [0.0] * num_exits
@@ -67,10 +69,26 @@ class ExitMetrics(Metric):
         mask
             Not used.
         """
-        predictions, gold_labels = self.detach_tensors(predictions, gold_labels)
-        correct = (predictions.argmax(-1) == gold_labels).sum(1)  # (exits,)
-        reached = torch.full_like(correct, gold_labels.numel())
-        self._add(reached[-1:], correct[-1:], reached, correct, torch.zeros_like(correct))
+        self.add_exits(dict(enumerate(predictions)), gold_labels)
+
+    def add_exits(self, logits: Mapping[int, torch.Tensor], gold_labels: torch.Tensor) -> None:
+        """
+        Adds a batch of which some exits are known and nobody left.
+
+        # Parameters
+
+        logits : `Mapping[int, torch.Tensor]`
+            By exit, counted from 0, `(batch_size, num_labels)`.
+        gold_labels : `torch.Tensor`
+            `(batch_size,)`
+        """
+        num_exits = len(self._exit_layers)
+        reached, correct = gold_labels.new_zeros(2, num_exits)
+        for k, exit_logits in logits.items():
+            reached[k] = gold_labels.numel()
+            correct[k] = (exit_logits.detach().argmax(-1) == gold_labels).sum()
+        size = gold_labels.new_tensor([gold_labels.numel()])
+        self._add(size, reached[-1:], correct[-1:], reached, correct, torch.zeros_like(correct))
 
     def add_early_exit(self, output: ExitOutput, gold_labels: torch.Tensor) -> None:
         """
@@ -85,27 +103,27 @@ class ExitMetrics(Metric):
         num_exits = len(self._exit_layers)
         reached = gold_labels.new_zeros(num_exits)
         correct_at_exit = gold_labels.new_zeros(num_exits)
-        for k, (instances, logits) in enumerate(output.reached):
+        for k, (instances, said) in enumerate(output.reached):
             reached[k] = instances.numel()
-            correct_at_exit[k] = (logits.argmax(-1) == gold_labels[instances]).sum()
+            correct_at_exit[k] = (said.logits.argmax(-1) == gold_labels[instances]).sum()
         correct = (output.logits.argmax(-1) == gold_labels).sum().unsqueeze(0)
         left = output.exit_index.bincount(minlength=num_exits)
-        self._add(
-            gold_labels.new_tensor([gold_labels.numel()]), correct, reached, correct_at_exit, left
-        )
+        size = gold_labels.new_tensor([gold_labels.numel()])
+        self._add(size, size, correct, reached, correct_at_exit, left)
 
     def _add(self, *counts: torch.Tensor) -> None:
         # All counts in one tensor: one transfer from the device, one reduction among workers.
         added = dist_reduce_sum(torch.cat(counts).double()).tolist()
         num_exits = len(self._exit_layers)
         self._num_instances += added[0]
-        self._num_correct += added[1]
+        self._num_answered += added[1]
+        self._num_correct += added[2]
         sums: Sequence[List[float]] = (
             self._num_reached,
             self._num_correct_at_exit,
             self._num_left,
         )
-        for position, value in enumerate(added[2:]):
+        for position, value in enumerate(added[3:]):
             sums[position // num_exits][position % num_exits] += value
 
     def get_metric(self, reset: bool = False) -> Dict[str, float]:
@@ -116,12 +134,18 @@ class ExitMetrics(Metric):
         return metrics
 
     def _metrics(self) -> Dict[str, float]:
-        metrics = {"accuracy": self._num_correct / self._num_instances}
+        metrics = {}
+        if self._num_answered:
+            metrics["accuracy"] = self._num_correct / self._num_answered
+        of_exits = []
         for layer, reached, correct in zip(
             self._exit_layers, self._num_reached, self._num_correct_at_exit
         ):
             if reached == self._num_instances:
+                of_exits.append(correct / reached)
                 metrics[f"accuracy_layer_{layer}"] = correct / reached
+        if len(of_exits) == len(self._exit_layers):
+            metrics["mean_exit_accuracy"] = sum(of_exits) / len(of_exits)
         num_left = sum(self._num_left)
         if num_left:
             rates = [left / num_left for left in self._num_left]

@@ -5,7 +5,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
-import numpy as np
 import torch
 
 from sledgehammer_allennlp.calibration import (
@@ -15,7 +14,7 @@ from sledgehammer_allennlp.calibration import (
 )
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import Recommendation, threshold_for_drop
-from sledgehammer_allennlp.training.full_depth import curve_of
+from sledgehammer_allennlp.training.full_depth import FullDepth, curve_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +43,7 @@ class ModelCalibration:
 
 def calibrate_model(
     model: MultiExitClassifier,
-    logits: np.ndarray,
-    labels: np.ndarray,
+    full_depth: FullDepth,
     max_accuracy_drop: Optional[float] = None,
     temperatures_before: Optional[Sequence[float]] = None,
 ) -> ModelCalibration:
@@ -56,8 +54,7 @@ def calibrate_model(
 
     model : `MultiExitClassifier`
         Gets the temperatures and the threshold.
-    logits, labels : `np.ndarray`
-        From `gather_logits`.
+    full_depth : `FullDepth`
     max_accuracy_drop : `float`, optional (default = `None`)
         A share; if not given, the default threshold stays.
     temperatures_before : `Sequence[float]`, optional (default = 1 for each exit)
@@ -68,6 +65,7 @@ def calibrate_model(
     ValueError
         If logits are not finite numbers.
     """
+    logits, labels = full_depth.logits, full_depth.labels
     exits = calibrate_exits(logits, labels, model.exit_layers, temperatures_before)
     model.temperatures.copy_(torch.tensor([exit_.temperature for exit_ in exits]))
     for exit_ in exits:
@@ -80,7 +78,7 @@ def calibrate_model(
             )
     recommended = None
     if max_accuracy_drop is not None:
-        recommended = threshold_for_drop(curve_of(model, logits, labels), max_accuracy_drop)
+        recommended = threshold_for_drop(curve_of(model, full_depth), max_accuracy_drop)
         model.exits.default_threshold = recommended.point.threshold
     return ModelCalibration(exits, recommended, len(labels))
 

@@ -14,7 +14,7 @@ from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import check_accuracy_drop
 from sledgehammer_allennlp.tradeoff.results import shortest
-from sledgehammer_allennlp.training.full_depth import gather_logits
+from sledgehammer_allennlp.training.full_depth import run_at_full_depth
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
@@ -127,8 +127,8 @@ class TemperatureCalibration(TrainerCallback):
         if weights_path is not None:
             model.load_state_dict(torch.load(weights_path, map_location="cpu"))
         logger.info("Calibrating %d exits on the validation data", len(model.exit_layers))
-        logits, labels = gather_logits(model, trainer._validation_data_loader, trainer.cuda_device)
-        calibration = calibrate_model(model, logits, labels, self._max_accuracy_drop)
+        full_depth = run_at_full_depth(model, trainer._validation_data_loader, trainer.cuda_device)
+        calibration = calibrate_model(model, full_depth, self._max_accuracy_drop)
         metrics.update(calibration_metrics(calibration.exits))
         if calibration.recommended is not None:
             metrics["recommended_threshold"] = calibration.recommended.point.threshold

@@ -48,8 +48,8 @@ def fitted(archive_file, data):
     """The temperatures that fit, computed from the archive's logits."""
     archive = load_archive(archive_file)
     model = archive.model.eval()
-    logits, labels = run_all_exits_on(model, read_labelled(archive, model, str(data)), 64)
-    return [c.temperature for c in calibrate_exits(logits, labels, model.exit_layers)]
+    found = run_all_exits_on(model, read_labelled(archive, model, str(data)), 64)
+    return [c.temperature for c in calibrate_exits(found.logits, found.labels, model.exit_layers)]
 
 
 def test_the_new_archive_has_the_fitted_temperatures_and_else_the_old_content(

@@ -14,17 +14,22 @@ from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.exits import (
     ExitClassifiers,
     ExitOutput,
+    ExitRule,
     cost_of_exits,
     run_all_exits,
     run_to_exits,
 )
-from sledgehammer_allennlp.exits.confidence import max_probability
+from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure, max_probability
 from sledgehammer_allennlp.exits.engine import default_token_budget
 from tests.exits.ngram_reference import plain_ngram_logits, random_classifier
 from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
 
 NUM_LABELS = 3
 TEMPERATURES = torch.tensor([0.7, 1.3, 0.9, 1.1, 0.8])
+
+
+def rule(temperatures, function, threshold: float) -> ExitRule:
+    return ExitRule(temperatures, ConfidenceMeasure(function), threshold)
 
 
 @dataclass
@@ -49,9 +54,11 @@ class Case:
         return run_to_exits(
             self.encoder,
             self.exits,
-            self.temperatures if temperatures is None else temperatures,
-            max_probability,
-            threshold,
+            rule(
+                self.temperatures if temperatures is None else temperatures,
+                max_probability,
+                threshold,
+            ),
             texts_of(inputs),
             token_budget,
         )
@@ -302,9 +309,7 @@ def test_threshold_zero_uses_the_first_exit_whatever_the_measure(fresh_case):
     output = run_to_exits(
         fresh_case.encoder,
         fresh_case.exits,
-        fresh_case.temperatures,
-        lambda probs: probs[:, 0] * 0 - 1e-9,
-        0.0,
+        rule(fresh_case.temperatures, lambda at_exit: at_exit.probs[:, 0] * 0 - 1e-9, 0.0),
         texts_of(inputs),
     )
     assert output.exit_index.tolist() == [0, 0]
@@ -337,9 +342,7 @@ def test_what_left_is_taken_out_of_the_computation(fresh_case, monkeypatch):
     run_to_exits(
         fresh_case.encoder,
         fresh_case.exits,
-        fresh_case.temperatures,
-        lambda probs: torch.tensor(next(confidences)),
-        0.8,
+        rule(fresh_case.temperatures, lambda at_exit: torch.tensor(next(confidences)), 0.8),
         texts_of(inputs),
         token_budget=32,
     )
@@ -373,9 +376,11 @@ def test_only_who_stays_at_the_ngram_exit_is_embedded(monkeypatch, leave):
     output = run_to_exits(
         case.encoder,
         case.exits,
-        case.temperatures,
-        lambda probs: next(confidences, torch.full((len(probs),), 0.5)),
-        0.8,
+        rule(
+            case.temperatures,
+            lambda at_exit: next(confidences, torch.full((len(at_exit.probs),), 0.5)),
+            0.8,
+        ),
         texts_of((token_ids, mask, type_ids)),
     )
     lengths = [4, 12, 5]
@@ -403,7 +408,11 @@ def test_at_threshold_one_the_ngram_exit_is_not_asked_for_nothing(monkeypatch):
     texts = texts_of(random_inputs([4, 12]))
     temperatures = case.temperatures
     output = run_to_exits(
-        case.encoder, case.exits, temperatures, max_probability, 1.0, texts, record_reached=False
+        case.encoder,
+        case.exits,
+        rule(temperatures, max_probability, 1.0),
+        texts,
+        record_reached=False,
     )
     assert output.exit_index.tolist() == [2, 2]
 
@@ -416,14 +425,12 @@ def test_reached_lists_who_reached_each_exit_and_what_it_said(fresh_case):
     output = run_to_exits(
         fresh_case.encoder,
         fresh_case.exits,
-        fresh_case.temperatures,
-        lambda probs: torch.tensor(next(confidences)),
-        0.8,
+        rule(fresh_case.temperatures, lambda at_exit: torch.tensor(next(confidences)), 0.8),
         texts_of(inputs),
     )
     assert output.exit_index.tolist() == [2, 0, 1]
     for k, wanted in enumerate([[0, 1, 2], [0, 2], [0]]):
-        instances, logits = output.reached[k]
+        instances, (logits, _) = output.reached[k]
         assert sorted(instances.tolist()) == wanted
         logits = logits[instances.argsort()]
         torch.testing.assert_close(logits, everything[k][wanted], atol=1e-5, rtol=0)
@@ -483,13 +490,16 @@ def test_who_stays_of_several_chunks_goes_on_together(fresh_case, monkeypatch):
         return original(i, hidden)
 
     monkeypatch.setattr(fresh_case.encoder, "keys_values", spy)
+
+    def three_of_four_are_sure(at_exit):
+        num_texts = len(at_exit.probs)
+        return torch.tensor([0.1, 0.9, 0.9, 0.9] if num_texts == 4 else [0.1] * num_texts)
+
     # Of each chunk of 4 texts, 1 stays; 2 texts are enough to go on.
     run_to_exits(
         fresh_case.encoder,
         fresh_case.exits,
-        fresh_case.temperatures,
-        lambda probs: torch.tensor([0.1, 0.9, 0.9, 0.9] if len(probs) == 4 else [0.1] * len(probs)),
-        0.8,
+        rule(fresh_case.temperatures, three_of_four_are_sure, 0.8),
         texts_of(inputs),
         token_budget=16,
     )
@@ -507,11 +517,12 @@ def test_a_chunk_of_few_tokens_runs_whole_layers(fresh_case, monkeypatch):
 
 @torch.no_grad()
 def test_reached_is_recorded_on_demand_only(fresh_case):
-    arguments = (fresh_case.encoder, fresh_case.exits, fresh_case.temperatures, max_probability)
+    model = (fresh_case.encoder, fresh_case.exits)
     texts = texts_of(random_inputs([4, 6]))
-    assert run_to_exits(*arguments, 0.7, texts, record_reached=False).reached == []
     for threshold in (0.7, 1.0):
-        reached = run_to_exits(*arguments, threshold, texts).reached
+        at_threshold = rule(fresh_case.temperatures, max_probability, threshold)
+        assert run_to_exits(*model, at_threshold, texts, record_reached=False).reached == []
+        reached = run_to_exits(*model, at_threshold, texts).reached
         assert sorted(reached[0][0].tolist()) == [0, 1]
 
 

@@ -178,6 +178,8 @@ def metrics_by_hand(model, batches, threshold):
         wanted[f"exit_rate_layer_{layer}"] = layers.count(layer) / len(layers)
         if reached[k] == len(layers):
             wanted[f"accuracy_layer_{layer}"] = right_at[k] / reached[k]
+    if min(reached) == len(layers):
+        wanted["mean_exit_accuracy"] = np.mean([r / len(layers) for r in right_at])
     return wanted
 
 
@@ -201,7 +203,8 @@ def test_in_training_metrics_are_the_accuracies_of_the_exits(model):
     model.train()
     model(tokens_of(LENGTHS), LABELS)
     metrics = model.get_metrics()
-    assert set(metrics) == {"accuracy", *(f"accuracy_layer_{layer}" for layer in EXITS)}
+    of_exits = {f"accuracy_layer_{layer}" for layer in EXITS}
+    assert set(metrics) == {"accuracy", "mean_exit_accuracy", *of_exits}
     assert metrics["accuracy"] == metrics["accuracy_layer_3"]
 
 

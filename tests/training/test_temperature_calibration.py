@@ -16,7 +16,7 @@ from allennlp.training import TrainerCallback
 
 from sledgehammer_allennlp.calibration import fit_temperature
 from sledgehammer_allennlp.exits import load_archived_classifier
-from sledgehammer_allennlp.training.full_depth import gather_logits
+from sledgehammer_allennlp.training.full_depth import run_at_full_depth
 from tests.calibration.test_temperature import probabilities, scikit_learns_probabilities
 from tests.tiny import tiny_experiment
 
@@ -233,8 +233,8 @@ def _assert_temperatures_fit_the_weights(folder: Path, tsv) -> None:
         Params({"batch_size": 16}), reader=archive.dataset_reader, data_path=tsv["dev"]
     )
     loader.index_with(archive.model.vocab)
-    logits, labels = gather_logits(archive.model, loader, torch.device("cpu"))
-    wanted = [fit_temperature(exit_logits, labels) for exit_logits in logits]
+    full_depth = run_at_full_depth(archive.model, loader, torch.device("cpu"))
+    wanted = [fit_temperature(logits, full_depth.labels) for logits in full_depth.logits]
     assert archive.model.temperatures.tolist() == pytest.approx(wanted, rel=1e-3)
     report = json.loads((folder / "calibration.json").read_text())
     found = [exit_report["temperature"] for exit_report in report["exits"]]

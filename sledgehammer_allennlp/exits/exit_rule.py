@@ -1,0 +1,142 @@
+"""What is answered at an exit, and whether that is good enough to leave."""
+
+from dataclasses import dataclass
+from typing import Any, List, NamedTuple, Optional, Sequence
+
+import torch
+
+from sledgehammer_allennlp.exits.classifiers import Said
+from sledgehammer_allennlp.exits.confidence import AtExit, ConfidenceMeasure
+
+ENSEMBLES = ("reached", "all")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """
+    Answers by a weighted average of exits' calibrated probabilities.
+
+    # Parameters
+
+    over : `str`
+        `"reached"`: of the exits up to the one taken; confidence is that of the average. `"all"`:
+        of all exits, so that nobody leaves early.
+    weights : `List[float]`
+        For each exit.
+    """
+
+    over: str
+    weights: List[float]
+
+    def average(self, probs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """
+        The average of what the first exits say, each `(num_texts, num_labels)`. Where they have no
+        weight at all, what the last of them says.
+        """
+        weights = self.weights[: len(probs)]
+        total = sum(weights)
+        if total == 0:
+            return probs[-1]
+        weighted = [weight / total * each for weight, each in zip(weights, probs) if weight]
+        return torch.stack(weighted).sum(0)
+
+
+class Answer(NamedTuple):
+    """
+    An answer to each text: `logits` before temperature (with an ensemble, the logarithms of
+    `probs`), calibrated `probs`, both `(num_texts, num_labels)`, and `confidence`, `(num_texts,)`.
+    """
+
+    logits: torch.Tensor
+    probs: torch.Tensor
+    confidence: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ExitRule:
+    """
+    A text leaves at the first exit at which the answer's confidence is at least the threshold, and
+    at the last exit if there is none.
+
+    # Parameters
+
+    temperatures : `torch.Tensor`
+        `(num_exits,)`
+    measure : `ConfidenceMeasure`
+    threshold : `float`
+        In [0, 1]. 1 means the last exit for every text; 0 the first, save for texts whose
+        confidence is not a number.
+    ensemble : `Ensemble`, optional (default = `None`)
+    """
+
+    temperatures: torch.Tensor
+    measure: ConfidenceMeasure
+    threshold: float
+    ensemble: Optional[Ensemble] = None
+
+    @property
+    def never_early(self) -> bool:
+        """Whether every text leaves at the last exit."""
+        return self.threshold >= 1 or (self.ensemble is not None and self.ensemble.over == "all")
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether an answer depends on what earlier exits said."""
+        return self.measure.looks_back or self.ensemble is not None
+
+    def answer(self, said: Sequence[Said], exit_index: int) -> Answer:
+        """
+        The answer to texts at an exit.
+
+        # Parameters
+
+        said : `Sequence[Said]`
+            What the exits up to this one say; if the rule does not look back, this one is enough.
+        exit_index : `int`
+        """
+        logits, correctness = said[-1]
+        temperatures = self.temperatures.to(logits.device)
+        probs = (logits / temperatures[exit_index]).softmax(-1)
+        probs_so_far = [probs]
+        if self.looks_back:
+            earlier = zip(said[:-1], temperatures)
+            probs_so_far = [(one.logits / t).softmax(-1) for one, t in earlier] + probs_so_far
+        if self.ensemble is not None:
+            probs = self.ensemble.average(probs_so_far)
+            logits = probs.log()
+        at_exit = AtExit(probs, exit_index, len(temperatures), probs_so_far, correctness)
+        return Answer(logits, probs, self.measure(at_exit))
+
+
+def check_ensemble(setting: Any, num_exits: int) -> Optional[Ensemble]:
+    """
+    An ensemble from its setting in a config: `None`, `"reached"`, `"all"`, or a dictionary with
+    keys `over` and `weights`.
+
+    # Raises
+
+    ValueError
+        If it is something else, or weights are not a number from 0 for each exit, some above 0.
+    """
+    if setting is None:
+        return None
+    wanted = (
+        f"wanted null, one of {', '.join(ENSEMBLES)}, or with a weight for each of the {num_exits} "
+        'exits {"over": "reached", "weights": [1, …]}'
+    )
+    if isinstance(setting, str):
+        setting = {"over": setting}
+    if not isinstance(setting, dict) or setting.get("over") not in ENSEMBLES:
+        raise ValueError(f"ensemble is {setting!r}: {wanted}")
+    if set(setting) - {"over", "weights"}:
+        raise ValueError(f"ensemble has the keys {', '.join(setting)}: {wanted}")
+    weights = setting.get("weights", [1.0] * num_exits)
+    is_list = isinstance(weights, list) and len(weights) == num_exits
+    if not is_list or not all(_is_weight(weight) for weight in weights) or not sum(weights):
+        raise ValueError(f"the ensemble's weights are {weights!r}: {wanted}")
+    return Ensemble(setting["over"], [float(weight) for weight in weights])
+
+
+def _is_weight(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < float("inf")

@@ -1,0 +1,20 @@
+"""The last exit and all exits in turns."""
+
+from sledgehammer_allennlp.objectives.objective import Objective, Plan
+
+
+@Objective.register("alternating")
+class Alternating(Objective):
+    """
+    The cross-entropy of the last exit for one batch, the sum of all exits' for the next, and so on
+    (BERxiT, Xin et al. 2021, section 3.2), so that the last exit has more say in the transformer.
+
+    Registered as an `Objective` with name "alternating". It has no parameters.
+    """
+
+    def __init__(self) -> None:
+        self._batches = 0
+
+    def plan(self, num_exits: int) -> Plan:
+        self._batches += 1
+        return Plan([num_exits - 1] if self._batches % 2 else range(num_exits))

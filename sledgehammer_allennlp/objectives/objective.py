@@ -1,0 +1,83 @@
+"""What a training objective is."""
+
+from dataclasses import dataclass
+from typing import Collection, Dict, Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from allennlp.common import Registrable
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What a batch needs: which exits are run, counted from the first that is trained; and whether
+    the transformer learns from it, or only what those exits have of their own.
+    """
+
+    exits: Collection[int]
+    encoder_learns: bool = True
+
+
+class Objective(Registrable):
+    """
+    Which exits a batch of training runs, and what is minimised. Exits that are fitted, not
+    trained, have no part in it.
+
+    An objective of your own is a registered subclass with a `plan`, a `loss`, or both. By default,
+    the sum of the cross-entropies of the exits that were run is minimised.
+    """
+
+    default_implementation = "joint"
+
+    def plan(self, num_exits: int) -> Plan:
+        """
+        What the next batch needs; called once for each.
+
+        # Parameters
+
+        num_exits : `int`
+            How many exits are trained.
+        """
+        return Plan(range(num_exits))
+
+    def loss(self, logits: Dict[int, torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+        """
+        # Parameters
+
+        logits : `Dict[int, torch.Tensor]`
+            What each exit of the plan says, `(batch_size, num_labels)`.
+        label : `torch.Tensor`
+            `(batch_size,)`
+
+        # Returns
+
+        `torch.Tensor`
+            `()`
+        """
+        losses = [F.cross_entropy(exit_logits, label) for exit_logits in logits.values()]
+        return torch.stack(losses).sum()
+
+    def start(
+        self, num_epochs: int, epochs_done: int, validation_metrics: Optional[Sequence[str]]
+    ) -> None:
+        """
+        Called when training starts, or goes on after an interruption.
+
+        # Parameters
+
+        num_epochs, epochs_done : `int`
+        validation_metrics : `Sequence[str]`, optional
+            By which the best epoch is chosen; `None` if there is no validation.
+
+        # Raises
+
+        ConfigurationError
+            If the objective cannot be trained like this.
+        """
+
+    def end_epoch(self) -> None:
+        """Called after each epoch."""
+
+    def end(self) -> None:
+        """Called when training has ended, by itself."""

@@ -1,0 +1,76 @@
+"""First the last exit, then the others."""
+
+import logging
+from typing import Any, Optional, Sequence
+
+from allennlp.common.checks import ConfigurationError
+
+from sledgehammer_allennlp.objectives.objective import Objective, Plan
+
+logger = logging.getLogger(__name__)
+
+
+@Objective.register("two_stage")
+class TwoStage(Objective):
+    """
+    In the first epochs, the transformer and the last exit learn; then the transformer and the last
+    exit stay as they are, and the other exits learn (DeeBERT, Xin et al. 2020, section 3.1). So
+    the last exit is as good as without early exits, and the others have to do with what it leaves.
+
+    The second stage changes nothing in the last exit's accuracy, by which its epochs could not be
+    told from one another: choose the best epoch by `+mean_exit_accuracy`.
+
+    Registered as an `Objective` with name "two_stage".
+
+    # Parameters
+
+    encoder_epochs : `int`, optional (default = half of the epochs, rounded up)
+        Of the first stage.
+    """
+
+    def __init__(self, encoder_epochs: Optional[Any] = None) -> None:
+        is_integer = isinstance(encoder_epochs, int) and not isinstance(encoder_epochs, bool)
+        if encoder_epochs is not None and (not is_integer or encoder_epochs < 1):
+            raise ConfigurationError(
+                f"two_stage's encoder_epochs is {encoder_epochs!r}: wanted a positive integer"
+            )
+        self._configured_epochs = encoder_epochs
+        self._encoder_epochs: Optional[int] = None
+        self._epochs_done = 0
+
+    def start(
+        self, num_epochs: int, epochs_done: int, validation_metrics: Optional[Sequence[str]]
+    ) -> None:
+        epochs = self._configured_epochs or (num_epochs + 1) // 2
+        if epochs >= num_epochs:
+            raise ConfigurationError(
+                f"two_stage has {epochs} epochs for its first stage, of num_epochs {num_epochs}: "
+                "wanted more epochs, or a smaller encoder_epochs"
+            )
+        if validation_metrics == ["accuracy"]:
+            raise ConfigurationError(
+                'with two_stage, validation_metric "+accuracy" would choose an epoch of the first '
+                'stage, in which only the last exit has learned: wanted "+mean_exit_accuracy"'
+            )
+        self._encoder_epochs, self._epochs_done = epochs, epochs_done
+
+    def end_epoch(self) -> None:
+        self._epochs_done += 1
+
+    def end(self) -> None:
+        if self._epochs_done <= (self._encoder_epochs or 0):
+            logger.warning(
+                "Training ended in the first stage of two_stage, so that no exit but the last has "
+                "learned anything: train longer, or with more patience"
+            )
+
+    def plan(self, num_exits: int) -> Plan:
+        if self._encoder_epochs is None:
+            raise ConfigurationError(
+                "two_stage was not told that training starts: wanted a callback of type "
+                "'objective_progress' in the config, or enable_default_callbacks not false"
+            )
+        last = num_exits - 1
+        if self._epochs_done < self._encoder_epochs or num_exits == 1:
+            return Plan([last])
+        return Plan(range(last), encoder_learns=False)
