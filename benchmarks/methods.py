@@ -36,7 +36,7 @@ from sledgehammer_allennlp.tradeoff import TradeoffCurve, tradeoff_curve
 
 SETTINGS = Path(__file__).parent.parent / "training_config" / "multi_exit.libsonnet"
 
-TRAINING_TEXTS = {"sst2": 5000, "ag_news": 2500, "snli": 4000}
+TRAINING_TEXTS = {"sst2": 4000, "ag_news": 2000, "snli": 4000}
 VALIDATION_SHARE = 0.25
 """Of the held-out texts: chooses the epoch and fits temperatures. The others are the test data."""
 
@@ -45,8 +45,8 @@ METHODS: Dict[str, Dict[str, Any]] = {
     "sampled": {"loss": "sampled"},
     "weighted": {"loss": "weighted"},
     "self_distillation": {"loss": "self_distillation"},
-    # As many epochs for the transformer as the others have, and as many for the exits.
-    "two_stage": {"loss": "two_stage", "num_epochs": 4},
+    # An epoch for the transformer, as with the others, and one for the exits.
+    "two_stage": {"loss": "two_stage", "num_epochs": 2},
     "alternating": {"loss": "alternating"},
     "joint, pooling first": {"pooling": "first"},
     "joint, one learning rate": {"exit_learning_rate": 5e-5, "embedding_learning_rate": 5e-5},
@@ -81,7 +81,6 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--max-texts", type=int, help="at most so many of each file")
-    parser.add_argument("--num-epochs", type=int, default=2)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/methods"))
     arguments = parser.parse_args()
@@ -157,6 +156,7 @@ def _train(job: Tuple[argparse.Namespace, Run]) -> Tuple[str, float]:
     from allennlp.data import DatasetReader
     from allennlp.data.data_loaders import SimpleDataLoader
 
+    from sledgehammer_allennlp.models import MultiExitClassifier
     from sledgehammer_allennlp.training.full_depth import run_at_full_depth
 
     arguments, run = job
@@ -166,6 +166,7 @@ def _train(job: Tuple[argparse.Namespace, Run]) -> Tuple[str, float]:
     params = Params(config_of(arguments, run))
     reader_params = params.get("dataset_reader").duplicate()
     model = train_model(params, str(folder), force=True, file_friendly_logging=True)
+    assert isinstance(model, MultiExitClassifier)
     reader = DatasetReader.from_params(reader_params)
     instances = list(reader.read(arguments.output_dir / "data" / run.data / "test.tsv"))
     found = run_at_full_depth(
@@ -204,8 +205,8 @@ def config_of(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
         "exit_layers": "all",
         # Heads, that any measure can be used afterwards. Nothing else learns from them.
         "confidence": "learned",
-        "batch_size": 32,
-        "num_epochs": arguments.num_epochs,
+        "batch_size": 16,
+        "num_epochs": 1,
         "seed": run.seed,
         **METHODS[run.method],
     }
@@ -221,7 +222,7 @@ class Result:
     said: List[Said]
     labels: np.ndarray
     temperatures: torch.Tensor
-    costs: np.ndarray
+    costs: List[float]
     exit_layers: List[int]
     seconds: float
 
@@ -237,7 +238,7 @@ class Result:
                 said,
                 file["labels"],
                 torch.from_numpy(file["temperatures"]),
-                file["costs"],
+                file["costs"].tolist(),
                 file["exit_layers"].tolist(),
                 float(file["seconds"]),
             )

@@ -110,5 +110,7 @@
       max_accuracy_drop: settings.max_accuracy_drop,
     }],
   },
+  // With --predictions-output-file, `allennlp evaluate` writes a line for each text.
+  evaluation: { batch_serializer: 'instances' },
   include_in_archive: ['calibration.json'],
 }

@@ -1,4 +1,5 @@
 """The subcommands of `allennlp`."""
 
 from sledgehammer_allennlp.commands.calibrate import Calibrate as Calibrate
+from sledgehammer_allennlp.commands.oracle import Oracle as Oracle
 from sledgehammer_allennlp.commands.tradeoff import Tradeoff as Tradeoff

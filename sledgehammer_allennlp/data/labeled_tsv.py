@@ -2,18 +2,28 @@
 
 import codecs
 from os import PathLike
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.data import DatasetReader, Field, Instance, Token, TokenIndexer, Tokenizer, Vocabulary
-from allennlp.data.fields import LabelField, TextField
+from allennlp.data.fields import LabelField, MetadataField, TextField
 from allennlp.data.token_indexers import PretrainedTransformerIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer
 
 from sledgehammer_allennlp.data.pretrained_transformer import ArchivedTransformerIndexer
 from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
+
+
+class Row(NamedTuple):
+    """One line of a file, in columns."""
+
+    line_number: int
+    label: str
+    exit_layer: Optional[int]
+    text: str
+    second_text: Optional[str]
 
 
 @DatasetReader.register("labeled_tsv")
@@ -24,8 +34,9 @@ class LabeledTsvReader(DatasetReader):
     There is no quoting and no header: a tab always separates columns. Every line of a file has
     the same number of columns. Blank lines are allowed at the end of the file only.
 
-    Gives instances with the fields `tokens` (a `TextField`, of both texts for pairs) and `label`
-    (a `LabelField`).
+    Gives instances with the fields `tokens` (a `TextField`, of both texts for pairs), `label`
+    (a `LabelField`), `exit_layer` (another one) if asked for, and `metadata` with the number of
+    the `line` and the `gold_label`.
 
     Registered as a `DatasetReader` with name "labeled_tsv".
 
@@ -40,6 +51,10 @@ class LabeledTsvReader(DatasetReader):
     encoding : `str`, optional (default = `"utf-8"`)
         The encoding of the files.
     label_namespace : `str`, optional (default = `"labels"`)
+    with_exit_layers : `bool`, optional (default = `False`)
+        Whether there is another column after the label, `label<TAB>layer<TAB>text…`: the layer of
+        the exit at which a `multi_exit_classifier` is to answer, -1 for one before layer 0, for
+        oracle experiments (Schwartz et al. 2020, section 2).
 
     # Raises
 
@@ -54,6 +69,7 @@ class LabeledTsvReader(DatasetReader):
         token_indexers: Optional[Dict[str, TokenIndexer]] = None,
         encoding: str = "utf-8",
         label_namespace: str = "labels",
+        with_exit_layers: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -68,6 +84,7 @@ class LabeledTsvReader(DatasetReader):
                 f"encoding is '{encoding}': wanted the name of a text encoding, such as utf-8"
             )
         self._label_namespace = label_namespace
+        self._with_exit_layers = with_exit_layers
 
     def _default_indexers(self) -> Dict[str, TokenIndexer]:
         if not isinstance(self._tokenizer, PretrainedTransformerTokenizer):
@@ -84,16 +101,21 @@ class LabeledTsvReader(DatasetReader):
         }
 
     def _read(self, file_path: Union[str, "PathLike[str]"]) -> Iterator[Instance]:
-        path = str(cached_path(file_path))
-        rows = self._rows(path, str(file_path))
-        for line_number, label, text, second_text in self.shard_iterable(rows):
-            instance = self.text_to_instance(text, second_text)
-            source = f"{file_path}, line {line_number}"
-            instance.add_field("label", _SourcedLabelField(label, self._label_namespace, source))
+        for row in self.shard_iterable(self.rows(file_path)):
+            instance = self.text_to_instance(row.text, row.second_text)
+            source = f"{file_path}, line {row.line_number}"
+            label = _SourcedLabelField(row.label, self._label_namespace, source)
+            instance.add_field("label", label)
+            if row.exit_layer is not None:
+                instance.add_field("exit_layer", LabelField(row.exit_layer, skip_indexing=True))
+            about = {"line": row.line_number, "gold_label": row.label}
+            instance.add_field("metadata", MetadataField(about))
             yield instance
 
-    def _rows(self, path: str, name: str) -> Iterator[Tuple[int, str, str, Optional[str]]]:
-        """Line number, label, text, second text of each line of the file at `path`."""
+    def rows(self, file_path: Union[str, "PathLike[str]"]) -> Iterator[Row]:
+        """The lines of a file, checked; raises as reading does."""
+        path, name = str(cached_path(file_path)), str(file_path)
+        wanted = "label<TAB>layer<TAB>text" if self._with_exit_layers else "label<TAB>text"
         num_columns = None
         blank_line = None
         for line_number, line in enumerate(self._lines(path, name), start=1):
@@ -104,6 +126,10 @@ class LabeledTsvReader(DatasetReader):
                 raise ValueError(f"{name}, line {blank_line}: the line is blank")
             columns = line.split("\t")
             where = f"{name}, line {line_number}"
+            exit_layer = None
+            if self._with_exit_layers:
+                exit_layer = _exit_layer_in(columns, where)
+                del columns[1]
             _check_columns(columns, where)
             if line_number == 1 and _is_header(columns):
                 raise ValueError(f"{where}: found a header, {line!r}: wanted none")
@@ -113,14 +139,15 @@ class LabeledTsvReader(DatasetReader):
                     f"{where}: found {len(columns)} tab-separated columns, but {num_columns} in "
                     "the lines before: wanted the same number in every line"
                 )
-            yield (
+            yield Row(
                 line_number,
                 columns[0].strip(),
+                exit_layer,
                 columns[1],
                 (columns[2] if num_columns == 3 else None),
             )
         if num_columns is None:
-            raise ValueError(f"{name}: the file is empty: wanted label<TAB>text in each line")
+            raise ValueError(f"{name}: the file is empty: wanted {wanted} in each line")
 
     def _lines(self, path: str, name: str) -> Iterable[str]:
         # Only "\n" ends a line: other characters that Python could take for one are text.
@@ -242,6 +269,17 @@ def unseen_label(where: str, label: Union[str, int], known: Sequence[str]) -> st
 def _is_header(columns: List[str]) -> bool:
     names = [column.strip().lower() for column in columns]
     return names[0] in ("label", "gold_label") and names[1] in ("text", "sentence", "premise")
+
+
+def _exit_layer_in(columns: List[str], where: str) -> int:
+    try:
+        return int(columns[1])
+    except (IndexError, ValueError):
+        found = f"{columns[1][:60]!r}" if len(columns) > 1 else "nothing"
+        raise ValueError(
+            f"{where}: found {found} in the second column: wanted the layer of an exit, as in "
+            "label<TAB>layer<TAB>text, because of with_exit_layers"
+        ) from None
 
 
 def _check_columns(columns: List[str], where: str) -> None:

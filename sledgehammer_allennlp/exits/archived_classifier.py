@@ -295,7 +295,7 @@ def _labels(folder: Path, namespace: str, num_labels: Optional[int]) -> List[str
 
 
 _PLAIN_READERS = {
-    "labeled_tsv": {"encoding", "label_namespace", "max_instances"},
+    "labeled_tsv": {"encoding", "label_namespace", "max_instances", "with_exit_layers"},
     "text_classification_json": {"max_instances", "skip_label_indexing"},
     "snli": {"max_instances", "collapse_labels"},
 }
