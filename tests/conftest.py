@@ -86,6 +86,31 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tsv: Dict[str, str]) -> Di
     }
 
 
+@pytest.fixture(scope="session")
+def trained_with_heads(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tsv: Dict[str, str]
+) -> str:
+    """
+    An archive whose exits have heads, see the logits before them, and were trained in two stages,
+    with an exit on n-grams.
+    """
+    from allennlp.commands.train import train_model
+    from allennlp.common import Params
+
+    config = tiny_experiment(
+        str(tiny_bert),
+        tsv,
+        embedding_exit="ngrams",
+        confidence="learned",
+        use_previous_logits=True,
+        loss="two_stage",
+    )
+    config["trainer"]["validation_metric"] = "+mean_exit_accuracy"
+    folder = tmp_path_factory.mktemp("with-heads") / "run"
+    train_model(Params(config), str(folder))
+    return str(folder / "model.tar.gz")
+
+
 @pytest.fixture
 def allennlp_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs `allennlp` with the arguments it is given."""

@@ -124,17 +124,16 @@ def check_ensemble(setting: Any, num_exits: int) -> Optional[Ensemble]:
         f"wanted null, one of {', '.join(ENSEMBLES)}, or with a weight for each of the {num_exits} "
         'exits {"over": "reached", "weights": [1, …]}'
     )
-    if isinstance(setting, str):
-        setting = {"over": setting}
-    if not isinstance(setting, dict) or setting.get("over") not in ENSEMBLES:
+    settings = {"over": setting} if isinstance(setting, str) else setting
+    if not isinstance(settings, dict) or settings.get("over") not in ENSEMBLES:
         raise ValueError(f"ensemble is {setting!r}: {wanted}")
-    if set(setting) - {"over", "weights"}:
-        raise ValueError(f"ensemble has the keys {', '.join(setting)}: {wanted}")
-    weights = setting.get("weights", [1.0] * num_exits)
+    if set(settings) - {"over", "weights"}:
+        raise ValueError(f"ensemble has the keys {', '.join(settings)}: {wanted}")
+    weights = settings.get("weights", [1.0] * num_exits)
     is_list = isinstance(weights, list) and len(weights) == num_exits
     if not is_list or not all(_is_weight(weight) for weight in weights) or not sum(weights):
         raise ValueError(f"the ensemble's weights are {weights!r}: {wanted}")
-    return Ensemble(setting["over"], [float(weight) for weight in weights])
+    return Ensemble(settings["over"], [float(weight) for weight in weights])
 
 
 def _is_weight(value: Any) -> bool:

@@ -5,6 +5,7 @@ import tarfile
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from allennlp.commands.evaluate import evaluate_from_archive
@@ -36,9 +37,20 @@ def row_of(results, threshold):
     return next(i for i, t in enumerate(columns["threshold"]) if t >= threshold)
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_every_threshold_gives_what_evaluate_gives(trained, tradeoff, precision):
-    results = tradeoff("--overrides", json.dumps({"model.precision": precision}))
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"model.precision": "float32"},
+        {"model.precision": "int8"},
+        {"model.confidence": "entropy"},
+        {"model.confidence": "margin"},
+        {"model.ensemble": "reached"},
+        {"model.ensemble": {"over": "reached", "weights": [1, 0, 2, 4]}},
+    ],
+    ids=str,
+)
+def test_every_threshold_gives_what_evaluate_gives(trained, tradeoff, overrides):
+    results = tradeoff("--overrides", json.dumps(overrides))
     data, columns = trained["config"]["validation_data_path"], results["thresholds"]
     # Between the confidences of the data, where rounding makes no difference.
     middles = [0.0, *[(a + b) / 2 for a, b in zip(columns["threshold"], columns["threshold"][1:])]]
@@ -49,14 +61,48 @@ def test_every_threshold_gives_what_evaluate_gives(trained, tradeoff, precision)
     ]
     assert len(wide) > 20
     for row, threshold in [*wide[:: len(wide) // 6], (len(middles) - 1, 1.0)]:
-        overrides = {"model.confidence_threshold": threshold, "model.precision": precision}
+        at_threshold = {**overrides, "model.confidence_threshold": threshold}
         metrics = evaluate_from_archive(
-            trained["archive"], data, cmd_overrides=json.dumps(overrides)
+            trained["archive"], data, cmd_overrides=json.dumps(at_threshold)
         )
         assert columns["accuracy"][row] == pytest.approx(metrics["accuracy"])
         assert columns["layer_equivalents"][row] == pytest.approx(metrics["layer_equivalents"])
         for layer, counts in zip((-1, 0, 2, 3), columns["exit_counts"]):
             assert counts[row] / 49 == pytest.approx(metrics[f"exit_rate_layer_{layer}"])
+
+
+def test_with_patience_there_is_a_threshold_for_each_number_of_exits_that_agree(trained, tradeoff):
+    overrides = {"model.confidence": "patience"}
+    results = tradeoff("--overrides", json.dumps(overrides))
+    columns, data = results["thresholds"], trained["config"]["validation_data_path"]
+    assert set(columns["threshold"]) <= {float(np.float32(k / 3)) for k in range(4)}
+    assert len(columns["threshold"]) > 2
+    for row, threshold in enumerate(columns["threshold"]):
+        metrics = evaluate_from_archive(
+            trained["archive"],
+            data,
+            cmd_overrides=json.dumps({**overrides, "model.confidence_threshold": threshold}),
+        )
+        assert columns["accuracy"][row] == pytest.approx(metrics["accuracy"])
+        assert columns["layer_equivalents"][row] == pytest.approx(metrics["layer_equivalents"])
+
+
+def test_an_ensemble_over_all_exits_has_no_trade_off(tradeoff):
+    with pytest.raises(ConfigurationError, match='"all" exits, with which nobody leaves early'):
+        tradeoff("--overrides", '{"model.ensemble": "all"}')
+
+
+def test_heads_previous_logits_and_an_exit_on_ngrams_go_together(
+    trained_with_heads, tsv, tmp_path, allennlp_command
+):
+    allennlp_command("tradeoff", trained_with_heads, tsv["dev"], "--output-dir", tmp_path)
+    columns = json.loads((tmp_path / "tradeoff.json").read_text())["thresholds"]
+    middle = len(columns["threshold"]) // 2
+    threshold = (columns["threshold"][middle - 1] + columns["threshold"][middle]) / 2
+    overrides = json.dumps({"model.confidence_threshold": threshold})
+    metrics = evaluate_from_archive(trained_with_heads, tsv["dev"], cmd_overrides=overrides)
+    assert columns["accuracy"][middle] == pytest.approx(metrics["accuracy"])
+    assert columns["layer_equivalents"][middle] == pytest.approx(metrics["layer_equivalents"])
 
 
 def test_it_writes_all_files_and_says_so(tradeoff, tmp_path, capsys):

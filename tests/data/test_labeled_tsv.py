@@ -55,7 +55,8 @@ def test_indexed_instances_have_what_the_model_takes(reader, tmp_path):
     instances = read(reader, tmp_path, "pos\tthe film was good\n")
     instances[0].index_fields(Vocabulary.from_instances(instances))
     tensors = instances[0].as_tensor_dict()
-    assert sorted(tensors) == ["label", "tokens"]
+    assert sorted(tensors) == ["label", "metadata", "tokens"]
+    assert tensors["metadata"] == {"line": 1, "gold_label": "pos"}
     assert sorted(tensors["tokens"]["tokens"]) == ["mask", "token_ids", "type_ids"]
 
 
@@ -162,3 +163,36 @@ def test_every_line_becomes_an_instance_in_order(reader, tmp_path, rows):
     assert [i["label"].label for i in instances] == [label.strip() for label, _ in rows]
     wanted = [reader.text_to_instance(text) for _, text in rows]
     assert [ids_of(i) for i in instances] == [ids_of(i) for i in wanted]
+
+
+@pytest.mark.parametrize("second_text", ["", "\tit was a day"])
+def test_exit_layers_are_read_from_the_second_column(tiny_bert, tmp_path, second_text):
+    reader = make_reader(tiny_bert, with_exit_layers=True)
+    content = f"pos\t-1\tthe film was good{second_text}\nneg\t 3 \tbad{second_text}\n"
+    instances = read(reader, tmp_path, content)
+    plain = read(make_reader(tiny_bert), tmp_path, f"pos\tthe film was good{second_text}\n")
+    assert ids_of(instances[0]) == ids_of(plain[0])
+    assert [instance["label"].label for instance in instances] == ["pos", "neg"]
+    vocab = Vocabulary.from_instances(instances)
+    layers = []
+    for instance in instances:
+        instance.index_fields(vocab)
+        layers.append(instance.as_tensor_dict()["exit_layer"].item())
+    assert layers == [-1, 3]
+    assert "exit_layer" not in plain[0].fields
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("pos\t0\tgood\npos\tgood\n", "line 2: found 'good' in the second column: wanted the la"),
+        ("pos\t1.5\tgood\n", "line 1: found '1.5' in the second column"),
+        ("pos\n", "line 1: found nothing in the second column"),
+        ("pos\t1\n", "line 1: found 1 tab-separated column"),
+        ("pos\t1\t \n", "line 1: the text is empty"),
+        ("", "the file is empty: wanted label<TAB>layer<TAB>text"),
+    ],
+)
+def test_a_bad_line_with_exit_layers_is_refused(tiny_bert, tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        read(make_reader(tiny_bert, with_exit_layers=True), tmp_path, content)

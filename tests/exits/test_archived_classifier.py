@@ -38,6 +38,28 @@ def test_it_answers_as_the_predictor(trained, threshold):
     assert classifier.predict([]) == []
 
 
+@pytest.mark.parametrize("confidence", ["learned", "patience", "max_probability"])
+def test_with_heads_previous_logits_and_an_ensemble_it_answers_as_the_predictor(
+    trained_with_heads, tmp_path, confidence
+):
+    from allennlp.predictors import Predictor
+
+    overrides = {
+        "model.confidence": confidence,
+        "model.confidence_threshold": 0.6,
+        "model.ensemble": "reached",
+    }
+    predictor = Predictor.from_path(trained_with_heads, overrides=overrides)
+    with tarfile.open(trained_with_heads) as tar:
+        tar.extractall(tmp_path, filter="data")
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name, value in overrides.items():
+        config["model"][name.split(".")[1]] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    answers = load_archived_classifier(tmp_path).predict(TEXTS)
+    assert answers == predictor.predict_batch_json([{"sentence": text} for text in TEXTS])
+
+
 def test_it_needs_no_allennlp(trained):
     program = """
 import sys

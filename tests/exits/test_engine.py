@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -67,9 +67,16 @@ class Case:
 _cases: Dict[tuple, Case] = {}
 
 
-def make_case(family: str, pooling: str, exit_layers: List[int], with_ngrams: bool = False) -> Case:
+def make_case(
+    family: str,
+    pooling: str,
+    exit_layers: List[int],
+    with_ngrams: bool = False,
+    use_previous_logits: bool = False,
+    with_correctness: bool = False,
+) -> Case:
     with_ngrams = with_ngrams and exit_layers[0] == -1
-    key = (family, pooling, with_ngrams, *exit_layers)
+    key = (family, pooling, with_ngrams, use_previous_logits, with_correctness, *exit_layers)
     if key not in _cases:
         encoder = LayeredEncoder(
             tiny_transformer(family), exit_layers[-1] + 1, keep_pooler=pooling == "first"
@@ -83,27 +90,36 @@ def make_case(family: str, pooling: str, exit_layers: List[int], with_ngrams: bo
             0.1,
             add_pooler=pooling == "first" and not encoder.has_pooler,
             ngrams=random_classifier(NUM_LABELS) if with_ngrams else None,
+            use_previous_logits=use_previous_logits,
+            with_correctness=with_correctness,
         )
         with torch.no_grad():
             for name, parameter in exits.named_parameters():
                 if name.endswith("mix.weights"):
                     parameter.uniform_(0.2, 2)
-                elif "linear" in name and name.endswith("weight"):
+                elif name.endswith(("linear.weight", "correctness.weight")):
                     parameter.mul_(3)
         _cases[key] = Case(encoder.eval(), exits.eval(), tiny_transformer(family))
     return _cases[key]
 
 
-@torch.no_grad()
 def plain_logits(case: Case, token_ids, mask, type_ids) -> np.ndarray:
+    """The logits of `plain_outputs`."""
+    return plain_outputs(case, token_ids, mask, type_ids)[0]
+
+
+@torch.no_grad()
+def plain_outputs(case: Case, token_ids, mask, type_ids) -> Tuple[np.ndarray, np.ndarray]:
     """
-    Every exit's logits, `(num_exits, batch_size, num_labels)`: text by text, at full depth, by the
+    Every exit's logits, `(num_exits, batch_size, num_labels)`, and what its head says of its being
+    right, `(num_exits, batch_size)`, NaN without a head: text by text, at full depth, by the
     library's own forward, and the exits' formula written out.
     """
     family = case.library.config.model_type
     state = {k: v.numpy() for k, v in case.exits.state_dict().items()}
     ngrams = case.exits.ngrams
     logits = np.zeros((len(case.exits.exit_layers), len(token_ids), NUM_LABELS))
+    correctness = np.full(logits.shape[:2], np.nan)
     for row in range(len(token_ids)):
         length = int(mask[row].sum())
         inputs = {"input_ids": token_ids[row : row + 1, :length]}
@@ -131,9 +147,15 @@ def plain_logits(case: Case, token_ids, mask, type_ids) -> np.ndarray:
             if f"{prefix}.norm.weight" in state:
                 features = (features - features.mean()) / np.sqrt(features.var() + 1e-5)
                 features = features * state[f"{prefix}.norm.weight"] + state[f"{prefix}.norm.bias"]
+            if case.exits.use_previous_logits:
+                features = np.concatenate([features, *logits[:k, row]])
             logits[k, row] = state[f"{prefix}.linear.weight"] @ features
             logits[k, row] += state[f"{prefix}.linear.bias"]
-    return logits
+            if case.exits.with_correctness:
+                score = state[f"{prefix}.correctness.weight"] @ features
+                score = score.item() + state[f"{prefix}.correctness.bias"].item()
+                correctness[k, row] = 1 / (1 + np.exp(-score))
+    return logits, correctness
 
 
 def _mixed(state, prefix: str, vectors) -> np.ndarray:

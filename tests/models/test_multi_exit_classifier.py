@@ -389,3 +389,92 @@ def test_a_configured_threshold_comes_before_the_default(model):
     assert model.confidence_threshold == 0.9
     model.confidence_threshold = None
     assert model.confidence_threshold == 0.5
+
+
+def test_instances_leave_at_the_layers_they_are_given(model):
+    layers = torch.tensor([3, -1, 0, 2, 0, 3])
+    output = model(tokens_of(LENGTHS), LABELS, exit_layer=layers)
+    assert output["exit_layer"].tolist() == layers.tolist()
+    logits = model.all_exit_logits(tokens_of(LENGTHS))
+    wanted = torch.stack([logits[EXITS.index(x), row] for row, x in enumerate(layers.tolist())])
+    torch.testing.assert_close(output["logits"], wanted, atol=1e-5, rtol=0)
+    assert model.get_metrics()["average_exit_layer"] == pytest.approx(7 / 6)
+
+
+def trained_parameters(model):
+    model(tokens_of(LENGTHS), LABELS)["loss"].backward()
+    return {name for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_transformer_that_is_not_trainable_gets_no_gradients(tiny_bert, pooling):
+    model = make_model(tiny_bert, trainable=False, pooling=pooling).train()
+    found = trained_parameters(model)
+    assert found == {name for name, _ in model.named_parameters() if name.startswith("exits.")}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_only_layers_from_a_given_one_on_are_trained(tiny_bert, pooling):
+    everything = trained_parameters(make_model(tiny_bert, pooling=pooling).train())
+    found = trained_parameters(
+        make_model(tiny_bert, trainable={"from_layer": 2}, pooling=pooling).train()
+    )
+    body = "encoder.transformer."
+    frozen = (f"{body}embeddings.", f"{body}encoder.layer.0.", f"{body}encoder.layer.1.")
+    assert found == {name for name in everything if not name.startswith(frozen)}
+    assert len(found) < len(everything)
+
+
+@pytest.mark.parametrize(
+    "trainable",
+    ["yes", 1, None, {"from_layer": 0}, {"from_layer": 4}, {"from_layer": True}, {"layer": 1}, []],
+)
+def test_a_trainable_that_cannot_be_is_refused(tiny_bert, trainable):
+    with pytest.raises(ConfigurationError, match="trainable is .*from 1 to 3, the last layer"):
+        make_model(tiny_bert, trainable=trainable)
+
+
+def test_layers_that_share_their_weights_are_frozen_together_or_not_at_all(tmp_path):
+    tiny_transformer("albert").save_pretrained(tmp_path)
+    with pytest.raises(ConfigurationError, match="share their weights"):
+        make_model(tmp_path, trainable={"from_layer": 1})
+    model = make_model(tmp_path, trainable=False).train()
+    assert all(name.startswith("exits.") for name in trained_parameters(model))
+
+
+def test_weights_with_heads_serve_every_measure_and_others_all_but_learned(tiny_bert):
+    with_heads = make_model(tiny_bert, confidence="learned").eval()
+    without = make_model(tiny_bert, confidence="entropy").eval()
+    without.load_state_dict(with_heads.state_dict())
+    torch.testing.assert_close(
+        without.all_exit_logits(tokens_of(LENGTHS)), with_heads.all_exit_logits(tokens_of(LENGTHS))
+    )
+    with pytest.raises(RuntimeError, match='an archive that was trained with confidence "learned"'):
+        with_heads.load_state_dict(without.state_dict())
+
+
+@pytest.mark.parametrize("over", ["reached", "all"])
+def test_the_evaluation_loss_of_an_ensemble_is_that_of_its_answers(tiny_bert, over):
+    model = make_model(tiny_bert, ensemble=over).eval()
+    model.temperatures.copy_(torch.tensor([0.4, 0.5, 0.3, 0.6]))
+    model.confidence_threshold = 0.6
+    output = model(tokens_of(LENGTHS), LABELS)
+    given = output["probs"][torch.arange(6), LABELS]
+    assert output["loss"].item() == pytest.approx(-given.log().mean().item(), abs=1e-5)
+    right = (output["probs"].argmax(-1) == LABELS).float().mean().item()
+    assert model.get_metrics()["accuracy"] == pytest.approx(right)
+    assert (set(output["exit_layer"].tolist()) == {3}) == (over == "all")
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"ensemble": "best"}, "ensemble is 'best'"),
+        ({"ensemble": {"over": "reached", "weights": [1]}}, "weight for each of the 4 exits"),
+        ({"use_previous_logits": 1}, "use_previous_logits is 1: wanted true or false"),
+        ({"confidence": "sureness"}, "confidence is 'sureness': wanted one of entropy, learned"),
+    ],
+)
+def test_settings_of_rules_that_cannot_be_are_refused(tiny_bert, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make_model(tiny_bert, **settings)
