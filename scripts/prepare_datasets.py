@@ -432,10 +432,9 @@ def _read(
     source: Source, split: Split, name: str, allow_other_counts: bool, record: Record
 ) -> List[Instance]:
     where = f"{name}, split {split.name} of {record.source}"
-    progress = tqdm(desc=f"{name} {split.name}", total=split.num_labelled, disable=None)
+    shown = {"desc": f"{name} {split.name}", "total": split.num_labelled, "disable": None}
     try:
-        with progress:
-            instances, notes = clean(_counted(source(split), progress), DATASETS[name].labels)
+        instances, notes = clean(tqdm(source(split), **shown), DATASETS[name].labels)
     except (ValueError, KeyError, OSError, csv.Error) as error:
         sys.exit(f"{where}: {type(error).__name__}: {error}")
     found = notes.get("labelled", 0)
@@ -448,12 +447,6 @@ def _read(
         )
     record.notes[split.name] = notes
     return instances
-
-
-def _counted(rows: Iterable[RawInstance], progress: "tqdm[Any]") -> Iterator[RawInstance]:
-    for row in rows:
-        progress.update()
-        yield row
 
 
 def _write_parts(
