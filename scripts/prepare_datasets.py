@@ -390,7 +390,10 @@ class Record:
     def read(cls, path: Path, source: str) -> "Record":
         if not path.exists():
             return cls(path, source, {}, {})
-        return cls(path, **json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return cls(path, **json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            sys.exit(f"{path} is not what this command wrote: remove it. {error}")
 
     def write(self) -> None:
         kept = {"source": self.source, "parts": self.parts, "notes": self.notes}
