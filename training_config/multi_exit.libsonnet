@@ -21,6 +21,9 @@
   dropout:: 0.1,
   max_length:: 128,
 
+  // The training objective
+  loss:: 'joint',
+
   // The training
   num_epochs:: 2,
   batch_size:: 72,
@@ -39,6 +42,7 @@
     'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
     'dropout', 'max_length', 'num_epochs', 'batch_size', 'learning_rate',
     'embedding_learning_rate', 'exit_learning_rate', 'warmup_share', 'seed', 'max_accuracy_drop',
+    'loss',
   ]),
   local hidden = std.setDiff(std.objectFieldsAll(self), std.objectFields(self)),
   local unknown = std.setDiff(hidden, known),
@@ -72,6 +76,7 @@
     embedding_exit: settings.embedding_exit,
     pooling: settings.pooling,
     dropout: settings.dropout,
+    [if settings.loss != 'joint' then 'loss']: settings.loss,
   },
   data_loader: loader(settings.batch_size),
   validation_data_loader: loader(128),
