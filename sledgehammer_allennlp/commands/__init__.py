@@ -1,4 +1,5 @@
 """The subcommands of `allennlp`."""
 
 from sledgehammer_allennlp.commands.calibrate import Calibrate as Calibrate
+from sledgehammer_allennlp.commands.sweep import Sweep as Sweep
 from sledgehammer_allennlp.commands.tradeoff import Tradeoff as Tradeoff
