@@ -188,17 +188,17 @@ def _run_trial(queue: "TrialQueue", trial: "optuna.Trial", args: argparse.Namesp
     from optuna.trial import TrialState
 
     from sledgehammer_allennlp.sweeps import training_run
-    from sledgehammer_allennlp.sweeps.search_space import as_text
+    from sledgehammer_allennlp.sweeps.search_space import shown
     from sledgehammer_allennlp.sweeps.summary import run_folder
 
     configuration, seed = trial.user_attrs["configuration"], trial.user_attrs["seed"]
     folder = run_folder(queue.folder, trial.number)
-    shown = [f"{name}={as_text(value)}" for name, value in configuration.items()]
+    values = [f"{name}={value}" for name, value in shown(configuration).items()]
     if queue.space.seeds is not None:
-        shown.append(f"{queue.space.seeds.name}={seed}")
+        values.append(f"{queue.space.seeds.name}={seed}")
     title = f"trial {trial.number}"
     print(
-        f"\n{title}, {queue.num_counted()} of {queue.num_trials}: {' '.join(shown)}\n  in {folder}",
+        f"\n{title}, {queue.num_counted()} of {queue.num_trials}: {' '.join(values)}\n  in {folder}",
         flush=True,
     )
 
@@ -278,5 +278,5 @@ def _printed(summary: "SweepSummary", notes: "list[str]") -> str:
             f"  allennlp tradeoff {archive} DATA --output-dir DIR",
             "",
         ]
-    lines.append(f"Written to {summary.folder}: summary.csv, summary.json, and pictures (.png)")
+    lines.append(f"Written to {summary.folder}: summary.csv, summary.json, and Optuna's pictures")
     return "\n".join([*lines, *(f"  {note}" for note in notes)])

@@ -71,6 +71,8 @@ def _write(plot: Callable[[optuna.Study], Any], study: optuna.Study, path: Path)
 
         axes = plot(study)
         figure = np.atleast_1d(axes).flat[0].figure
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(max(width, 10), max(height, 5))
         write_whole(
             path,
             lambda beside: figure.savefig(beside, format="png", dpi=150, bbox_inches="tight"),

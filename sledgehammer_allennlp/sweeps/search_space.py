@@ -110,6 +110,14 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def shown(configuration: Dict[str, Value]) -> Dict[str, str]:
+    """Values as they are printed: numbers with few digits."""
+    return {
+        name: f"{value:.4g}" if isinstance(value, float) else as_text(value)
+        for name, value in configuration.items()
+    }
+
+
 def key_of(configuration: Dict[str, Value]) -> str:
     """What two equal configurations share, whatever was lost in the last digits of a number."""
     return json.dumps(
