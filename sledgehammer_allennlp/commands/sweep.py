@@ -188,19 +188,17 @@ def _run_trial(queue: "TrialQueue", trial: "optuna.Trial", args: argparse.Namesp
     from optuna.trial import TrialState
 
     from sledgehammer_allennlp.sweeps import training_run
-    from sledgehammer_allennlp.sweeps.search_space import shown
+    from sledgehammer_allennlp.sweeps.search_space import as_printed
     from sledgehammer_allennlp.sweeps.summary import run_folder
 
     configuration, seed = trial.user_attrs["configuration"], trial.user_attrs["seed"]
     folder = run_folder(queue.folder, trial.number)
-    values = [f"{name}={value}" for name, value in shown(configuration).items()]
+    values = [f"{name}={value}" for name, value in as_printed(configuration).items()]
     if queue.space.seeds is not None:
         values.append(f"{queue.space.seeds.name}={seed}")
     title = f"trial {trial.number}"
-    print(
-        f"\n{title}, {queue.num_counted()} of {queue.num_trials}: {' '.join(values)}\n  in {folder}",
-        flush=True,
-    )
+    print(f"\n{title}, {queue.num_counted()} of {queue.num_trials}: {' '.join(values)}")
+    print(f"  in {folder}", flush=True)
 
     def on_epoch(epoch: int, value: float) -> bool:
         print(f"  epoch {epoch}: {args.metric} {value:.4f}", flush=True)

@@ -110,7 +110,7 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def shown(configuration: Dict[str, Value]) -> Dict[str, str]:
+def as_printed(configuration: Dict[str, Value]) -> Dict[str, str]:
     """Values as they are printed: numbers with few digits."""
     return {
         name: f"{value:.4g}" if isinstance(value, float) else as_text(value)

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sledgehammer_allennlp.files import write_text_whole
-from sledgehammer_allennlp.sweeps.search_space import Value, as_text, key_of, shown
+from sledgehammer_allennlp.sweeps.search_space import Value, as_printed, as_text, key_of
 from sledgehammer_allennlp.sweeps.training_run import ARCHIVE_FILE
 from sledgehammer_allennlp.sweeps.trial_queue import is_given_back
 from sledgehammer_allennlp.tradeoff.results import aligned
@@ -142,7 +142,7 @@ def table(summary: SweepSummary) -> str:
     for result in summary.configurations:
         rows.append(
             [
-                *(shown(result.parameters)[name] for name in names),
+                *(as_printed(result.parameters)[name] for name in names),
                 str(len(result.values)),
                 _digits(result.mean),
                 _digits(result.standard_deviation),
