@@ -96,6 +96,11 @@ class Sweep(Subcommand):
             "-o", "--overrides", default="", help="for each `allennlp train`, as that takes them"
         )
         subparser.add_argument(
+            "--keep-checkpoints",
+            action="store_true",
+            help="keep each epoch's weights and optimizer state, which fill the disk",
+        )
+        subparser.add_argument(
             "--summary-only", action="store_true", help="train nothing; say what there is"
         )
         subparser.set_defaults(func=sweep_from_args)
@@ -225,6 +230,9 @@ def _run_trial(queue: "TrialQueue", trial: "optuna.Trial", args: argparse.Namesp
     else:
         print(f"{title}: {args.metric} {value:.4f}", flush=True)
         queue.finish(trial, TrialState.COMPLETE, value)
+    finally:
+        if not args.keep_checkpoints:
+            training_run.remove_checkpoints(folder)
 
 
 def _finish(

@@ -99,6 +99,13 @@ def run_training(
     return _final_metric(folder, metric)
 
 
+def remove_checkpoints(folder: Path) -> None:
+    """Removes what only `allennlp train --recover` needs; the archive and `best.th` stay."""
+    for pattern in ("model_state_*.th", "training_state_*.th"):
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
 def _watch(
     process: "subprocess.Popen[bytes]",
     folder: Path,

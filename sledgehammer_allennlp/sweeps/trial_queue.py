@@ -156,12 +156,14 @@ class TrialQueue:
                 self._lock_file(trial.number).unlink(missing_ok=True)
 
     def _queue_again(self, trial: FrozenTrial) -> None:
-        """Queued before it is marked: killed in between, it is run twice rather than not at all."""
+        """Queued before it is marked, so that a worker killed in between loses nothing."""
         if trial.state != TrialState.RUNNING:
             return
         attributes = trial.user_attrs
         if "configuration" in attributes:
-            self._queue(attributes["configuration"], attributes["seed"])
+            configuration, seed = attributes["configuration"], attributes["seed"]
+            if self._tried()[key_of(configuration)].count(seed) == 1:
+                self._queue(configuration, seed)
         self.study._storage.set_trial_user_attr(
             trial._trial_id, "given_back", "its worker was interrupted"
         )

@@ -91,6 +91,14 @@ def test_configurations_are_compared_over_the_same_seeds(sweep, tmp_path, capsys
         assert content.startswith(b"\x89PNG")
 
 
+def test_checkpoints_are_removed_unless_they_are_wanted(sweep, tmp_path):
+    sweep("--trials", 1)
+    sweep("--trials", 2, "--keep-checkpoints")
+    removed, kept = tmp_path / "runs/trial_0", tmp_path / "runs/trial_1"
+    assert {file.name for file in removed.glob("*.th")} == {"best.th"}
+    assert len(list(kept.glob("*.th"))) == 3
+
+
 def test_one_seed_has_no_standard_deviation(sweep, tmp_path):
     summary = sweep("--trials", 1)
     assert summary["configurations"][0]["standard_deviation"] is None

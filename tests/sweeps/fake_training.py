@@ -28,6 +28,8 @@ def train(folder: Path) -> None:
             os.read(0, 1)
             return
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    for name in ("model_state_e1_b0.th", "training_state_e1_b0.th", "best.th"):
+        (folder / name).write_text("large")
     (folder / "model.tar.gz").write_text("a model")
 
 

@@ -66,6 +66,20 @@ def test_a_worker_that_died_while_it_chose_loses_no_seed(queue):
     assert worker.next() is None
 
 
+def test_what_was_queued_again_before_the_worker_died_is_not_queued_twice(queue, monkeypatch):
+    worker = queue(3)
+    trial = worker.next()
+    monkeypatch.setattr(worker.study, "tell", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(worker.study._storage, "set_trial_user_attr", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        worker.give_back(trial)
+    monkeypatch.undo()
+    worker._held.pop(trial.number).release()
+    alive = queue(3)
+    assert sorted(what(alive.next())[1] for _ in range(3)) == [1, 2, 3]
+    assert all(t.state != TrialState.WAITING for t in alive.study.get_trials())
+
+
 def test_seeds_that_were_not_queued_yet_are(queue):
     worker = queue(3)
     worker.study.enqueue_trial({"A": 0.5}, user_attrs={"configuration": {"A": 0.5}, "seed": 2})
