@@ -28,6 +28,7 @@ setup(
         "jinja2>=3.0",
         "matplotlib>=3.6",
         "numpy>=1.21.4",
+        "optuna>=4.0",
         "scikit-learn>=1.0.1",
         "scipy>=1.7.3",
         "torch>=1.12,<2.12",

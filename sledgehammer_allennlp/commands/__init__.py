@@ -2,4 +2,5 @@
 
 from sledgehammer_allennlp.commands.calibrate import Calibrate as Calibrate
 from sledgehammer_allennlp.commands.oracle import Oracle as Oracle
+from sledgehammer_allennlp.commands.sweep import Sweep as Sweep
 from sledgehammer_allennlp.commands.tradeoff import Tradeoff as Tradeoff

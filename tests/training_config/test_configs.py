@@ -6,10 +6,14 @@ import torch
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 
+from sledgehammer_allennlp.sweeps.config_check import check_config
+from sledgehammer_allennlp.sweeps.search_space import read_search_space
 from tests.tiny import tiny_transformer
 
 FOLDER = Path(__file__).parents[2] / "training_config"
-CONFIGS = sorted(path.stem for path in FOLDER.glob("*.jsonnet"))
+CONFIGS = sorted(
+    path.stem for path in FOLDER.glob("*.jsonnet") if not path.stem.startswith("sweep")
+)
 PAPER = ["ag_news", "imdb", "mnli", "snli", "sst2"]
 
 
@@ -93,6 +97,55 @@ def test_the_papers_model_is_one_override(twelve_layers, tsv, tmp_path):
     model = train("sst2", tmp_path, twelve_layers, tsv, **overrides)
     assert model.exits.pooling == "first"
     assert model.exit_layers == [0, 3, 5, 11]
+
+
+def test_the_papers_sweep_is_of_the_papers_model_and_trains(
+    twelve_layers, tsv, tmp_path, monkeypatch
+):
+    space = read_search_space(FOLDER / "sweep_space.jsonnet")
+    check_config(FOLDER / "sweep.jsonnet", space, "")  # every variable is read, and none missing
+    rates = []
+    for configuration in space.configurations():
+        variables = space.variables(configuration, seed=2)
+        config = Params.from_file(str(FOLDER / "sweep.jsonnet"), ext_vars=variables).as_dict()
+        assert config["model"] == {
+            "type": "multi_exit_classifier",
+            "transformer_model": "bert-base-uncased",
+            "exit_layers": [0, 3, 5, 11],
+            "embedding_exit": None,
+            "pooling": "first",
+            "dropout": 0.1,
+        }
+        assert config["random_seed"] == config["numpy_seed"] == config["pytorch_seed"] == 2
+        assert config["data_loader"]["batch_sampler"]["batch_size"] == 72
+        assert config["trainer"]["num_epochs"] == 2
+        optimizer = config["trainer"]["optimizer"]
+        rates.append(optimizer["lr"])
+        assert {group[1]["lr"] for group in optimizer["parameter_groups"]} == {optimizer["lr"]}
+    assert rates == [2e-5, 3e-5, 5e-5]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert train("sweep", tmp_path, twelve_layers, tsv).exit_layers == [0, 3, 5, 11]
+
+
+def test_a_sweep_can_set_each_setting_and_a_file_of_ones_own_can_fix_it(tmp_path):
+    variables = read_search_space(FOLDER / "sweep_space.jsonnet").variables({}, 1) | {
+        "LEARNING_RATE": "1e-05",
+        "EXIT_LEARNING_RATE": "0.002",
+        "EXIT_LAYERS": "all",
+        "EMBEDDING_EXIT": '{"type": "ngrams", "max_n": 3}',
+        "LOSS": "weighted",
+    }
+    path = tmp_path / "mine.jsonnet"
+    path.write_text(f"(import '{FOLDER / 'sweep.jsonnet'}') + {{ dataset:: 'mine' }}")
+    del variables["DATASET"]
+    config = Params.from_file(str(path), ext_vars=variables).as_dict()
+    assert config["train_data_path"] == "data/mine/train.tsv"
+    assert config["model"]["exit_layers"] == "all"
+    assert config["model"]["embedding_exit"] == {"type": "ngrams", "max_n": 3}
+    assert config["model"]["loss"] == "weighted"
+    (_, exits), (_, embeddings) = config["trainer"]["optimizer"]["parameter_groups"]
+    assert (exits["lr"], embeddings["lr"]) == (0.002, 1e-5)
 
 
 def test_every_setting_can_be_changed_by_an_import(tmp_path):

@@ -1,0 +1,4 @@
+"""Searches over training settings: many runs, several workers, one study of Optuna's.
+
+Optuna is imported by this folder's modules alone, which `allennlp sweep` imports when it runs.
+"""
