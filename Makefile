@@ -3,7 +3,7 @@
 # make setup   the set-up alone; the others do it first when it is missing
 #
 # make test-transformers5    the tests of the parts that need no AllenNLP, with newer transformers
-# make benchmark-engine      and -precision, -limits, -predict: see benchmarks/; ARGS="--help"
+# make benchmark-engine      and -precision, -limits, -predict, -methods: see benchmarks/; ARGS="--help"
 #
 # PYTHON=python3.12 make setup    chooses the interpreter, of 3.11 and 3.12
 
