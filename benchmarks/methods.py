@@ -53,6 +53,8 @@ METHODS: Dict[str, Dict[str, Any]] = {
     "joint, previous logits": {"use_previous_logits": True},
 }
 MEASURES = ("max_probability", "entropy", "margin", "patience", "learned")
+RULES = (*MEASURES, "max_probability, ensemble")
+"""Measures, and one of them with answers averaged over the exits reached."""
 SPEED_UPS = (1.5, 2.0, 3.0, 4.0)
 NUM_LAYERS = 6
 """Speed-ups are over so many full layers."""
@@ -313,10 +315,10 @@ def summary(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
     for ngrams, exits in (("with", result), ("without", result.without_first())):
         if ngrams == "without" and sees_ngrams:
             continue
-        for measure in (*MEASURES, "max_probability, ensemble"):
-            ensemble = "reached" if measure.endswith("ensemble") else None
-            curve = exits.curve(measure.split(",")[0], ensemble)
-            numbers["rules"][f"{measure}, {ngrams} n-grams"] = {
+        for name in RULES:
+            measure, _, averaged = name.partition(", ")
+            curve = exits.curve(measure, "reached" if averaged else None)
+            numbers["rules"][f"{name}, {ngrams} n-grams"] = {
                 "mean_accuracy": mean_accuracy(curve),
                 **{
                     f"accuracy_at_{speed_up:g}x": accuracy_at(curve, NUM_LAYERS / speed_up)
@@ -328,67 +330,107 @@ def summary(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
 
 def tables(results: List[Dict[str, Any]]) -> str:
     """The tables, in Markdown: means over seeds."""
-    data_sets = list(dict.fromkeys(result["data"] for result in results))
-    methods = list(dict.fromkeys(result["method"] for result in results))
-    lines = []
+    shown = Shown(results)
+    lines: List[str] = []
     for ngrams in ("without", "with"):
-        lines += [
-            f"Early exit {ngrams} the exit on n-grams: mean accuracy over all budgets from the "
-            "first exit to the last, and accuracy at "
-            + ", ".join(f"{speed_up:g}×" for speed_up in SPEED_UPS)
-            + f" fewer layer-equivalents than {NUM_LAYERS} layers.",
+        lines += [f"## Early exit {ngrams} the exit on n-grams", ""]
+        lines += shown.areas(ngrams)
+        for rule in RULES:
+            lines += shown.accuracies(f"{rule}, {ngrams} n-grams")
+    lines += shown.exits()
+    return "\n".join(lines)
+
+
+class Shown:
+    """Results as lines of Markdown."""
+
+    def __init__(self, results: List[Dict[str, Any]]) -> None:
+        self.data_sets = list(dict.fromkeys(result["data"] for result in results))
+        self.methods = list(dict.fromkeys(result["method"] for result in results))
+        self.results = results
+
+    def areas(self, ngrams: str) -> List[str]:
+        """A row for each loss, a column for each rule."""
+        rows = []
+        for method in self.methods:
+            cells = [
+                [
+                    _with_spread([one["mean_accuracy"] for one in found])
+                    for data in self.data_sets
+                    if (found := self._of_rule(data, method, f"{rule}, {ngrams} n-grams"))
+                ]
+                for rule in RULES
+            ]
+            if all(cells):
+                rows.append([method, *(" / ".join(cell) for cell in cells)])
+        return [
+            "Mean accuracy over all budgets, from the first exit's to the last's, in percent, of "
+            f"{' / '.join(self.data_sets)}; ± is the standard deviation over seeds.",
             "",
-            "| loss | confidence | " + " | ".join(data_sets) + " | mean |",
-            "|---|---|" + "---|" * len(data_sets) + "---:|",
+            *_table(["loss", *RULES], rows),
         ]
-        for method in methods:
-            for measure in (*MEASURES, "max_probability, ensemble"):
-                rule = f"{measure}, {ngrams} n-grams"
-                cells, means = [], []
-                for data in data_sets:
-                    found = [
-                        result["rules"][rule]
-                        for result in _of(results, data, method)
-                        if rule in result["rules"]
-                    ]
-                    if found:
-                        means.append(statistics.mean(one["mean_accuracy"] for one in found))
-                        cells.append(_cell(found))
-                if cells:
-                    overall = _percent(statistics.mean(means))
-                    lines.append(f"| {method} | {measure} | {' | '.join(cells)} | {overall} |")
-        lines.append("")
-    lines += [
-        "Accuracy of the exits, from the one on n-grams to the last; calibration error of the "
-        "exits but that on n-grams, after temperature (15 bins); seconds to train."
-    ]
-    lines += ["", "| loss | " + " | ".join(data_sets) + " |", "|---|" + "---|" * len(data_sets)]
-    for method in methods:
-        cells = []
-        for data in data_sets:
-            found = _of(results, data, method)
-            exits = np.mean([one["accuracy_of_exits"] for one in found], axis=0)
-            error = statistics.mean(one["calibration_error"] for one in found)
-            seconds = statistics.mean(one["seconds"] for one in found)
-            shown = " ".join(_percent(accuracy) for accuracy in exits)
-            cells.append(f"{shown}; {error:.3f}; {seconds:.0f} s")
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+
+    def accuracies(self, rule: str) -> List[str]:
+        """A row for each loss, a column for each data set."""
+        rows = []
+        for method in self.methods:
+            cells = []
+            for data in self.data_sets:
+                found = self._of_rule(data, method, rule)
+                at = [
+                    statistics.mean(one[f"accuracy_at_{speed_up:g}x"] for one in found)
+                    for speed_up in SPEED_UPS
+                    if found
+                ]
+                cells.append(" ".join(map(_percent, at)))
+            if all(cells):
+                rows.append([method, *cells])
+        return [
+            f"{rule}: accuracy at {', '.join(f'{speed_up:g}×' for speed_up in SPEED_UPS)} fewer "
+            f"layer-equivalents than {NUM_LAYERS} full layers.",
+            "",
+            *_table(["loss", *self.data_sets], rows),
+        ]
+
+    def exits(self) -> List[str]:
+        """How good each exit is."""
+        rows = []
+        for method in self.methods:
+            cells = []
+            for data in self.data_sets:
+                found = self._of(data, method)
+                exits = np.mean([one["accuracy_of_exits"] for one in found], axis=0)
+                error = statistics.mean(one["calibration_error"] for one in found)
+                seconds = statistics.mean(one["seconds"] for one in found)
+                shown = " ".join(map(_percent, exits))
+                cells.append(f"{shown}; {error:.3f}; {seconds:.0f} s")
+            rows.append([method, *cells])
+        return [
+            "## The exits",
+            "",
+            "Accuracy of each, from the one on n-grams to the last; mean calibration error of all "
+            "but the one on n-grams, after temperature (15 bins); seconds to train and evaluate.",
+            "",
+            *_table(["loss", *self.data_sets], rows),
+        ]
+
+    def _of(self, data: str, method: str) -> List[Dict[str, Any]]:
+        return [one for one in self.results if (one["data"], one["method"]) == (data, method)]
+
+    def _of_rule(self, data: str, method: str, rule: str) -> List[Dict[str, float]]:
+        found = self._of(data, method)
+        return [one["rules"][rule] for one in found if rule in one["rules"]]
 
 
-def _of(results: List[Dict[str, Any]], data: str, method: str) -> List[Dict[str, Any]]:
-    return [one for one in results if (one["data"], one["method"]) == (data, method)]
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+    """With an empty line after it."""
+    lines = [header, ["---"] * len(header), *rows]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
-def _cell(found: List[Dict[str, float]]) -> str:
-    """The area, with the spread over seeds, and the accuracies at speed-ups."""
-    areas = [one["mean_accuracy"] for one in found]
-    spread = f" ± {100 * statistics.stdev(areas):.1f}" if len(areas) > 1 else ""
-    at = " ".join(
-        _percent(statistics.mean(one[f"accuracy_at_{speed_up:g}x"] for one in found))
-        for speed_up in SPEED_UPS
-    )
-    return f"**{_percent(statistics.mean(areas))}**{spread}: {at}"
+def _with_spread(shares: List[float]) -> str:
+    spread = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{_percent(statistics.mean(shares))}{spread}"
 
 
 def _percent(share: float) -> str:
