@@ -114,7 +114,11 @@ def test_the_papers_sweep_is_of_the_papers_model_and_trains(
             "exit_layers": [0, 3, 5, 11],
             "embedding_exit": None,
             "pooling": "first",
+            "use_previous_logits": False,
+            "confidence": "max_probability",
             "dropout": 0.1,
+            "loss": "joint",
+            "trainable": True,
         }
         assert config["random_seed"] == config["numpy_seed"] == config["pytorch_seed"] == 2
         assert config["data_loader"]["batch_sampler"]["batch_size"] == 72
@@ -168,3 +172,21 @@ def test_a_setting_that_does_not_exist_is_refused(tmp_path):
     path.write_text(f"(import '{FOLDER / 'sst2.jsonnet'}') + {{ num_epoch:: 1 }}")
     with pytest.raises(RuntimeError, match="no such setting: num_epoch: wanted one of batch_size"):
         Params.from_file(str(path))
+
+
+@pytest.mark.parametrize(
+    "loss, metric",
+    [
+        ("'two_stage'", "+mean_exit_accuracy"),
+        ("{ type: 'two_stage', encoder_epochs: 3 }", "+mean_exit_accuracy"),
+        ("'weighted'", "+accuracy"),
+        ("{ type: 'self_distillation', weight: 2 }", "+accuracy"),
+    ],
+)
+def test_a_loss_brings_along_by_which_metric_the_best_epoch_is_chosen(tmp_path, loss, metric):
+    path = tmp_path / "mine.jsonnet"
+    path.write_text(f"(import '{FOLDER.resolve()}/sst2.jsonnet') + {{ loss:: {loss} }}")
+    config = Params.from_file(str(path)).as_dict()
+    assert config["trainer"]["validation_metric"] == metric
+    found = config["model"]["loss"]
+    assert (found if isinstance(found, str) else found["type"]) in loss
