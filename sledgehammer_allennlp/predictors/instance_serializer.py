@@ -11,8 +11,8 @@ from allennlp.evaluation.serializers.serializers import Serializer
 @Serializer.register("instances")
 class InstanceSerializer(Serializer):
     """
-    Writes a JSON object a line for each instance, and not, as AllenNLP's own, one for each batch
-    with its token ids: what is in the instance's `metadata` (of `labeled_tsv`, the number of the
+    Writes a JSON object a line for each instance that a `multi_exit_classifier` has answered, and
+    not, as AllenNLP's own, one for each batch with its token ids: what is in the instance's `metadata` (of `labeled_tsv`, the number of the
     line that it was read from, and its label there), and what the model answered.
 
     The order is that in which the data was run.
@@ -30,13 +30,14 @@ class InstanceSerializer(Serializer):
         if output_postprocess_function is not None:
             output_dict = output_postprocess_function(output_dict)
         outputs = sanitize(output_dict)
-        columns = {key: value for key, value in outputs.items() if isinstance(value, list)}
-        answers = [dict(zip(columns, row)) for row in zip(*columns.values())]
-        metadata = sanitize(batch.get("metadata")) or [{}] * len(answers)
-        return "\n".join(
-            json.dumps({**(about if isinstance(about, dict) else {}), **answer})
-            for about, answer in zip(metadata, answers)
-        )
+        num_instances = len(outputs["exit_layer"])
+        metadata = sanitize(batch.get("metadata")) or [{}] * num_instances
+        lines = []
+        for i in range(num_instances):
+            about = metadata[i] if isinstance(metadata[i], dict) else {}
+            answer = {key: value[i] for key, value in outputs.items() if isinstance(value, list)}
+            lines.append(json.dumps({**about, **answer}))
+        return "\n".join(lines)
 
     def _to_params(self) -> Dict[str, Any]:
         return {"type": "instances"}
