@@ -12,8 +12,9 @@ from allennlp.evaluation.serializers.serializers import Serializer
 class InstanceSerializer(Serializer):
     """
     Writes a JSON object a line for each instance that a `multi_exit_classifier` has answered, and
-    not, as AllenNLP's own, one for each batch with its token ids: what is in the instance's `metadata` (of `labeled_tsv`, the number of the
-    line that it was read from, and its label there), and what the model answered.
+    not, as AllenNLP's own, one for each batch with its token ids: what is in the instance's
+    `metadata` (of `labeled_tsv`, the number of the line that it was read from, and its label
+    there), and what the model answered.
 
     The order is that in which the data was run.
 
