@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("runs/methods"))
     arguments = parser.parse_args()
     (arguments.output_dir / "results").mkdir(parents=True, exist_ok=True)
+    check_same_settings(arguments)
     for data in arguments.data_sets:
         prepare_data(arguments, data)
     runs = [
@@ -107,6 +108,21 @@ def main() -> None:
     )
     print(text)
     print(f"Written to {arguments.output_dir}: methods.md, methods.json, results/*.npz")
+
+
+def check_same_settings(arguments: argparse.Namespace) -> None:
+    """Refuses to go on with models that were trained otherwise."""
+    settings = {
+        "data": str(arguments.data),
+        "transformer_model": arguments.transformer_model,
+        "max_texts": arguments.max_texts,
+        "training_texts": TRAINING_TEXTS,
+        "methods": METHODS,
+    }
+    path = arguments.output_dir / "settings.json"
+    if path.exists() and json.loads(path.read_text()) != settings:
+        raise SystemExit(f"{path} is of other settings than these: wanted another --output-dir")
+    write_text_whole(path, json.dumps(settings, indent=1) + "\n")
 
 
 def prepare_data(arguments: argparse.Namespace, data: str) -> None:

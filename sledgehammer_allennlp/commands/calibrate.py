@@ -16,6 +16,7 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
+from allennlp.common.params import parse_overrides
 from allennlp.models.archival import CONFIG_NAME, archive_model
 
 from sledgehammer_allennlp.commands.labelled_data import (
@@ -33,6 +34,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
     calibrate_model,
+    check_threshold_can_be_chosen,
     with_calibration_of,
 )
 
@@ -98,12 +100,10 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
             check_accuracy_drop(args.max_accuracy_drop)
         except ValueError as error:
             raise ConfigurationError(f"--max-accuracy-drop: {error}") from error
+        _check_overrides(args.overrides)
     archive, model = load(args)
-    if args.max_accuracy_drop is not None and model.configured_threshold is not None:
-        raise ConfigurationError(
-            f"the archive's config has confidence_threshold {model.configured_threshold:g}, before "
-            "which one chosen by --max-accuracy-drop would not come: wanted one of them"
-        )
+    if args.max_accuracy_drop is not None:
+        check_threshold_can_be_chosen(model)
     instances = read_labelled(archive, model, args.input_file)
     full_depth = run_all_exits_on(model, instances, args.batch_size)
     _check_labels(full_depth.labels, model.label_names(), args.input_file)
@@ -135,6 +135,18 @@ def _output_archive(args: argparse.Namespace) -> Path:
             f"'{output}' exists: wanted another --output-archive, or --force to replace it"
         )
     return output
+
+
+def _check_overrides(overrides: str) -> None:
+    """Refuses to choose a threshold for a rule that the new archive will not have."""
+    given = parse_overrides(overrides)
+    keys = {key.split(".")[1] for key in given if key.startswith("model.")}
+    keys |= set(given.get("model") or {})
+    for key in sorted(keys & {"confidence", "ensemble"}):
+        raise ConfigurationError(
+            f"--overrides change the model's {key}, which the new archive will not have, and "
+            "--max-accuracy-drop would choose a threshold for it: wanted one of them"
+        )
 
 
 def _check_labels(labels: np.ndarray, names: List[str], path: str) -> None:

@@ -1,11 +1,14 @@
 """`allennlp oracle`: the cheapest exit that is right, for each labelled text."""
 
 import argparse
+import json
+import shlex
 from pathlib import Path
-from typing import List
+from typing import Any, Dict, List
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.params import parse_overrides
 
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
@@ -15,7 +18,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
     run_all_exits_on,
 )
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
-from sledgehammer_allennlp.files import write_text_whole
+from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.tradeoff.oracle import OraclePoint, cheapest_right_exit, oracle_curve
 from sledgehammer_allennlp.tradeoff.results import aligned, times
 from sledgehammer_allennlp.training.full_depth import answers_at_exits
@@ -78,14 +81,22 @@ def oracle_from_args(args: argparse.Namespace) -> List[OraclePoint]:
         if row.second_text is not None:
             columns.append(row.second_text)
         lines.append("\t".join(columns) + "\n")
-    write_text_whole(args.output_file, "".join(lines))
+    content = "".join(lines).encode(reader.encoding)
+    write_whole(args.output_file, lambda beside: beside.write_bytes(content))
     points = oracle_curve(correct, model.exit_costs)
-    print(_summary(points, model.exit_layers, len(lines), args))
+    has_own_reader = "validation_dataset_reader" in archive.config
+    reader_key = "validation_dataset_reader" if has_own_reader else "dataset_reader"
+    overrides = {**parse_overrides(args.overrides), f"{reader_key}.with_exit_layers": True}
+    print(_summary(points, model.exit_layers, len(lines), args, overrides))
     return points
 
 
 def _summary(
-    points: List[OraclePoint], exit_layers: List[int], num_texts: int, args: argparse.Namespace
+    points: List[OraclePoint],
+    exit_layers: List[int],
+    num_texts: int,
+    args: argparse.Namespace,
+    overrides: Dict[str, Any],
 ) -> str:
     last = points[-1]
     rows = [["exits up to layer", "oracle", "layer-equivalents", "this exit alone", "its cost"]]
@@ -116,6 +127,6 @@ def _summary(
             f"Written to {args.output_file}. To have the model leave there:",
             f"  allennlp evaluate {args.archive_file} {args.output_file} --include-package "
             "sledgehammer_allennlp \\",
-            "    --overrides '{\"dataset_reader.with_exit_layers\": true}'",
+            f"    --overrides {shlex.quote(json.dumps(overrides))}",
         ]
     )

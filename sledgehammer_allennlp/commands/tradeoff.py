@@ -143,7 +143,7 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
     _check(args)
     check_writable(args.output_dir, "--output-dir")
     archive, model = load(args)
-    if model.exit_rule.ensemble is not None and model.exit_rule.ensemble.over == "all":
+    if model.exit_rule.never_early_by_ensemble:
         raise ConfigurationError(
             'the model answers by an ensemble over "all" exits, with which nobody leaves early: '
             'wanted "reached", or none'

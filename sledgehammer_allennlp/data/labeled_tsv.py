@@ -78,7 +78,7 @@ class LabeledTsvReader(DatasetReader):
         self._tokenizer = tokenizer
         self._token_indexers = token_indexers or self._default_indexers()
         try:
-            self._encoding = codecs.lookup(encoding).name
+            self.encoding = codecs.lookup(encoding).name
         except LookupError:
             raise ConfigurationError(
                 f"encoding is '{encoding}': wanted the name of a text encoding, such as utf-8"
@@ -152,7 +152,7 @@ class LabeledTsvReader(DatasetReader):
     def _lines(self, path: str, name: str) -> Iterable[str]:
         # Only "\n" ends a line: other characters that Python could take for one are text.
         # Files from Windows programs begin with a byte order mark, which is not part of a label.
-        encoding = "utf-8-sig" if self._encoding == "utf-8" else self._encoding
+        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         with open(path, encoding=encoding, newline="\n") as file:
             try:
                 for line in file:
@@ -160,16 +160,16 @@ class LabeledTsvReader(DatasetReader):
             except UnicodeError as error:
                 raise ValueError(
                     f"{name}, line {self._line_with_bad_bytes(path)}: the bytes are not "
-                    f"{self._encoding} text: wanted another 'encoding'? {error}"
+                    f"{self.encoding} text: wanted another 'encoding'? {error}"
                 ) from error
 
     def _line_with_bad_bytes(self, path: str) -> int:
         with open(path, "rb") as file:
             data = file.read()
         try:
-            data.decode(self._encoding)
+            data.decode(self.encoding)
         except UnicodeDecodeError as error:
-            good = data[: error.start].decode(self._encoding, errors="ignore")
+            good = data[: error.start].decode(self.encoding, errors="ignore")
             return good.count("\n") + 1
         except UnicodeError:
             pass

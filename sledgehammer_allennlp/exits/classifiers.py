@@ -78,7 +78,7 @@ class ExitClassifiers(nn.Module):
         Whether an exit sees the logits of those before it.
     with_correctness : `bool`, optional (default = `False`)
         Whether each exit has a small head, one linear layer, that says how probably the exit is
-        right (Xin et al. 2021, section 3.3). What the exit sees gets no gradient from it.
+        right (Xin et al. 2021). What the exit sees gets no gradient from it.
     """
 
     def __init__(

@@ -54,8 +54,9 @@ class ConfidenceMeasure:
     is_learned: bool = False
 
     def __call__(self, at_exit: AtExit) -> torch.Tensor:
-        """`(num_texts,)`, in [0, 1], or NaN."""
-        return self.function(at_exit).clamp(0, 1)
+        """`(num_texts,)`, in [0, 1], or NaN where the probabilities are."""
+        nan_where_probs_are = at_exit.probs[:, 0] * 0
+        return (self.function(at_exit) + nan_where_probs_are).clamp(0, 1)
 
 
 _MEASURES: Dict[str, ConfidenceMeasure] = {}
@@ -117,8 +118,8 @@ def max_probability(at_exit: AtExit) -> torch.Tensor:
 @register_confidence("entropy")
 def entropy(at_exit: AtExit) -> torch.Tensor:
     """
-    One minus the entropy of the probabilities over that of equal ones (DeeBERT, Xin et al. 2020,
-    section 3.2; FastBERT, Liu et al. 2020, section 3.4, whose "uncertainty" is the ratio).
+    One minus the entropy of the probabilities over that of equal ones (DeeBERT, Xin et al. 2020;
+    FastBERT, Liu et al. 2020, whose "uncertainty" is the ratio).
     """
     num_labels = at_exit.probs.size(-1)
     entropies = torch.special.entr(at_exit.probs).sum(-1)
@@ -138,25 +139,27 @@ def margin(at_exit: AtExit) -> torch.Tensor:
 def patience(at_exit: AtExit) -> torch.Tensor:
     """
     How many exits just before this one gave its label, of those that a model has before its last
-    (PABEE, Zhou et al. 2020, section 3.2). With n exits, PABEE's patience of t is every threshold
-    above (t - 1) / (n - 1) and up to t / (n - 1).
+    (PABEE, Zhou et al. 2020). With n exits, PABEE's patience of t is every threshold above
+    (t - 1) / (n - 1) and up to t / (n - 1); halfway, rounding makes no difference.
     """
-    *earlier, here = (probs.argmax(-1) for probs in at_exit.probs_so_far)
+    *earlier, here = (
+        probs.argmax(-1).masked_fill(probs[:, 0].isnan(), -1) for probs in at_exit.probs_so_far
+    )
     agree = torch.ones_like(here, dtype=torch.bool)
     agreements = torch.zeros_like(here)
     for label in reversed(earlier):
         agree = agree & (label == here)
         agreements = agreements + agree
-    share = agreements.to(at_exit.probs.dtype) / max(at_exit.num_exits - 1, 1)
-    return share.masked_fill(at_exit.probs.isnan().any(-1), float("nan"))
+    return agreements.to(at_exit.probs.dtype) / max(at_exit.num_exits - 1, 1)
 
 
 @register_confidence("learned", is_learned=True)
 def learned(at_exit: AtExit) -> torch.Tensor:
     """
     What a small head on the exit, trained to say whether the exit is right, says (BERxiT's
-    "learning to exit", Xin et al. 2021, section 3.3). At an exit over n-grams, which has no vector
-    that a head could see, the largest probability.
+    "learning to exit", Xin et al. 2021, with one head for all layers, which here see vectors of
+    different kinds). At an exit over n-grams, which has no vector that a head could see, the
+    largest probability.
     """
     if at_exit.correctness is None:
         return max_probability(at_exit)

@@ -30,15 +30,15 @@ class Ensemble:
 
     def average(self, probs: Sequence[torch.Tensor]) -> torch.Tensor:
         """
-        The average of what the first exits say, each `(num_texts, num_labels)`. Where they have no
-        weight at all, what the last of them says.
+        The average of what the first exits say, each `(num_texts, num_labels)`, but for what is
+        not a number. Where nothing that has a weight is left, what the last of them says.
         """
-        weights = self.weights[: len(probs)]
-        total = sum(weights)
-        if total == 0:
-            return probs[-1]
-        weighted = [weight / total * each for weight, each in zip(weights, probs) if weight]
-        return torch.stack(weighted).sum(0)
+        stacked = torch.stack(list(probs))  # (exits, texts, labels)
+        weights = stacked.new_tensor(self.weights[: len(probs)])[:, None, None]
+        weights = weights * stacked.isnan().logical_not()
+        total = weights.sum(0)
+        average = (weights * stacked.nan_to_num()).sum(0) / total
+        return average.where(total > 0, stacked[-1])
 
 
 class Answer(NamedTuple):
@@ -75,9 +75,14 @@ class ExitRule:
     ensemble: Optional[Ensemble] = None
 
     @property
+    def never_early_by_ensemble(self) -> bool:
+        """Whether every text leaves at the last exit, whatever the threshold."""
+        return self.ensemble is not None and self.ensemble.over == "all"
+
+    @property
     def never_early(self) -> bool:
         """Whether every text leaves at the last exit."""
-        return self.threshold >= 1 or (self.ensemble is not None and self.ensemble.over == "all")
+        return self.threshold >= 1 or self.never_early_by_ensemble
 
     @property
     def looks_back(self) -> bool:

@@ -168,6 +168,11 @@ class MultiExitClassifier(Model):
             raise ConfigurationError(str(error)) from error
         self._measure = measure
         self.objective = Joint() if loss is None else loss
+        if self.objective.keeps_last_exit and self.exits.use_previous_logits:
+            raise ConfigurationError(
+                "the loss keeps the last exit as it is while the others learn, and with "
+                "use_previous_logits it would change with them: wanted one of them"
+            )
         if load_pretrained_weights and self.serialization_dir is not None:
             keep_config(transformer_model, self.serialization_dir, self.encoder.transformer.config)
             keep_tokenizer(transformer_model, self.serialization_dir)
@@ -417,7 +422,7 @@ def correctness_loss(said: Sequence[Said], label: torch.Tensor) -> torch.Tensor:
     """
     How far exits are from knowing whether they are right: the sum over exits of the mean squared
     difference between `correctness` and 1 where they are right, 0 where they are wrong (Xin et al.
-    2021, equation 4).
+    2021, "learning to exit").
     """
     losses = []
     for logits, correctness in said:

@@ -1,5 +1,7 @@
 """The last exit and all exits in turns."""
 
+from typing import Any, Dict
+
 from sledgehammer_allennlp.objectives.objective import Objective, Plan
 
 
@@ -7,7 +9,8 @@ from sledgehammer_allennlp.objectives.objective import Objective, Plan
 class Alternating(Objective):
     """
     The cross-entropy of the last exit for one batch, the sum of all exits' for the next, and so on
-    (BERxiT, Xin et al. 2021, section 3.2), so that the last exit has more say in the transformer.
+    (BERxiT, Xin et al. 2021), so that the last exit has more say in the transformer. Where
+    gradients of several batches are accumulated, an update has batches of both kinds.
 
     Registered as an `Objective` with name "alternating". It has no parameters.
     """
@@ -18,3 +21,9 @@ class Alternating(Objective):
     def plan(self, num_exits: int) -> Plan:
         self._batches += 1
         return Plan([num_exits - 1] if self._batches % 2 else range(num_exits))
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {"batches": self._batches}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        self._batches = state.get("batches", 0)

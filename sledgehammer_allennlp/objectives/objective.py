@@ -1,7 +1,7 @@
 """What a training objective is."""
 
 from dataclasses import dataclass
-from typing import Collection, Dict, Optional, Sequence
+from typing import Any, ClassVar, Collection, Dict, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,9 @@ class Objective(Registrable):
     """
 
     default_implementation = "joint"
+
+    keeps_last_exit: ClassVar[bool] = False
+    """Whether, when other exits learn, the last one is to answer as it did before."""
 
     def plan(self, num_exits: int) -> Plan:
         """
@@ -79,5 +82,19 @@ class Objective(Registrable):
     def end_epoch(self) -> None:
         """Called after each epoch."""
 
-    def end(self) -> None:
-        """Called when training has ended, by itself."""
+    def end(self, best_epoch: Optional[int]) -> None:
+        """
+        Called when training has ended, by itself.
+
+        # Parameters
+
+        best_epoch : `int`, optional
+            Whose weights are kept, if one was chosen.
+        """
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What has to be known to go on after an interruption, beside the number of epochs."""
+        return {}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Goes on from there; called after `start`."""

@@ -14,7 +14,7 @@ class SelfDistillation(Objective):
     """
     The sum of the cross-entropies of all exits, and for each exit but the last the divergence of
     its probabilities p from the last one's q, Σ p log(p / q) (FastBERT, Liu et al. 2020, equation
-    8). The last exit learns nothing from the others.
+    5). The last exit learns nothing from the others.
 
     FastBERT does this in two steps, with the transformer frozen in the second and without labels;
     here it is one, as in Zhang et al. 2019, "Be Your Own Teacher".

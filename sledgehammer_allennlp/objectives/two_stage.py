@@ -14,11 +14,13 @@ logger = logging.getLogger(__name__)
 class TwoStage(Objective):
     """
     In the first epochs, the transformer and the last exit learn; then the transformer and the last
-    exit stay as they are, and the other exits learn (DeeBERT, Xin et al. 2020, section 3.1). So
-    the last exit is as good as without early exits, and the others have to do with what it leaves.
+    exit stay as they are, and the other exits learn (DeeBERT, Xin et al. 2020). So the last exit
+    is as good as without early exits, and the others have to do with what it leaves.
 
-    The second stage changes nothing in the last exit's accuracy, by which its epochs could not be
-    told from one another: choose the best epoch by `+mean_exit_accuracy`.
+    The second stage changes neither the last exit's accuracy nor the validation loss, by which its
+    epochs could not be told from one another: choose the best epoch by `+mean_exit_accuracy`.
+    Nothing else may change the weights that stay, so that there can be neither a regularizer nor a
+    moving average, and exits cannot use previous logits.
 
     Registered as an `Objective` with name "two_stage".
 
@@ -27,6 +29,8 @@ class TwoStage(Objective):
     encoder_epochs : `int`, optional (default = half of the epochs, rounded up)
         Of the first stage.
     """
+
+    keeps_last_exit = True
 
     def __init__(self, encoder_epochs: Optional[Any] = None) -> None:
         is_integer = isinstance(encoder_epochs, int) and not isinstance(encoder_epochs, bool)
@@ -47,21 +51,27 @@ class TwoStage(Objective):
                 f"two_stage has {epochs} epochs for its first stage, of num_epochs {num_epochs}: "
                 "wanted more epochs, or a smaller encoder_epochs"
             )
-        if validation_metrics == ["accuracy"]:
+        if validation_metrics is not None and not any(
+            name == "mean_exit_accuracy" or name.startswith("accuracy_layer_")
+            for name in validation_metrics
+        ):
             raise ConfigurationError(
-                'with two_stage, validation_metric "+accuracy" would choose an epoch of the first '
-                'stage, in which only the last exit has learned: wanted "+mean_exit_accuracy"'
+                f"validation_metric is {', '.join(validation_metrics)}, by which two_stage's best "
+                "epoch would be one of its first stage, in which only the last exit has learned: "
+                'wanted "+mean_exit_accuracy"'
             )
         self._encoder_epochs, self._epochs_done = epochs, epochs_done
 
     def end_epoch(self) -> None:
         self._epochs_done += 1
 
-    def end(self) -> None:
-        if self._epochs_done <= (self._encoder_epochs or 0):
+    def end(self, best_epoch: Optional[int]) -> None:
+        epochs = self._encoder_epochs or 0
+        if self._epochs_done <= epochs or (best_epoch is not None and best_epoch < epochs):
             logger.warning(
-                "Training ended in the first stage of two_stage, so that no exit but the last has "
-                "learned anything: train longer, or with more patience"
+                "The weights are of the first stage of two_stage, in which no exit but the last "
+                "has learned anything: train longer, with more patience, or with another "
+                "validation_metric"
             )
 
     def plan(self, num_exits: int) -> Plan:

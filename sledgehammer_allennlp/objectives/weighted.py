@@ -11,8 +11,8 @@ from sledgehammer_allennlp.objectives.objective import Objective
 @Objective.register("weighted")
 class Weighted(Objective):
     """
-    The mean of the cross-entropies of all exits, the k-th with weight k (PABEE, Zhou et al. 2020,
-    equation 6).
+    The mean of the cross-entropies of all exits, the k-th with weight k (PABEE, Zhou et al.
+    2020).
 
     Registered as an `Objective` with name "weighted". It has no parameters.
     """

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
 import torch
+from allennlp.common.checks import ConfigurationError
 
 from sledgehammer_allennlp.calibration import (
     ExitCalibration,
@@ -19,6 +20,25 @@ from sledgehammer_allennlp.training.full_depth import FullDepth, curve_of
 logger = logging.getLogger(__name__)
 
 CALIBRATION_FILE = "calibration.json"
+
+
+def check_threshold_can_be_chosen(model: MultiExitClassifier) -> None:
+    """
+    # Raises
+
+    ConfigurationError
+        If a default threshold would make no difference: the config has one, or nobody leaves early.
+    """
+    if model.configured_threshold is not None:
+        raise ConfigurationError(
+            f"the model's config has confidence_threshold {model.configured_threshold:g}, before "
+            "which one chosen by max_accuracy_drop would not come: wanted one of them"
+        )
+    if model.exit_rule.never_early_by_ensemble:
+        raise ConfigurationError(
+            'the model answers by an ensemble over "all" exits, with which nobody leaves early and '
+            'max_accuracy_drop means nothing: wanted "reached", or none'
+        )
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
+from allennlp.common.checks import ConfigurationError
 from allennlp.training import TrainerCallback, gradient_descent_trainer
 
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
+from sledgehammer_allennlp.objectives import Objective
 
 if TYPE_CHECKING:
     from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
@@ -20,7 +22,17 @@ class ObjectiveProgress(TrainerCallback):
     `enable_default_callbacks: false` must, if its objective has stages.
 
     Registered as a `TrainerCallback` with name "objective_progress". It has no parameters.
+
+    # Raises
+
+    ConfigurationError
+        When training starts, if the objective cannot be trained like this.
     """
+
+    def __init__(self, serialization_dir: str) -> None:
+        super().__init__(serialization_dir)
+        self._objective: Optional[Objective] = None
+        self._interrupted_state: Optional[Dict[str, Any]] = None
 
     def on_start(
         self, trainer: "GradientDescentTrainer", is_primary: bool = True, **kwargs: Any
@@ -28,11 +40,16 @@ class ObjectiveProgress(TrainerCallback):
         super().on_start(trainer, is_primary=is_primary, **kwargs)
         if not isinstance(trainer.model, MultiExitClassifier):
             return
+        self._objective = trainer.model.objective
+        if self._objective.keeps_last_exit:
+            _check_that_nothing_else_changes_weights(trainer)
         metrics = None
         if trainer._validation_data_loader is not None:
             metrics = [name for _, name in trainer._metric_tracker.tracked_metrics]
         epochs_done = trainer._start_after_epochs_completed
-        trainer.model.objective.start(trainer._num_epochs, epochs_done, metrics)
+        self._objective.start(trainer._num_epochs, epochs_done, metrics)
+        if self._interrupted_state is not None:
+            self._objective.load_state_dict(self._interrupted_state)
 
     def on_epoch(
         self,
@@ -42,8 +59,8 @@ class ObjectiveProgress(TrainerCallback):
         is_primary: bool = True,
         **kwargs: Any,
     ) -> None:
-        if isinstance(trainer.model, MultiExitClassifier):
-            trainer.model.objective.end_epoch()
+        if self._objective is not None:
+            self._objective.end_epoch()
 
     def on_end(
         self,
@@ -53,8 +70,26 @@ class ObjectiveProgress(TrainerCallback):
         is_primary: bool = True,
         **kwargs: Any,
     ) -> None:
-        if isinstance(trainer.model, MultiExitClassifier) and metrics is not None and is_primary:
-            trainer.model.objective.end()
+        if self._objective is not None and metrics is not None and is_primary:
+            self._objective.end(metrics.get("best_epoch"))
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {} if self._objective is None else self._objective.state_dict()
+
+    def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
+        self._interrupted_state = state_dict
+
+
+def _check_that_nothing_else_changes_weights(trainer: "GradientDescentTrainer") -> None:
+    for name, found in (
+        ("a regularizer", trainer.model._regularizer),
+        ("a moving average", trainer._moving_average),
+    ):
+        if found is not None:
+            raise ConfigurationError(
+                f"the loss keeps the last exit as it is while the others learn, and {name} would "
+                "change it: wanted none"
+            )
 
 
 # What a config need not ask for.

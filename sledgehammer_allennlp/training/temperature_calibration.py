@@ -19,6 +19,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
     calibrate_model,
+    check_threshold_can_be_chosen,
     with_calibration_of,
 )
 from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
@@ -87,12 +88,8 @@ class TemperatureCalibration(TrainerCallback):
                 "temperature_calibration found no validation data: wanted validation_data_path in "
                 "the config"
             )
-        configured = trainer.model.configured_threshold
-        if self._max_accuracy_drop is not None and configured is not None:
-            raise ConfigurationError(
-                f"the model's config has confidence_threshold {configured:g}, and "
-                "temperature_calibration max_accuracy_drop, to choose one: wanted one of them"
-            )
+        if self._max_accuracy_drop is not None:
+            check_threshold_can_be_chosen(trainer.model)
         ngrams = trainer.model.exits.ngrams
         is_fitted = ngrams is None or ngrams.is_fitted
         if not is_fitted and not any(isinstance(c, NgramFitting) for c in trainer._callbacks):

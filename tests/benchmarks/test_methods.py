@@ -10,6 +10,7 @@ from benchmarks.methods import (
     Result,
     Run,
     accuracy_at,
+    check_same_settings,
     config_of,
     mean_accuracy,
     prepare_data,
@@ -85,3 +86,13 @@ def test_each_method_is_a_config_of_the_shipped_settings(method):
     assert config["trainer"]["num_epochs"] == settings.get("num_epochs", 1)
     assert config["random_seed"] == 3
     assert config["train_data_path"] == "runs/methods/data/sst2/train.tsv"
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path):
+    settings = {"data": "data", "transformer_model": "data/minilm", "max_texts": None}
+    arguments = argparse.Namespace(output_dir=tmp_path, **settings)
+    check_same_settings(arguments)
+    check_same_settings(arguments)
+    arguments.max_texts = 32
+    with pytest.raises(SystemExit, match="of other settings than these"):
+        check_same_settings(arguments)

@@ -11,6 +11,7 @@ from allennlp.models import load_archive
 
 from sledgehammer_allennlp.calibration import calibrate_exits
 from sledgehammer_allennlp.commands.labelled_data import read_labelled, run_all_exits_on
+from sledgehammer_allennlp.training.model_calibration import check_threshold_can_be_chosen
 from tests.tiny import SENTENCES
 
 
@@ -203,3 +204,22 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
             allennlp_command(
                 "calibrate", trained["archive"], other_data, "--output-archive", output
             )
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"model.ensemble": "all"}, "change the model's ensemble, which the new archive will not"),
+        ({"model.confidence": "patience"}, "change the model's confidence, which the new archive"),
+        ({"model": {"confidence": "entropy"}}, "change the model's confidence"),
+    ],
+)
+def test_no_threshold_is_chosen_for_a_rule_that_is_not_kept(calibrate, overrides, message):
+    with pytest.raises(ConfigurationError, match=message):
+        calibrate("--max-accuracy-drop", 0.1, "--overrides", json.dumps(overrides))
+
+
+def test_no_threshold_is_chosen_where_nobody_leaves_early(trained):
+    model = load_archive(trained["archive"], overrides={"model.ensemble": "all"}).model
+    with pytest.raises(ConfigurationError, match='"all" exits, with which nobody leaves early'):
+        check_threshold_can_be_chosen(model)

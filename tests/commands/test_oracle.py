@@ -1,4 +1,6 @@
 import json
+import shlex
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,40 @@ def test_the_model_leaves_at_the_cheapest_exit_that_is_right(
     assert [record["gold_label"] for record in records] == [row[0] for row in rows]
     share = sum(record["label"] == record["gold_label"] for record in records) / len(records)
     assert share == pytest.approx(metrics["accuracy"])
+
+
+def printed_overrides(printed):
+    command = printed[printed.index("--overrides ") :].split("\n")[0]
+    return json.loads(shlex.split(command)[1])
+
+
+def test_the_printed_overrides_give_what_the_oracle_promises(
+    trained, tmp_path, allennlp_command, capsys
+):
+    # A config with a reader of its own for validation, of files in another encoding.
+    with tarfile.open(trained["archive"]) as tar:
+        tar.extractall(tmp_path / "run", filter="data")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    config["validation_dataset_reader"] = {**config["dataset_reader"], "encoding": "latin-1"}
+    path.write_text(json.dumps(config))
+    data, output = tmp_path / "data.tsv", tmp_path / "oracle.tsv"
+    lines = "pos\tthe film was très good\nneg\tthis book was très bad\npos\ta good day\n"
+    data.write_bytes(lines.encode("latin-1"))
+    given = json.dumps({"model.ensemble": "reached"})
+    arguments = [tmp_path / "run", data, "--output-file", output, "--overrides", given]
+    allennlp_command("oracle", *arguments)
+    printed = capsys.readouterr().out
+    overrides = printed_overrides(printed)
+    assert overrides == {
+        "model.ensemble": "reached",
+        "validation_dataset_reader.with_exit_layers": True,
+    }
+    assert "très" in output.read_bytes().decode("latin-1")
+    found = evaluate_from_archive(
+        str(tmp_path / "run"), str(output), cmd_overrides=json.dumps(overrides)
+    )
+    assert f"accuracy {found['accuracy']:.4f} instead of" in printed
 
 
 def test_a_layer_without_an_exit_is_refused(trained, tmp_path):

@@ -76,6 +76,12 @@ def test_learned_is_what_the_head_says_and_without_one_the_largest_probability()
     assert measured("learned", PROBS) == pytest.approx([0.5, 0.9])
 
 
+def test_an_exit_that_says_nan_agrees_with_none():
+    nan = torch.full((2, 3), math.nan)
+    assert measured("patience", one_hot(0, 1), [nan]) == [0.0, 0.0]
+    assert measured("patience", one_hot(0, 1), [one_hot(0, 1), nan, one_hot(0, 1)]) == [0.25, 0.25]
+
+
 PROBABILITIES = arrays.arrays(
     np.float64, st.tuples(st.integers(1, 4), st.integers(1, 6)), elements=st.floats(-500, 500)
 )
@@ -88,10 +94,10 @@ def test_every_measure_is_in_the_unit_interval(name, logits):
     assert all(0 <= value <= 1 for value in measured(name, probs, [probs, probs]))
 
 
-@pytest.mark.parametrize("name", ["max_probability", "entropy", "margin", "patience"])
+@pytest.mark.parametrize("name", confidence.available_confidences())
 def test_what_is_no_number_is_never_confident(name):
     probs = torch.tensor([[math.nan, math.nan, math.nan], [0.1, 0.8, 0.1]])
-    broken, sound = measured(name, probs, [probs])
+    broken, sound = measured(name, probs, [probs], correctness=torch.tensor([0.9, 0.9]))
     assert math.isnan(broken) and 0 <= sound <= 1
 
 

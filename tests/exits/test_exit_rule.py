@@ -227,6 +227,14 @@ def test_an_ensemble_without_weight_so_far_says_what_its_last_exit_says():
     assert ensemble.average(probs).tolist() == probs[2].tolist()
 
 
+def test_an_exit_that_says_nan_has_no_part_in_an_ensemble():
+    ensemble = check_ensemble({"over": "reached", "weights": [1, 1, 2]}, 3)
+    nan, first, last = [[float("nan")] * 2], [[0.9, 0.1]], [[0.3, 0.7]]
+    found = ensemble.average([torch.tensor(probs) for probs in (nan, first, last)])
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.5]]))
+    assert ensemble.average([torch.tensor(nan)]).isnan().all()
+
+
 def test_an_answer_of_an_ensemble_is_right_where_an_exit_is_sure():
     rule = ExitRule(
         torch.ones(2), confidence_by_name("max_probability"), 0.5, check_ensemble("reached", 2)

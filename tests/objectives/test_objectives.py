@@ -209,8 +209,10 @@ def test_two_stage_refuses_what_would_leave_the_exits_untrained():
         TwoStage().start(1, 0, None)
     with pytest.raises(ConfigurationError, match="3 epochs for its first stage, of num_epochs 3"):
         TwoStage(encoder_epochs=3).start(3, 0, None)
-    with pytest.raises(ConfigurationError, match=r'wanted "\+mean_exit_accuracy"'):
-        TwoStage().start(2, 0, ["accuracy"])
+    for metrics in (["accuracy"], ["loss"], ["accuracy", "loss"]):
+        with pytest.raises(ConfigurationError, match=r'wanted "\+mean_exit_accuracy"'):
+            TwoStage().start(2, 0, metrics)
+    TwoStage().start(2, 0, ["accuracy", "accuracy_layer_0"])
     with pytest.raises(ConfigurationError, match="wanted a callback of type 'objective_progress'"):
         TwoStage().plan(NUM_EXITS)
 
@@ -231,14 +233,22 @@ def test_two_stage_by_default_gives_the_transformer_half_of_the_epochs(num_epoch
     assert not resumed.plan(NUM_EXITS).encoder_learns
 
 
-def test_two_stage_says_so_when_training_ended_in_its_first_stage(caplog):
+def test_two_stage_says_so_when_the_weights_are_of_its_first_stage(caplog):
     objective = TwoStage()
     objective.start(4, 0, None)
     objective.end_epoch()
     objective.end_epoch()
-    objective.end()
-    assert "ended in the first stage" in caplog.text
+    objective.end(best_epoch=None)
+    assert "are of the first stage" in caplog.text
     caplog.clear()
     objective.end_epoch()
-    objective.end()
+    objective.end(best_epoch=1)
+    assert "are of the first stage" in caplog.text
+    caplog.clear()
+    objective.end(best_epoch=2)
     assert caplog.text == ""
+
+
+def test_two_stage_and_previous_logits_are_refused_together(tiny_bert):
+    with pytest.raises(ConfigurationError, match="with use_previous_logits it would change"):
+        make_model(tiny_bert, loss="two_stage", use_previous_logits=True)

@@ -6,6 +6,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.training import TrainerCallback
 
+from sledgehammer_allennlp.objectives import Alternating
 from tests.tiny import tiny_experiment
 
 
@@ -51,6 +52,61 @@ def test_after_an_interruption_training_goes_on_in_its_stage(tiny_bert, tsv, tmp
     train_model(Params(json.loads(json.dumps(config))), str(tmp_path), recover=True)
     last = json.loads((tmp_path / "metrics_epoch_3.json").read_text())
     assert "training_accuracy" not in last and "training_accuracy_layer_0" in last
+
+
+class _Seen:
+    losses = []
+
+
+@TrainerCallback.register("see_losses_for_a_test")
+class _SeeLosses(TrainerCallback):
+    def on_batch(self, trainer, batch_inputs, batch_outputs, *args, is_training=True, **kwargs):
+        if is_training:
+            _Seen.losses.append(len(trainer.model.objective.plan_of_batch.exits))
+
+
+def test_after_an_interruption_alternating_goes_on_where_it_was(
+    tiny_bert, tsv, tmp_path, monkeypatch
+):
+    config = tiny_experiment(str(tiny_bert), tsv, loss="alternating")
+    config["data_loader"]["batch_size"] = 14  # 7 batches
+    config["trainer"].update(
+        num_epochs=4, callbacks=["interrupt_after_epoch_2_for_a_test", "see_losses_for_a_test"]
+    )
+    original = Alternating.plan
+
+    def plan(self, num_exits):
+        self.plan_of_batch = original(self, num_exits)
+        return self.plan_of_batch
+
+    monkeypatch.setattr(Alternating, "plan", plan)
+    monkeypatch.setattr(_Seen, "losses", [])
+    with pytest.raises(_Interruption):
+        train_model(Params(json.loads(json.dumps(config))), str(tmp_path))
+    monkeypatch.setattr(_Interrupt, "is_on", False)
+    before = list(_Seen.losses)
+    monkeypatch.setattr(_Seen, "losses", [])
+    train_model(Params(json.loads(json.dumps(config))), str(tmp_path), recover=True)
+    assert before == [1, 4] * 10 + [1]
+    # From after the last checkpoint on, at the end of the epoch before the interruption's.
+    assert _Seen.losses == ([1, 4] * 14)[-len(_Seen.losses) :]
+    assert len(_Seen.losses) % 7 == 0
+
+
+@pytest.mark.parametrize(
+    "where, setting",
+    [
+        ("trainer", {"moving_average": {"type": "exponential", "decay": 0.9}}),
+        ("model", {"regularizer": {"regexes": [[".*", {"type": "l2", "alpha": 0.1}]]}}),
+    ],
+)
+def test_what_would_change_frozen_weights_is_refused_with_two_stage(
+    tiny_bert, tsv, tmp_path, where, setting
+):
+    config = two_stage_config(tiny_bert, tsv)
+    config[where].update(setting)
+    with pytest.raises(ConfigurationError, match="keeps the last exit as it is"):
+        train_model(Params(config), str(tmp_path))
 
 
 def test_without_the_callback_two_stage_says_what_is_missing(tiny_bert, tsv, tmp_path):
