@@ -43,8 +43,6 @@ def row_of(results, threshold):
         {"model.precision": "float32"},
         {"model.precision": "int8"},
         {"model.confidence": "entropy"},
-        {"model.confidence": "margin"},
-        {"model.ensemble": "reached"},
         {"model.ensemble": {"over": "reached", "weights": [1, 0, 2, 4]}},
     ],
     ids=str,
