@@ -153,7 +153,10 @@ def train_all(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
         return
     # Not forked: threads do not survive that.
     with multiprocessing.get_context("spawn").Pool(
-        arguments.workers, initializer=_be_quiet, initargs=(arguments.workers,)
+        arguments.workers,
+        initializer=_be_quiet,
+        initargs=(arguments.workers,),
+        maxtasksperchild=6,  # so that memory does not add up
     ) as pool:
         jobs = pool.imap_unordered(_train, [(arguments, run) for run in runs])
         for name, seconds in tqdm(jobs, total=len(runs), desc="training"):
