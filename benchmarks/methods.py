@@ -77,14 +77,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of data sets")
-    parser.add_argument("--data-sets", nargs="+", default=list(TRAINING_TEXTS))
-    parser.add_argument("--transformer-model", default="data/minilm")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder of data sets, by default data"
+    )
+    parser.add_argument(
+        "--data-sets",
+        nargs="+",
+        default=list(TRAINING_TEXTS),
+        help=f"folders in --data, by default {' '.join(TRAINING_TEXTS)}",
+    )
+    parser.add_argument(
+        "--transformer-model",
+        default="data/minilm",
+        help=f"of {NUM_LAYERS} layers, by default data/minilm, which make demo makes",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=list(METHODS),
+        choices=list(METHODS),
+        metavar="METHOD",
+        help=f"by default all: {', '.join(map(repr, METHODS))}",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="by default 1 2")
     parser.add_argument("--max-texts", type=int, help="at most so many of each file")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--output-dir", type=Path, default=Path("runs/methods"))
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="by default as many as cores"
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("runs/methods"), help="by default runs/methods"
+    )
     arguments = parser.parse_args()
     (arguments.output_dir / "results").mkdir(parents=True, exist_ok=True)
     check_same_settings(arguments)
@@ -128,6 +150,11 @@ def check_same_settings(arguments: argparse.Namespace) -> None:
 def prepare_data(arguments: argparse.Namespace, data: str) -> None:
     """Draws the training texts, and splits what is held out."""
     folder = arguments.output_dir / "data" / data
+    if not (arguments.data / data / "train.tsv").exists():
+        raise SystemExit(
+            f"there is no {arguments.data / data / 'train.tsv'}: wanted another --data, or first: "
+            f"python scripts/prepare_datasets.py {' '.join(TRAINING_TEXTS)}"
+        )
     train = (arguments.data / data / "train.tsv").read_text(encoding="utf-8").splitlines(True)
     held_out = (arguments.data / data / "dev.tsv").read_text(encoding="utf-8").splitlines(True)
     random.Random(0).shuffle(train)

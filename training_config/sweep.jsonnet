@@ -7,8 +7,12 @@
 //
 //     (import 'training_config/sweep.jsonnet') + { dataset:: 'mine', pooling:: 'mean' }
 //
-// Values arrive as text. EXIT_LAYERS is a list or all; EMBEDDING_EXIT is ngrams, mean, null, or JSON
-// with settings; EXIT_LEARNING_RATE and EMBEDDING_LEARNING_RATE are null for that of LEARNING_RATE.
+// (such a name must then not be in the search space either: `parameters+: { POOLING:: null }` takes it
+// out of an imported one), and one may add others: { confidence:: std.extVar('CONFIDENCE') }.
+//
+// Values arrive as text. EXIT_LAYERS is a list or all; LOSS is a name, and EMBEDDING_EXIT ngrams, mean or
+// null, or either JSON with settings; EXIT_LEARNING_RATE and EMBEDDING_LEARNING_RATE are null for that
+// of LEARNING_RATE.
 local number(name) = std.parseJson(std.extVar(name));
 local number_or(name, otherwise) = if std.extVar(name) == 'null' then otherwise else number(name);
 local word_or_json(name) =
@@ -25,7 +29,7 @@ local word_or_json(name) =
   pooling:: std.extVar('POOLING'),
   dropout:: number('DROPOUT'),
 
-  loss:: std.extVar('LOSS'),
+  loss:: word_or_json('LOSS'),
   num_epochs:: std.parseInt(std.extVar('NUM_EPOCHS')),
   batch_size:: std.parseInt(std.extVar('BATCH_SIZE')),
   learning_rate:: number('LEARNING_RATE'),

@@ -177,6 +177,8 @@ def load_archived_classifier(
     precision: Optional[str] = None,
     device: Union[str, torch.device] = "cpu",
     token_budget: Optional[int] = None,
+    confidence: Optional[str] = None,
+    ensemble: Any = None,
     inference_only: bool = False,
 ) -> ArchivedClassifier:
     """
@@ -187,7 +189,8 @@ def load_archived_classifier(
 
     archive : `str`
         A `model.tar.gz`, or the folder of a training run.
-    confidence_threshold, precision, token_budget : optional (default = what the archive says)
+    confidence_threshold, precision, token_budget, confidence, ensemble : optional
+        (default = what the archive says)
         As in the model's config.
     device : optional (default = `"cpu"`)
     inference_only : `bool`, optional (default = `False`)
@@ -200,12 +203,19 @@ def load_archived_classifier(
         If the archive is not of a multi_exit_classifier, or something of it is missing.
     """
     path = Path(archive)
+    given = {
+        "confidence_threshold": confidence_threshold,
+        "precision": precision,
+        "token_budget": token_budget,
+        "confidence": confidence,
+        "ensemble": ensemble,
+    }
     if path.is_dir():
-        classifier = _load(path, confidence_threshold, precision, device, token_budget)
+        classifier = _load(path, given, device)
     elif path.exists():
         with tempfile.TemporaryDirectory() as folder:
             _extract(path, folder)
-            classifier = _load(Path(folder), confidence_threshold, precision, device, token_budget)
+            classifier = _load(Path(folder), given, device)
     else:
         raise ValueError(f"there is no archive '{archive}': wanted a model.tar.gz")
     if inference_only:
@@ -225,14 +235,12 @@ def _extract(archive: Path, folder: str) -> None:
 
 
 def _load(
-    folder: Path,
-    confidence_threshold: Optional[float],
-    precision: Optional[str],
-    device: Union[str, torch.device],
-    token_budget: Optional[int],
+    folder: Path, given: Dict[str, Any], device: Union[str, torch.device]
 ) -> ArchivedClassifier:
+    """The classifier in a folder, with other settings where they are given, not `None`."""
     config = json.loads(_read(folder / "config.json"))
     settings = config.get("model", {})
+    settings = {**settings, **{k: value for k, value in given.items() if value is not None}}
     if settings.get("type") != _MODEL_TYPE:
         raise ValueError(
             f"the archive's model is of type '{settings.get('type')}': wanted '{_MODEL_TYPE}'"
@@ -246,18 +254,14 @@ def _load(
         transformer_model,
         len(labels),
         **{name: settings[name] for name in _SETTINGS if name in settings},
-        precision=precision or settings.get("precision", "float32"),
+        precision=settings.get("precision", "float32"),
         with_correctness=confidence_by_name(confidence).is_learned,
         config_folder=find_config(transformer_model, folder),
         load_weights=False,
     )
-    if confidence_threshold is None:
-        confidence_threshold = settings.get("confidence_threshold")
     # The reader that AllenNLP's predictors take by default.
     reader = config.get("validation_dataset_reader") or config.get("dataset_reader") or {}
     tokenizer, max_length = _tokenizer(reader, folder)
-    if token_budget is None:
-        token_budget = settings.get("token_budget")
     classifier = ArchivedClassifier(
         encoder,
         exits,
@@ -266,8 +270,8 @@ def _load(
         max_length,
         confidence,
         settings.get("ensemble"),
-        confidence_threshold,
-        token_budget,
+        settings.get("confidence_threshold"),
+        settings.get("token_budget"),
     )
     weights = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
     if weights is None:

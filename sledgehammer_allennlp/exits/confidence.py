@@ -104,7 +104,8 @@ def confidence_by_name(name: str) -> ConfidenceMeasure:
     """
     if not isinstance(name, str) or name not in _MEASURES:
         raise ValueError(
-            f"confidence is {name!r}: wanted one of {', '.join(available_confidences())}"
+            f"confidence is {name!r}: wanted one of {', '.join(available_confidences())}, or one "
+            "that a package registers, which has to be imported (--include-package)"
         )
     return _MEASURES[name]
 

@@ -134,8 +134,9 @@ def claim(
         "metric": "--metric",
     }
     if known is not None:
-        for key, digest in digests.items():
-            if known.get(key) != digest:
+        # What a config says depends on the search space, which is therefore looked at first.
+        for key in ("space", "config", "metric"):
+            if known.get(key) != digests[key]:
                 was = f" ('{known[key]}')" if key == "metric" else ""
                 raise ConfigurationError(
                     f"{sources[key]} is not what study '{study.study_name}' began with{was}: "

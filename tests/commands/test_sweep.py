@@ -257,6 +257,8 @@ def start(module, *arguments, **variables):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Who runs the tests in the background may have Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -282,7 +284,7 @@ def test_the_trial_of_a_killed_worker_is_run_again_at_once(sweep, files, tmp_pat
     worker = start("tests.sweeps.worker", *arguments, BEHAVIOUR="wait")
     wait_for(tmp_path / "runs/trial_0/metrics_epoch_0.json", worker)
     worker.kill()
-    worker.communicate()
+    worker.communicate(timeout=120)
     summary = sweep("--trials", 4, "--storage", url[storage])
     assert summary["num_complete"] == 4 and summary["num_failed"] == 0
     assert 0 not in numbers(summary) and not (tmp_path / "runs/trial_0/metrics.json").exists()
@@ -299,7 +301,7 @@ def test_an_interrupted_worker_ends_its_run_and_queues_it_again(
     worker = start("tests.sweeps.worker", *files, "--trials", 1, BEHAVIOUR="wait")
     wait_for(tmp_path / "runs/trial_0/metrics_epoch_0.json", worker)
     worker.send_signal(getattr(signal, name))
-    printed, _ = worker.communicate()
+    printed, _ = worker.communicate(timeout=120)
     assert worker.returncode == status and "The same command goes on." in printed
     assert not is_alive(int((tmp_path / "runs/trial_0/pid").read_text()))
     assert "FAIL" in states_in(tmp_path / "runs") and "RUNNING" not in states_in(tmp_path / "runs")
@@ -313,7 +315,7 @@ def test_a_worker_leaves_alone_what_another_one_runs(sweep, files, tmp_path):
     assert summary["num_complete"] == 2 and summary["num_running"] == 1
     assert worker.poll() is None
     worker.terminate()
-    worker.communicate()
+    worker.communicate(timeout=120)
     assert sweep("--trials", 3)["num_complete"] == 3
 
 
@@ -327,7 +329,7 @@ def test_training_ends_with_its_worker_however_that_died():
         start_new_session=True,
     )
     process.stdin.close()
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(timeout=120) == -signal.SIGKILL
 
 
 def test_two_workers_share_real_trainings(tiny_bert, tsv, tmp_path):
@@ -351,7 +353,7 @@ def test_two_workers_share_real_trainings(tiny_bert, tsv, tmp_path):
     arguments = [tmp_path / "real.jsonnet", tmp_path / "space.json", "--trials", 4]
     arguments += ["--serialization-dir", folder, "--storage", storage]
     workers = [start("allennlp", *arguments, OMP_NUM_THREADS="1") for _ in range(2)]
-    printed = [worker.communicate()[0] for worker in workers]
+    printed = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], printed
     assert states_in(folder, "real", storage) == ["COMPLETE"] * 4
     assert all(f"  in {folder}/trial_" in text for text in printed), printed  # both took part

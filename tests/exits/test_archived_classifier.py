@@ -52,12 +52,13 @@ def test_with_heads_previous_logits_and_an_ensemble_it_answers_as_the_predictor(
     predictor = Predictor.from_path(trained_with_heads, overrides=overrides)
     with tarfile.open(trained_with_heads) as tar:
         tar.extractall(tmp_path, filter="data")
+    given = {name.split(".")[1]: value for name, value in overrides.items()}
+    wanted = predictor.predict_batch_json([{"sentence": text} for text in TEXTS])
+    assert load_archived_classifier(trained_with_heads, **given).predict(TEXTS) == wanted
     config = json.loads((tmp_path / "config.json").read_text())
-    for name, value in overrides.items():
-        config["model"][name.split(".")[1]] = value
+    config["model"].update(given)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    answers = load_archived_classifier(tmp_path).predict(TEXTS)
-    assert answers == predictor.predict_batch_json([{"sentence": text} for text in TEXTS])
+    assert load_archived_classifier(tmp_path).predict(TEXTS) == wanted
 
 
 def test_it_needs_no_allennlp(trained):

@@ -127,6 +127,10 @@ def test_the_papers_sweep_is_of_the_papers_model_and_trains(
         rates.append(optimizer["lr"])
         assert {group[1]["lr"] for group in optimizer["parameter_groups"]} == {optimizer["lr"]}
     assert rates == [2e-5, 3e-5, 5e-5]
+    variables["LOSS"] = '{"type": "self_distillation", "weight": 0.5}'
+    config = Params.from_file(str(FOLDER / "sweep.jsonnet"), ext_vars=variables).as_dict()
+    assert config["model"]["loss"] == {"type": "self_distillation", "weight": 0.5}
+    variables["LOSS"] = "joint"
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert train("sweep", tmp_path, twelve_layers, tsv).exit_layers == [0, 3, 5, 11]
