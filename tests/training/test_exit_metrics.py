@@ -4,7 +4,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from allennlp.common.util import find_open_port
 
-from sledgehammer_allennlp.exits import ExitOutput
+from sledgehammer_allennlp.exits import ExitOutput, Said
+from sledgehammer_allennlp.exits.engine import Reached
 from sledgehammer_allennlp.training import ExitMetrics
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]])
@@ -16,7 +17,7 @@ def _output(rows):
     logits = LOGITS[rows]
     exit_index = torch.tensor(rows) % 2
     stay = exit_index.nonzero().squeeze(1)
-    reached = [(torch.arange(len(rows)), logits), (stay, logits[stay])]
+    reached = [Reached(torch.arange(len(rows)), Said(logits)), Reached(stay, Said(logits[stay]))]
     return ExitOutput(logits, logits.softmax(-1), logits.max(-1).values, exit_index, reached)
 
 
@@ -35,6 +36,15 @@ def test_what_left_where_is_counted():
     metrics.add_early_exit(_output([0, 1, 2, 3]), LABELS)
     assert metrics.get_metric(reset=True) == pytest.approx(WANTED)
     assert metrics.get_metric() == {}
+
+
+def test_where_every_exit_is_known_there_is_the_mean_of_their_accuracies():
+    metrics = ExitMetrics([2, 5], [2.5, 5.5])
+    metrics(torch.stack([LOGITS, -LOGITS]), LABELS)
+    found = {"accuracy": 0.5, "accuracy_layer_2": 0.5, "accuracy_layer_5": 0.5}
+    assert metrics.get_metric() == {**found, "mean_exit_accuracy": 0.5}
+    metrics.add_exits({0: LOGITS[:2]}, LABELS[:2])  # of the exit at layer 2 alone
+    assert metrics.get_metric() == {"accuracy": 0.5, "accuracy_layer_2": 0.5}
 
 
 def _each_worker_has_a_share(rank, port):
