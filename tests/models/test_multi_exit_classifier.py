@@ -265,7 +265,10 @@ def test_a_bad_threshold_is_refused_in_configs_and_when_set(tiny_bert, model, th
             {"embedding_exit": {"type": "ngrams", "num_buckets": 1000}},
             "num_buckets is 1000: wanted a power of two",
         ),
-        ({"confidence": "sureness"}, "confidence is 'sureness': wanted one of max_probability"),
+        (
+            {"confidence": "sureness"},
+            "confidence is 'sureness': wanted one of entropy, learned, margin",
+        ),
         ({"dropout": 1.5}, "dropout is 1.5: wanted a number from 0 to 1"),
         ({"label_namespace": "classes"}, "label_namespace is 'classes', in which"),
         ({"num_labels": 2}, "num_labels is 2, and the vocabulary has 3"),
@@ -472,7 +475,6 @@ def test_the_evaluation_loss_of_an_ensemble_is_that_of_its_answers(tiny_bert, ov
         ({"ensemble": "best"}, "ensemble is 'best'"),
         ({"ensemble": {"over": "reached", "weights": [1]}}, "weight for each of the 4 exits"),
         ({"use_previous_logits": 1}, "use_previous_logits is 1: wanted true or false"),
-        ({"confidence": "sureness"}, "confidence is 'sureness': wanted one of entropy, learned"),
     ],
 )
 def test_settings_of_rules_that_cannot_be_are_refused(tiny_bert, settings, message):
