@@ -306,7 +306,7 @@ class Result:
         """What every threshold gives with a measure of confidence."""
         over = check_ensemble(ensemble, len(self.said))
         rule = ExitRule(self.temperatures, confidence_by_name(confidence), 1.0, over)
-        answers = [rule.answer(self.said[: k + 1], k) for k in range(len(self.said))]
+        answers = rule.answer_at_each_exit(self.said)
         return tradeoff_curve(
             np.stack([answer.confidence.numpy() for answer in answers]),
             np.stack([answer.logits.argmax(-1).numpy() == self.labels for answer in answers]),

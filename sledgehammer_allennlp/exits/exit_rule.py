@@ -5,6 +5,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 
 import torch
 
+from sledgehammer_allennlp.exits.building import is_number
 from sledgehammer_allennlp.exits.classifiers import Said
 from sledgehammer_allennlp.exits.confidence import AtExit, ConfidenceMeasure
 
@@ -112,6 +113,10 @@ class ExitRule:
         at_exit = AtExit(probs, exit_index, len(temperatures), probs_so_far, correctness)
         return Answer(logits, probs, self.measure(at_exit))
 
+    def answer_at_each_exit(self, said: Sequence[Said]) -> List[Answer]:
+        """What would be answered to texts if they left at each exit, of which all say something."""
+        return [self.answer(said[: exit_index + 1], exit_index) for exit_index in range(len(said))]
+
 
 def check_ensemble(setting: Any, num_exits: int) -> Optional[Ensemble]:
     """
@@ -142,5 +147,4 @@ def check_ensemble(setting: Any, num_exits: int) -> Optional[Ensemble]:
 
 
 def _is_weight(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value < float("inf")
+    return is_number(value) and 0 <= value < float("inf")

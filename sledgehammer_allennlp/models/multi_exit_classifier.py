@@ -393,8 +393,7 @@ class MultiExitClassifier(Model):
         said : `Sequence[Said]`
             From `all_exits`.
         """
-        rule = self.exit_rule
-        return [rule.answer(said[: k + 1], k) for k in range(len(said))]
+        return self.exit_rule.answer_at_each_exit(said)
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
