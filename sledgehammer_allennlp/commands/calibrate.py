@@ -37,6 +37,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     check_threshold_can_be_chosen,
     with_calibration_of,
 )
+from sledgehammer_allennlp.weights_file import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ def _copy_with_calibration(
 
 
 def _calibrated_weights(weights: bytes, model: MultiExitClassifier) -> bytes:
-    state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+    state = read_weights(io.BytesIO(weights), WEIGHTS_FILE)
     written = io.BytesIO()
     torch.save(with_calibration_of(model, state), written)
     return written.getvalue()

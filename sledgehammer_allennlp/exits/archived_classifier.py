@@ -7,7 +7,6 @@ For example,
 """
 
 import json
-import pickle
 import tarfile
 import tempfile
 from pathlib import Path
@@ -29,6 +28,7 @@ from sledgehammer_allennlp.exits.classifiers import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.exits.engine import ExitOutput, run_to_exits
 from sledgehammer_allennlp.exits.exit_rule import ExitRule, check_ensemble
+from sledgehammer_allennlp.weights_file import read_weights
 
 _MODEL_TYPE = "multi_exit_classifier"
 _SETTINGS = ("exit_layers", "embedding_exit", "pooling", "dropout", "use_previous_logits")
@@ -277,8 +277,8 @@ def _load(
     if weights is None:
         raise ValueError(f"found no weights: wanted one of {', '.join(_WEIGHTS)}")
     try:
-        classifier.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (RuntimeError, pickle.UnpicklingError) as error:
+        classifier.load_state_dict(read_weights(weights))
+    except RuntimeError as error:
         raise ValueError(f"the archive's weights are not those of its config: {error}") from error
     return classifier.eval().to(device)
 

@@ -23,6 +23,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     with_calibration_of,
 )
 from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
+from sledgehammer_allennlp.weights_file import read_weights
 
 if TYPE_CHECKING:
     from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
@@ -122,7 +123,7 @@ class TemperatureCalibration(TrainerCallback):
         assert trainer._validation_data_loader is not None
         weights_path = _best_weights_of(trainer, self.serialization_dir)
         if weights_path is not None:
-            model.load_state_dict(torch.load(weights_path, map_location="cpu"))
+            model.load_state_dict(read_weights(weights_path))
         logger.info("Calibrating %d exits on the validation data", len(model.exit_layers))
         full_depth = run_at_full_depth(model, trainer._validation_data_loader, trainer.cuda_device)
         calibration = calibrate_model(model, full_depth, self._max_accuracy_drop)
@@ -133,7 +134,7 @@ class TemperatureCalibration(TrainerCallback):
             return
         _log(calibration)
         if weights_path is not None:
-            weights = with_calibration_of(model, torch.load(weights_path, map_location="cpu"))
+            weights = with_calibration_of(model, read_weights(weights_path))
             # It may be a hard link to a checkpoint: it is replaced, not written to.
             write_whole(weights_path, lambda beside: torch.save(weights, beside))
         if self.serialization_dir is not None:

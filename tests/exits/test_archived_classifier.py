@@ -165,7 +165,7 @@ def test_weights_that_are_a_program_are_not_run(trained, tmp_path):
 
     run = _copy(trained, tmp_path)
     torch.save({"weights": Evil()}, run / "best.th")
-    with pytest.raises(ValueError, match="the archive's weights"):
+    with pytest.raises(ValueError, match="cannot read the weights .*best.th"):
         load_archived_classifier(run)
     assert not (tmp_path / "ran").exists()
 
