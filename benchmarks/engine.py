@@ -55,7 +55,7 @@ def _archive(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
     classifier.encoder.precision = arguments.precision
     texts, labels = read_data(arguments, classifier)
     # The batches are sorted by length, and so are the labels.
-    labels = labels[texts.lengths.argsort(stable=True)]
+    labels = labels[texts.lengths.sort(stable=True).indices]
     engine = Engine(classifier)
     others = _Others(FullDepth(classifier).eval(), arguments)
     rows: List[Dict[str, Any]] = []

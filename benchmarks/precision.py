@@ -50,7 +50,7 @@ def _archive(arguments: argparse.Namespace, precisions: List[str]) -> List[Dict[
         engines[precision] = Engine(read_archive(arguments))
         engines[precision].classifier.encoder.precision = precision
     texts, labels = read_data(arguments, engines["float32"].classifier)
-    labels = labels[texts.lengths.argsort(stable=True)]
+    labels = labels[texts.lengths.sort(stable=True).indices]
     chosen = batches(texts, arguments.batch_size)
     rows = []
     for threshold in THRESHOLDS:

@@ -92,7 +92,7 @@ def random_texts(num_texts: int, num_tokens: int) -> TokenBatch:
 
 def batches(texts: TokenBatch, batch_size: int) -> Texts:
     """The texts by ascending length, in batches: so that padding costs nobody more than it must."""
-    order = texts.lengths.argsort(stable=True)
+    order = texts.lengths.sort(stable=True).indices
     return [texts.select(chosen) for chosen in order.split(batch_size)]
 
 

@@ -2,10 +2,26 @@
 
 from typing import Any, Dict, Sequence, Tuple
 
+import pytest
 import torch
 import transformers
 
 from sledgehammer_allennlp.encoders import TokenBatch
+from sledgehammer_allennlp.encoders.layer_products import check_precision
+
+CPU = torch.device("cpu")
+
+
+def _can_compute(precision: str) -> bool:
+    try:
+        check_precision(precision, CPU)
+    except ValueError:
+        return False
+    return True
+
+
+needs_int8 = pytest.mark.skipif(not _can_compute("int8"), reason="this torch has no int8 products")
+PRECISIONS_OF_CPUS = ["float32", "bfloat16", pytest.param("int8", marks=needs_int8)]
 
 _SUBJECTS = ("the film", "a day", "this book", "her song")
 _ADJECTIVES = ("good", "bad", "very good", "very bad")

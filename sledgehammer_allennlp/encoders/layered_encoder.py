@@ -30,6 +30,7 @@ from sledgehammer_allennlp.encoders.layer_products import (
     check_precision_name,
     inference_products,
 )
+from sledgehammer_allennlp.encoders.pretrained_weights import load_pretrained
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
 from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 
@@ -490,9 +491,7 @@ def load_encoder(
         transformer = AutoModel.from_config(config)
     else:
         try:
-            transformer, loading = AutoModel.from_pretrained(
-                transformer_model, config=config, output_loading_info=True
-            )
+            transformer, loading = load_pretrained(transformer_model, config)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"cannot read pretrained weights from transformer_model '{transformer_model}': "

@@ -407,7 +407,7 @@ def _sorted(texts: TokenBatch) -> Tuple[torch.Tensor, TokenBatch]:
     """The texts by ascending length, and which texts of the input they are, `(num_texts,)`."""
     if len(texts) == 1:
         return torch.zeros(1, dtype=torch.long), texts
-    order = texts.lengths.argsort(stable=True)
+    order = texts.lengths.sort(stable=True).indices
     return order, texts.select(order)
 
 

@@ -14,6 +14,7 @@ from allennlp.data.data_loaders.data_collator import allennlp_collate
 from allennlp.models import load_archive
 
 from sledgehammer_allennlp.commands.tradeoff import Tradeoff, measure, tradeoff_from_args
+from tests.tiny import needs_int8
 
 FILES = {"tradeoff.csv", "tradeoff.json", "tradeoff.png", "reliability.png", "report.html"}
 
@@ -41,7 +42,7 @@ def row_of(results, threshold):
     "overrides",
     [
         {"model.precision": "float32"},
-        {"model.precision": "int8"},
+        pytest.param({"model.precision": "int8"}, marks=needs_int8),
         {"model.confidence": "entropy"},
         {"model.ensemble": {"over": "reached", "weights": [1, 0, 2, 4]}},
     ],
