@@ -2,6 +2,7 @@
 # make test    ruff, mypy and pytest
 # make setup   the set-up alone; the others do it first when it is missing
 #
+# make test-classic          the tests on what plain `pip install .` gives with Python 3.10 (PYTHON310=...)
 # make test-transformers5    the tests of the parts that need no AllenNLP, with newer transformers
 # make benchmark-engine      and -precision, -limits, -predict, -methods: see benchmarks/; ARGS="--help"
 #
@@ -20,7 +21,7 @@ ARCHIVE := $(DEMO_RUN)/model.tar.gz
 TRAINED := $(DEMO_RUN)/.trained
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test test-transformers5 setup clean
+.PHONY: demo test test-classic has-python310 test-transformers5 setup clean
 
 demo: $(TRAINED) data/bbc_news/examples.jsonl
 	@echo "Predicting the sentences of data/bbc_news/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -55,7 +56,24 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+# The classic stack: old versions that AllenNLP asks for itself, all chosen by pip.
+CLASSIC := .classic
+PYTHON310 ?= $(shell for python in python3.10 "$$(pyenv root 2> /dev/null)"/versions/3.10.*/bin/python; \
+	do "$$python" --version > /dev/null 2>&1 && echo "$$python" && break; done)
+
+test-classic: $(CLASSIC)/.installed
+	$(CLASSIC)/bin/python -m pytest $(PYTEST_ARGS)
+
+has-python310:
+	@test -n "$(PYTHON310)" || { echo "No Python 3.10 is found: name one with PYTHON310=..."; exit 1; }
+
+$(CLASSIC)/.installed: setup.py | has-python310
+	@$(CLASSIC)/bin/python -m pip --version > /dev/null 2>&1 || rm -rf $(CLASSIC)
+	@test -d $(CLASSIC) || $(PYTHON310) -m venv $(CLASSIC)
+	$(CLASSIC)/bin/python -m pip install -e ".[test]"
+	@touch $@
 
 # Folders of libraries that take the place of the environment's own.
 TRANSFORMERS5 := .transformers5
@@ -89,4 +107,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(TRANSFORMERS5) $(BENCHMARKS) data runs
+	rm -rf $(VENV) $(CLASSIC) $(TRANSFORMERS5) $(BENCHMARKS) data runs

