@@ -1,19 +1,25 @@
 """The predictor: JSON in, JSON out."""
 
 import inspect
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
 import torch
+from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import JsonDict
-from allennlp.data import Instance
+from allennlp.data import DatasetReader, Instance
+from allennlp.models import Model
 from allennlp.predictors import Predictor
 
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.exits.archived_classifier import answers
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
+from sledgehammer_allennlp.predictors.lines import BadLine, Line, LineCounts
 
 _WANTED = 'wanted {"sentence": …} or {"premise": …, "hypothesis": …}, with texts as values'
+
+# What validation, readers and tokenizers raise because of what they are given.
+_REFUSED = (ValueError, TypeError, LookupError, ConfigurationError)
 
 
 @Predictor.register("multi_exit_classifier")
@@ -25,7 +31,23 @@ class MultiExitClassifierPredictor(Predictor):
     Works with every reader whose `text_to_instance` takes the text, or the two texts of a pair,
     first: `labeled_tsv`, AllenNLP's `text_classification_json`, allennlp-models' `snli`.
 
+    Several threads may predict at the same time. Each call has one threshold throughout, that of
+    the model when it begins; the model's precision, weights, hooks and mode are not to be changed
+    meanwhile.
+
     Registered as a `Predictor` with name "multi_exit_classifier".
+
+    # Parameters
+
+    model : `Model`
+    dataset_reader : `DatasetReader`
+    frozen : `bool`, optional (default = `True`)
+        Whether to put the model into evaluation mode.
+    bad_lines : `str`, optional (default = `"stop"`)
+        What becomes of a line, read by `load_line`, that cannot be answered: `"stop"` raises an
+        error with its number; `"skip"` answers `{"line": …, "error": …}`, the line's number and
+        what is wrong with it. When the lines are done, or the run ends by an error, the log says
+        how many there were. Blank lines, which AllenNLP leaves out, are not counted.
 
     # Raises
 
@@ -33,6 +55,19 @@ class MultiExitClassifierPredictor(Predictor):
         If the input has not the expected keys, a text is not a string, or the reader cannot take
         what it has.
     """
+
+    def __init__(
+        self,
+        model: Model,
+        dataset_reader: DatasetReader,
+        frozen: bool = True,
+        bad_lines: str = "stop",
+    ) -> None:
+        super().__init__(model, dataset_reader, frozen)
+        if bad_lines not in ("stop", "skip"):
+            raise ConfigurationError(f"bad_lines is {bad_lines!r}: wanted 'stop' or 'skip'")
+        self._skips_bad_lines = bad_lines == "skip"
+        self._line_counts: Optional[LineCounts] = None
 
     def predict(self, sentence: str) -> JsonDict:
         """Classifies a sentence."""
@@ -43,27 +78,76 @@ class MultiExitClassifierPredictor(Predictor):
         return self.predict_json({"premise": premise, "hypothesis": hypothesis})
 
     def load_line(self, line: str) -> JsonDict:
+        if self._line_counts is None:
+            self._line_counts = LineCounts(owner=self)
+        self._line_counts.num_read += 1
+        number = self._line_counts.num_read
         try:
-            return super().load_line(line)
+            return Line(number, self._loaded(line))
         except ValueError as error:
+            return self._bad_line(number, error)
+
+    def _loaded(self, line: str) -> JsonDict:
+        try:
+            loaded = super().load_line(line)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"the line is not JSON: {line[:200]!r}: {_WANTED}. {error}") from error
+        _check_is_object(loaded)
+        return loaded
 
     def predict_json(self, inputs: JsonDict) -> JsonDict:
         return self.predict_batch_json([inputs])[0]
 
     def predict_batch_json(self, inputs: List[JsonDict]) -> List[JsonDict]:
+        lines = [given for given in inputs if isinstance(given, Line)]
+        if len(lines) == len(inputs) and self._line_counts is not None:
+            return self._predict_lines(lines, self._line_counts)
+        return self._predict(inputs)
+
+    def _predict_lines(self, lines: Sequence[Line], counts: LineCounts) -> List[JsonDict]:
+        """The answers to lines, in their places; of a bad one that is skipped, why."""
+        good = [line for line in lines if not isinstance(line, BadLine)]
+        try:
+            found = self._predict(good)
+        except _REFUSED:
+            checked = [self._checked(line) for line in lines]
+            if all(new is old for new, old in zip(checked, lines)):
+                raise  # It was not the lines' fault.
+            return self._predict_lines(checked, counts)
+        counts.num_answered += len(found)
+        of_good = iter(found)
+        return [line if isinstance(line, BadLine) else next(of_good) for line in lines]
+
+    def _checked(self, line: Line) -> Line:
+        """The line, or if it is one that cannot be answered, what is in its place."""
+        if isinstance(line, BadLine):
+            return line
+        try:
+            self._json_to_instance(line)
+        except _REFUSED as error:
+            return self._bad_line(line.number, error)
+        return line
+
+    def _bad_line(self, number: int, error: Exception) -> BadLine:
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        if self._line_counts is None or not self._skips_bad_lines:
+            raise ValueError(f"line {number}, not counting blank ones: {what}") from error
+        self._line_counts.skip(number)
+        return BadLine(number, what)
+
+    def _predict(self, inputs: Sequence[JsonDict]) -> List[JsonDict]:
         if not inputs:
             return []
         texts = self._token_batch(inputs)
         if texts is None:
-            return super().predict_batch_json(inputs)
+            return super().predict_batch_json(list(inputs))
         model = self._model
         assert isinstance(model, MultiExitClassifier)
         with torch.no_grad():
             output = model.run_to_exits(texts)
         return answers(output, model.exit_layers, model.label_names())
 
-    def _token_batch(self, inputs: List[JsonDict]) -> Optional[TokenBatch]:
+    def _token_batch(self, inputs: Sequence[JsonDict]) -> Optional[TokenBatch]:
         """The texts' tokens, in one call of the tokenizer; `None` if only instances will do."""
         reader, model = self._dataset_reader, type(self._model)
         is_plain = (
@@ -100,9 +184,13 @@ class MultiExitClassifierPredictor(Predictor):
             )
 
 
-def _texts_in(json_dict: Any) -> list:
-    if not isinstance(json_dict, dict):
-        raise ValueError(f"the input is {repr(json_dict)[:200]}: {_WANTED}")
+def _check_is_object(loaded: Any) -> None:
+    if not isinstance(loaded, dict):
+        raise ValueError(f"the input is {repr(loaded)[:200]}: {_WANTED}")
+
+
+def _texts_in(json_dict: Any) -> List[str]:
+    _check_is_object(json_dict)
     if "sentence" in json_dict:
         keys = ["sentence"]
     elif "premise" in json_dict and "hypothesis" in json_dict:
