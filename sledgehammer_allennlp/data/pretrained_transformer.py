@@ -5,17 +5,18 @@ reader gives archives that load without the pretrained model. All else is as in 
 """
 
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.data.token_indexers import PretrainedTransformerIndexer, TokenIndexer
-from allennlp.data.tokenizers import PretrainedTransformerTokenizer, Tokenizer
+from allennlp.data.tokenizers import PretrainedTransformerTokenizer, Token, Tokenizer
 
 from sledgehammer_allennlp.encoders.archived_files import (
     find_tokenizer,
     is_trained,
     keep_tokenizer,
 )
+from sledgehammer_allennlp.encoders.tokenizing import TOKENIZER_LOCK
 
 
 @Tokenizer.register("pretrained_transformer", exist_ok=True)
@@ -44,14 +45,17 @@ class ArchivedTransformerTokenizer(PretrainedTransformerTokenizer):
         serialization_dir: Optional[str] = None,
     ) -> None:
         with _naming(model_name):
-            super().__init__(
-                _tokenizer_files(model_name, tokenizer_kwargs, serialization_dir),
-                add_special_tokens,
-                max_length,
-                tokenizer_kwargs,
-                verification_tokens,
-            )
+            files = _tokenizer_files(model_name, tokenizer_kwargs, serialization_dir)
+            # Which AllenNLP may have loaded before, for a reader that is at work now.
+            with TOKENIZER_LOCK:
+                super().__init__(
+                    files, add_special_tokens, max_length, tokenizer_kwargs, verification_tokens
+                )
         self._model_name = model_name
+
+    def tokenize(self, text: str) -> List[Token]:
+        with TOKENIZER_LOCK:
+            return super().tokenize(text)
 
 
 @TokenIndexer.register("pretrained_transformer", exist_ok=True)

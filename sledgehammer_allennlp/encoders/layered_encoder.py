@@ -7,6 +7,7 @@ alone. An exit looks only at first tokens, so instances that leave never pay for
 
 import ctypes
 import math
+import threading
 from contextlib import suppress
 from os import PathLike
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -36,6 +37,9 @@ from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 
 HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 """A key added to the model's configuration when its checkpoint turns out to have no pooler."""
+
+# Of all encoders, because modules with locks could not be copied.
+_LAYING_OUT = threading.Lock()
 
 _HAS_FUSED_ATTENTION = hasattr(F, "scaled_dot_product_attention")
 
@@ -301,6 +305,9 @@ class LayeredEncoder(nn.Module):
         `embed` and `layer`, which without it use the modules; does nothing in training. Nor does it
         where a hook wants to see the modules at work, or they were cast to another type.
 
+        Several threads may call it and run the encoder at the same time, as long as none changes
+        its weights, precision, hooks or mode meanwhile.
+
         Changes through `parameter.data` in evaluation mode cannot be seen: call `forget_layout`.
 
         # Raises
@@ -326,6 +333,14 @@ class LayeredEncoder(nn.Module):
         ]
         if stamp == self._inference_stamp:
             return
+        with _LAYING_OUT:
+            if stamp != self._inference_stamp:
+                self._inference_products = self._laid_out()
+                # Last, because another thread takes it for a sign that all is laid out.
+                self._inference_stamp = stamp
+
+    def _laid_out(self) -> Dict[int, LayerProducts]:
+        """The products of each layer that has any for inference."""
         made: Dict[int, Optional[LayerProducts]] = {}
         products: Dict[int, LayerProducts] = {}
         for i, parts in enumerate(self._layers):
@@ -335,8 +350,7 @@ class LayeredEncoder(nn.Module):
             this = made[shared]
             if this is not None:
                 products[i] = this
-        self._inference_products = products
-        self._inference_stamp = stamp
+        return products
 
     @torch.no_grad()
     def give_up_weights(self) -> None:
