@@ -93,6 +93,8 @@ class MultiExitClassifierPredictor(Predictor):
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the line is not JSON: {line[:200]!r}: {_WANTED}. {error}") from error
         _check_is_object(loaded)
+        if self._takes_texts:
+            _texts_in(loaded)
         return loaded
 
     def predict_json(self, inputs: JsonDict) -> JsonDict:
@@ -147,11 +149,17 @@ class MultiExitClassifierPredictor(Predictor):
             output = model.run_to_exits(texts)
         return answers(output, model.exit_layers, model.label_names())
 
+    @property
+    def _takes_texts(self) -> bool:
+        """Whether inputs have the keys that they have here, and not those of a subclass."""
+        mine = MultiExitClassifierPredictor._json_to_instance
+        return type(self)._json_to_instance is mine
+
     def _token_batch(self, inputs: Sequence[JsonDict]) -> Optional[TokenBatch]:
         """The texts' tokens, in one call of the tokenizer; `None` if only instances will do."""
         reader, model = self._dataset_reader, type(self._model)
         is_plain = (
-            type(self)._json_to_instance is MultiExitClassifierPredictor._json_to_instance
+            self._takes_texts
             and isinstance(self._model, MultiExitClassifier)
             and model.forward is MultiExitClassifier.forward
             and model.make_output_human_readable is MultiExitClassifier.make_output_human_readable

@@ -1,0 +1,167 @@
+"""`allennlp predict` over files in which some lines cannot be answered."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from allennlp.common.checks import ConfigurationError
+from allennlp.models.archival import load_archive
+from allennlp.predictors import Predictor
+
+from sledgehammer_allennlp.predictors.multi_exit_classifier import MultiExitClassifierPredictor
+
+GOOD = ['{"sentence": "the film was good"}', '{"premise": "a day", "hypothesis": "bad"}']
+BAD = {
+    "good film": "the line is not JSON: 'good film",
+    "[1]": r"the input is \[1\]: wanted",
+    '{"text": "x"}': "the input has the keys 'text': wanted",
+    '{"sentence": 3}': "the value of 'sentence' is 3: wanted",
+    '{"premise": "x"}': "the input has the keys 'premise': wanted",
+}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def archive(trained):
+    return load_archive(trained["archive"])
+
+
+def _predictor(archive, **settings):
+    return Predictor.from_archive(archive, extra_args=settings)
+
+
+def _file(folder: Path) -> Path:
+    """Good lines and bad ones in turns, and a blank one, which does not count, in between."""
+    lines = [GOOD[0]]
+    for bad in BAD:
+        lines += [bad, "", GOOD[1], GOOD[0]]
+    path = folder / "in.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _predict(archive, given, output, *options, stdin=None):
+    """`allennlp predict` as a process, whose end is part of what is tested."""
+    command = [sys.executable, "-m", "allennlp", "predict", archive, given, "--output-file", output]
+    command += ["--include-package", "sledgehammer_allennlp", *options]
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_bad_lines_keep_their_place_when_skipped(
+    trained, archive, tmp_path, allennlp_command, batch_size
+):
+    output = tmp_path / "out.jsonl"
+    allennlp_command(
+        "predict",
+        trained["archive"],
+        _file(tmp_path),
+        "--silent",
+        "--output-file",
+        output,
+        "--batch-size",
+        batch_size,
+        "--predictor-args",
+        '{"bad_lines": "skip"}',
+    )
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(answers) == 16
+    for number, answer in enumerate(answers, start=1):
+        if number % 3 == 2:
+            assert set(answer) == {"line", "error"} and answer["line"] == number
+        else:
+            assert answer["label"] in ("pos", "neg")
+    predictor = _predictor(archive)
+    assert answers[0]["probs"] == pytest.approx(
+        predictor.predict("the film was good")["probs"], abs=1e-5
+    )
+    assert answers[2]["probs"] == pytest.approx(
+        predictor.predict_pair("a day", "bad")["probs"], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("line, message", BAD.items())
+def test_a_bad_line_stops_with_its_number(archive, line, message):
+    predictor = _predictor(archive)
+    predictor.predict_json(predictor.load_line(GOOD[0]))
+    with pytest.raises(ValueError, match=f"line 2, not counting blank ones: {message}"):
+        predictor.predict_json(predictor.load_line(line))
+
+
+def test_a_text_that_cannot_be_tokenised_is_a_bad_line(archive, monkeypatch):
+    predictor = _predictor(archive, bad_lines="skip")
+    token_ids = predictor._dataset_reader._token_ids
+
+    def refusing(texts, second_texts):
+        if "odd" in texts:
+            raise TypeError("odd text")
+        return token_ids(texts, second_texts)
+
+    monkeypatch.setattr(predictor._dataset_reader, "_token_ids", refusing)
+    lines = [json.dumps({"sentence": text}) for text in ("good", "odd", "bad")]
+    answers = predictor.predict_batch_json([predictor.load_line(line) for line in lines])
+    assert answers[1] == {"line": 2, "error": "TypeError: odd text"}
+    assert answers[0] != answers[2] and answers[2]["label"] in ("pos", "neg")
+    stopping = _predictor(archive)
+    with pytest.raises(ValueError, match="line 2, .*: TypeError: odd text"):
+        stopping.predict_batch_json([stopping.load_line(line) for line in lines])
+
+
+def test_an_error_that_is_no_lines_fault_is_raised_when_lines_are_skipped(archive, monkeypatch):
+    predictor = _predictor(archive, bad_lines="skip")
+
+    def failing(*args, **kwargs):
+        raise ValueError("the model is broken")
+
+    monkeypatch.setattr(predictor._model, "run_to_exits", failing)
+    with pytest.raises(ValueError, match="^the model is broken$"):
+        predictor.predict_json(predictor.load_line(GOOD[0]))
+
+
+def test_lines_of_a_subclass_have_its_keys(predictor_of_texts):
+    lines = [predictor_of_texts.load_line(line) for line in ('{"text": "good"}', GOOD[0])]
+    answers = predictor_of_texts.predict_batch_json(lines)
+    assert answers[0]["label"] in ("pos", "neg")
+    assert answers[1] == {"line": 2, "error": "KeyError: 'text'"}
+
+
+@pytest.fixture
+def predictor_of_texts(archive):
+    class OfTexts(MultiExitClassifierPredictor):
+        def _json_to_instance(self, json_dict):
+            return super()._json_to_instance({"sentence": json_dict["text"]})
+
+    plain = _predictor(archive)
+    return OfTexts(plain._model, plain._dataset_reader, bad_lines="skip")
+
+
+def test_other_ways_with_bad_lines_are_refused(archive):
+    with pytest.raises(ConfigurationError, match="bad_lines is 'drop': wanted 'stop' or 'skip'"):
+        _predictor(archive, bad_lines="drop")
+
+
+def test_counts_are_logged_at_the_end(trained, tmp_path):
+    lines = "".join(f"{line}\n" for line in [*BAD, *GOOD, *BAD, *BAD])
+    output = tmp_path / "out.jsonl"
+    run = _predict(
+        trained["archive"], "-", output, "--predictor-args", '{"bad_lines": "skip"}', stdin=lines
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(output.read_text().splitlines()) == 17
+    assert (
+        "WARNING - sledgehammer_allennlp.predictors.lines - Lines read, without blank ones: 17. "
+        "Answered: 2. Skipped: 15 (lines 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, …)"
+    ) in run.stderr + run.stdout
+
+
+def test_what_was_answered_before_a_bad_line_stays_and_is_counted(trained, tmp_path):
+    output = tmp_path / "out.jsonl"
+    run = _predict(trained["archive"], _file(tmp_path), output, "--silent")
+    assert run.returncode == 1
+    assert "line 2, not counting blank ones: the line is not JSON" in run.stderr
+    assert "Lines read, without blank ones: 2. Answered: 1. Skipped: 0" in run.stderr + run.stdout
+    assert [json.loads(line)["exit_layer"] for line in output.read_text().splitlines()] == [3]
