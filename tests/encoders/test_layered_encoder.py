@@ -7,6 +7,7 @@ import transformers
 from sledgehammer_allennlp.encoders import FAMILIES, LayeredEncoder, load_encoder
 from sledgehammer_allennlp.encoders import layered_encoder as module
 from sledgehammer_allennlp.encoders.token_batch import Layout, Run
+from tests.threads import in_threads
 from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
 
 LENGTHS = [9, 3, 1, 14, 14]
@@ -216,3 +217,29 @@ def test_a_pooler_that_is_not_in_the_checkpoint_is_not_taken_for_pretrained(fami
     encoder.transformer.config.save_pretrained(tmp_path / "kept")
     kept = load_encoder("gone", config_folder=tmp_path / "kept", load_weights=False)
     assert kept.state_dict().keys() == encoder.state_dict().keys()
+
+
+def test_threads_lay_out_weights_once_and_compute_the_same(monkeypatch):
+    laid_out = []
+
+    def inference_products(*args):
+        laid_out.append(args)
+        return made(*args)
+
+    made = module.inference_products
+    monkeypatch.setattr(module, "inference_products", inference_products)
+    encoder = LayeredEncoder(tiny_transformer("bert")).eval()
+    texts = texts_of(random_inputs([3, 9, 5]))
+
+    def work(thread):
+        with torch.no_grad():
+            encoder.prepare()
+            layout = Layout(texts.lengths, encoder.device)
+            return encoder.layer(0, encoder.embed(texts), layout)
+
+    for _ in range(5):
+        found = in_threads(work)
+        assert len(laid_out) == encoder.num_layers
+        assert all(torch.equal(one, found[0]) for one in found)
+        laid_out.clear()
+        encoder.forget_layout()
