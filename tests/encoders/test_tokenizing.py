@@ -7,14 +7,15 @@ from tests.threads import in_threads
 
 def test_threads_that_truncate_differently_share_a_tokenizer(tiny_bert):
     tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
-    texts = ["good " * num_words for num_words in range(1, 60)]
+    lengths = [*range(1, 60), 400]
+    texts = ["good " * num_words for num_words in lengths]
 
     def work(thread: int) -> list:
         return [tokenize(tokenizer, texts, max_length=10 + thread).lengths for _ in range(10)]
 
     for thread, found in enumerate(in_threads(work)):
-        wanted = [min(num_words + 2, 10 + thread) for num_words in range(1, 60)]
-        assert [lengths.tolist() for lengths in found] == [wanted] * 10
+        wanted = [min(num_words + 2, 10 + thread) for num_words in lengths]
+        assert [of_call.tolist() for of_call in found] == [wanted] * 10
 
 
 def test_threads_with_stock_readers_share_a_tokenizer(tiny_bert):
