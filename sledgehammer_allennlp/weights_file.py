@@ -57,6 +57,8 @@ def read_weights(file: Union[str, "PathLike[str]", IO[bytes]], name: str = "") -
     else:
         settings["pickle_module"] = _WEIGHTS_PICKLE
     try:
+        if _is_program(file):
+            raise ValueError("It is a TorchScript program.")
         state = torch.load(file, **settings)
     except FileNotFoundError:
         raise
@@ -71,6 +73,22 @@ def read_weights(file: Union[str, "PathLike[str]", IO[bytes]], name: str = "") -
             "tensors by name"
         )
     return state
+
+
+def _is_program(file: Any) -> bool:
+    """Whether a file is of TorchScript, which older versions of torch run instead of reading."""
+    if not hasattr(file, "read"):
+        with open(file, "rb") as opened:
+            return _is_program(opened)
+    start = file.tell()
+    is_zip = file.read(4) == b"PK\x03\x04"
+    file.seek(start)
+    if not is_zip:
+        return False
+    # By torch's own reader, so that it sees what torch will see.
+    is_program = "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records()
+    file.seek(start)
+    return is_program
 
 
 class _WeightsUnpickler(pickle.Unpickler):

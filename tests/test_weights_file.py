@@ -2,6 +2,7 @@ import collections
 import io
 import os
 from pathlib import Path
+from typing import Tuple
 
 import pytest
 import torch
@@ -63,6 +64,38 @@ def test_the_file_would_run_its_code_if_it_were_just_unpickled(tmp_path):
     torch.save(Touch(tmp_path / "made"), tmp_path / "w.th")
     settings = {"weights_only": False} if weights_file.HAS_WEIGHTS_ONLY else {}
     torch.load(tmp_path / "w.th", **settings)
+    assert (tmp_path / "made").exists()
+
+
+class Scripted(torch.nn.Module):
+    """A TorchScript program that writes a file when it is read."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.made = torch.ones(1)
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.made, self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[torch.Tensor, str, bool]):
+        self.made, self.path, self.training = state
+        torch.save(self.made, self.path)
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_torchscript_program_is_not_run(way, tmp_path, opened):
+    torch.jit.script(Scripted(str(tmp_path / "made"))).save(str(tmp_path / "w.th"))
+    with pytest.raises(ValueError, match=r"cannot read the weights 'w.th': .* TorchScript program"):
+        file = io.BytesIO((tmp_path / "w.th").read_bytes()) if opened else tmp_path / "w.th"
+        read_weights(file, "w.th")
+    assert not (tmp_path / "made").exists()
+    torch.jit.load(str(tmp_path / "w.th"))
     assert (tmp_path / "made").exists()
 
 
