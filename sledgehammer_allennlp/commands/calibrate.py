@@ -3,7 +3,6 @@
 import argparse
 import io
 import logging
-import posixpath
 import tarfile
 import tempfile
 import time
@@ -19,6 +18,7 @@ from allennlp.common.file_utils import cached_path
 from allennlp.common.params import parse_overrides
 from allennlp.models.archival import CONFIG_NAME, archive_model
 
+from sledgehammer_allennlp.archives.extraction import checked_members, opened
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     check_writable,
@@ -197,15 +197,14 @@ def _weights_in(folder: Path) -> Path:
 def _copy_with_calibration(
     old: Path, new: Path, model: MultiExitClassifier, calibration: ModelCalibration
 ) -> None:
-    with tarfile.open(old) as source, tarfile.open(new, "w:gz") as target:
-        for member in source:
-            name = posixpath.normpath(member.name)
-            if name not in (WEIGHTS_FILE, CALIBRATION_FILE):
-                target.addfile(member, source.extractfile(member) if member.isfile() else None)
-            elif name == WEIGHTS_FILE:
-                weights = source.extractfile(member)
-                assert weights is not None
-                _add(target, WEIGHTS_FILE, _calibrated_weights(weights.read(), model))
+    with opened(old) as source, tarfile.open(new, "w:gz") as target:
+        for name, member in checked_members(source, old):
+            content = source.extractfile(member)
+            if name == WEIGHTS_FILE:
+                assert content is not None
+                _add(target, WEIGHTS_FILE, _calibrated_weights(content.read(), model))
+            elif name != CALIBRATION_FILE:
+                target.addfile(_as_plain_member(member, name), content)
         if WEIGHTS_FILE not in target.getnames():
             raise ConfigurationError(f"found no {WEIGHTS_FILE} in '{old}'")
         _add(target, CALIBRATION_FILE, calibration.report().encode("utf-8"))
@@ -216,6 +215,15 @@ def _calibrated_weights(weights: bytes, model: MultiExitClassifier) -> bytes:
     written = io.BytesIO()
     torch.save(with_calibration_of(model, state), written)
     return written.getvalue()
+
+
+def _as_plain_member(member: tarfile.TarInfo, name: str) -> tarfile.TarInfo:
+    """A file or folder of this name, without owner or special rights."""
+    plain = tarfile.TarInfo(name)
+    plain.type = tarfile.DIRTYPE if member.isdir() else tarfile.REGTYPE
+    plain.mode = 0o755 if member.isdir() else 0o644
+    plain.size, plain.mtime = member.size, member.mtime
+    return plain
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -14,8 +14,9 @@ from allennlp.data import Instance, Vocabulary
 from allennlp.data.data_loaders import SimpleDataLoader
 from allennlp.data.fields import TextField
 from allennlp.data.token_indexers import PretrainedTransformerIndexer
-from allennlp.models.archival import Archive, load_archive
+from allennlp.models.archival import Archive
 
+from sledgehammer_allennlp.archives.loading import load_checked_archive
 from sledgehammer_allennlp.calibration import check_logits
 from sledgehammer_allennlp.data.labeled_tsv import unseen_label
 from sledgehammer_allennlp.models import MultiExitClassifier
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overrides",
         default="",
         help='JSON to override the archive\'s config, e.g. \'{"model.precision": "int8"}\'',
+    )
+    parser.add_argument(
+        "--trust-archive",
+        action="store_true",
+        help="load the archive even if that may run code which it names; see check-archive",
     )
     parser.add_argument("--cuda-device", type=int, default=-1, help="id of the GPU to use, if any")
     parser.add_argument(
@@ -68,22 +74,19 @@ def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
     # Raises
 
     ConfigurationError
-        If the archive is not of a multi_exit_classifier, or the batch size is below 1.
+        If the archive is not of a multi_exit_classifier, or should not be loaded (see
+        `load_checked_archive`), or the batch size is below 1.
     """
     common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
     if args.batch_size < 1:
         raise ConfigurationError(f"--batch-size is {args.batch_size}: wanted at least 1")
     for noisy in ("allennlp.common.params", "allennlp.nn.initializers"):
         logging.getLogger(noisy).disabled = True
-    archive = load_archive(
-        args.archive_file, cuda_device=args.cuda_device, overrides=args.overrides
+    archive = load_checked_archive(
+        args.archive_file, args.cuda_device, args.overrides, args.trust_archive
     )
     model = archive.model
-    if not isinstance(model, MultiExitClassifier):
-        raise ConfigurationError(
-            f"'{args.archive_file}' has a model of class {type(model).__name__}: wanted a "
-            "multi_exit_classifier"
-        )
+    assert isinstance(model, MultiExitClassifier)
     return archive, model.eval()
 
 

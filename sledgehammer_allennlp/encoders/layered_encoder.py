@@ -525,7 +525,7 @@ def num_layers_of(folder_or_name: Union[str, "PathLike[str]"]) -> int:
 
 def _load_config(folder_or_name: Union[str, "PathLike[str]"]) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(folder_or_name)
+        return AutoConfig.from_pretrained(folder_or_name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"cannot read the configuration of transformer_model '{folder_or_name}': wanted a "

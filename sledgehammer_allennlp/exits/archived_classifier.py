@@ -6,9 +6,6 @@ For example,
     classifier.predict(["A quick answer, please."])
 """
 
-import json
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -16,6 +13,14 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from sledgehammer_allennlp.archives.contents import (
+    check_contents,
+    check_model_files,
+    check_tokenizer_files,
+    check_tokenizer_kwargs,
+    read_config,
+)
+from sledgehammer_allennlp.archives.extraction import archive_folder
 from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
 from sledgehammer_allennlp.encoders.archived_files import StrPath, find_config, find_tokenizer
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
@@ -24,7 +29,7 @@ from sledgehammer_allennlp.exits.building import (
     check_threshold,
     check_token_budget,
 )
-from sledgehammer_allennlp.exits.classifiers import ExitClassifiers
+from sledgehammer_allennlp.exits.classifiers import HEAD, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.exits.engine import ExitOutput, run_to_exits
 from sledgehammer_allennlp.exits.exit_rule import ExitRule, check_ensemble
@@ -180,10 +185,12 @@ def load_archived_classifier(
     confidence: Optional[str] = None,
     ensemble: Any = None,
     inference_only: bool = False,
+    trust: bool = False,
 ) -> ArchivedClassifier:
     """
     A trained model, without AllenNLP. No code of the archive is run: weights are read as tensors
-    only.
+    only, files are written into a temporary folder only, and the tokenizer is one of those that
+    read text files.
 
     # Parameters
 
@@ -196,13 +203,17 @@ def load_archived_classifier(
     inference_only : `bool`, optional (default = `False`)
         Whether to give up the weights of which there is a copy for inference, see
         `LayeredEncoder.give_up_weights`: less memory, no training.
+    trust : `bool`, optional (default = `False`)
+        Whether other tokenizers of the transformers library may be loaded, which may unpickle
+        files, and what the archive lacks be read from where its config says. Programs in the
+        archive are not run even so.
 
     # Raises
 
     ValueError
-        If the archive is not of a multi_exit_classifier, or something of it is missing.
+        If the archive is not of a multi_exit_classifier, something of it is missing, or loading it
+        could run code.
     """
-    path = Path(archive)
     given = {
         "confidence_threshold": confidence_threshold,
         "precision": precision,
@@ -210,35 +221,19 @@ def load_archived_classifier(
         "confidence": confidence,
         "ensemble": ensemble,
     }
-    if path.is_dir():
-        classifier = _load(path, given, device)
-    elif path.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            _extract(path, folder)
-            classifier = _load(Path(folder), given, device)
-    else:
-        raise ValueError(f"there is no archive '{archive}': wanted a model.tar.gz")
+    with archive_folder(archive) as folder:
+        classifier = _load(folder, given, device, trust)
     if inference_only:
         classifier.encoder.give_up_weights()
     return classifier
 
 
-def _extract(archive: Path, folder: str) -> None:
-    try:
-        with tarfile.open(archive) as tar:
-            # Files and folders inside `folder` only, whatever the archive says.
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(
-            f"cannot read the archive '{archive}': wanted a model.tar.gz. {error}"
-        ) from error
-
-
 def _load(
-    folder: Path, given: Dict[str, Any], device: Union[str, torch.device]
+    folder: Path, given: Dict[str, Any], device: Union[str, torch.device], trust: bool
 ) -> ArchivedClassifier:
     """The classifier in a folder, with other settings where they are given, not `None`."""
-    config = json.loads(_read(folder / "config.json"))
+    config = read_config(folder)
+    _refuse(check_contents(folder, config))
     settings = config.get("model", {})
     settings = {**settings, **{k: value for k, value in given.items() if value is not None}}
     if settings.get("type") != _MODEL_TYPE:
@@ -248,6 +243,8 @@ def _load(
     if "transformer_model" not in settings:
         raise ValueError("the archive's config has no key model.transformer_model")
     transformer_model = settings["transformer_model"]
+    if not trust:
+        _refuse(check_model_files(transformer_model, folder))
     confidence = settings.get("confidence", "max_probability")
     labels = _labels(folder, settings.get("label_namespace", "labels"), settings.get("num_labels"))
     encoder, exits = build_encoder_and_exits(
@@ -261,7 +258,7 @@ def _load(
     )
     # The reader that AllenNLP's predictors take by default.
     reader = config.get("validation_dataset_reader") or config.get("dataset_reader") or {}
-    tokenizer, max_length = _tokenizer(reader, folder)
+    tokenizer, max_length = _tokenizer(reader, folder, trust)
     classifier = ArchivedClassifier(
         encoder,
         exits,
@@ -276,8 +273,14 @@ def _load(
     weights = next((folder / name for name in _WEIGHTS if (folder / name).exists()), None)
     if weights is None:
         raise ValueError(f"found no weights: wanted one of {', '.join(_WEIGHTS)}")
+    state = read_weights(weights)
+    if exits.with_correctness and not any(HEAD in name for name in state):
+        raise ValueError(
+            "confidence is 'learned', which takes heads, and the archive has none: wanted another "
+            "confidence, or a model trained with confidence 'learned'"
+        )
     try:
-        classifier.load_state_dict(read_weights(weights))
+        classifier.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the archive's weights are not those of its config: {error}") from error
     return classifier.eval().to(device)
@@ -307,7 +310,7 @@ _PLAIN_READERS = {
 
 
 def _tokenizer(
-    reader: Dict[str, Any], folder: Path
+    reader: Dict[str, Any], folder: Path, trust: bool
 ) -> Tuple[Optional[PreTrainedTokenizerBase], Optional[int]]:
     """The tokenizer and its `max_length`; `None` if the reader does more than tokenise."""
     kind, settings = reader.get("type"), reader.get("tokenizer") or {}
@@ -324,9 +327,20 @@ def _tokenizer(
         return None, None
     if kind == "snli" and max_length is not None:
         return None, None  # which is of each text there
+    if not trust:
+        _refuse(check_tokenizer_files(settings["model_name"], folder))
+        key = "dataset_reader.tokenizer.tokenizer_kwargs"
+        _refuse(check_tokenizer_kwargs(settings.get("tokenizer_kwargs"), key))
     files = find_tokenizer(settings["model_name"], folder)
     kwargs = {**(settings.get("tokenizer_kwargs") or {}), "trust_remote_code": False}
     return AutoTokenizer.from_pretrained(files, **kwargs), max_length
+
+
+def _refuse(problems: List[str]) -> None:
+    if problems:
+        raise ValueError(
+            f"the archive is not loaded: {'; '.join(problems)}. If you know who made it: trust=True"
+        )
 
 
 def _read(path: Path) -> str:

@@ -12,7 +12,8 @@ EMBEDDING_EXIT = -1
 
 POOLINGS = ("mean", "first")
 
-_HEAD = ".correctness."
+HEAD = ".correctness."
+"""In the names of the weights of a head that says how probably its exit is right."""
 
 _EXTRA_STATE = "_extra_state"  # torch's name, in state dicts, for what `get_extra_state` gives
 
@@ -154,7 +155,7 @@ class ExitClassifiers(nn.Module):
             # Weights may be from before there was a default threshold.
             state_dict.setdefault(prefix + _EXTRA_STATE, torch.ones(()))
         start = f"{prefix}classifiers."
-        heads = [name for name in state_dict if name.startswith(start) and _HEAD in name]
+        heads = [name for name in state_dict if name.startswith(start) and HEAD in name]
         if not self.with_correctness:
             # Of no use to another measure of confidence, with which an archive may be loaded.
             for name in heads:

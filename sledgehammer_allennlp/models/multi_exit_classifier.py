@@ -1,7 +1,9 @@
 """The AllenNLP model."""
 
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Union, cast
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.params import Params
 from allennlp.data import TextFieldTensors, Vocabulary
 from allennlp.models import Model
+from allennlp.models.model import _DEFAULT_WEIGHTS
 from allennlp.nn import InitializerApplicator, RegularizerApplicator
 from allennlp.nn.parallel import DdpAccelerator
 
@@ -33,6 +36,7 @@ from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.exits.exit_rule import Answer, check_ensemble
 from sledgehammer_allennlp.objectives import Joint, Objective
 from sledgehammer_allennlp.training.exit_metrics import ExitMetrics
+from sledgehammer_allennlp.weights_file import read_weights
 
 
 @Model.register("multi_exit_classifier")
@@ -411,10 +415,24 @@ class MultiExitClassifier(Model):
         return self._metrics.get_metric(reset)
 
     @classmethod
-    def _load(cls, config: Params, *args: Any, **kwargs: Any) -> "MultiExitClassifier":
+    def _load(
+        cls,
+        config: Params,
+        serialization_dir: Union[str, "PathLike[str]"],
+        weights_file: Optional[Union[str, "PathLike[str]"]] = None,
+        cuda_device: int = -1,
+    ) -> "MultiExitClassifier":
+        # AllenNLP unpickles weights, which runs what they name where torch is before 2.6. So they
+        # are read once before it does, without that.
+        weights_file = weights_file or Path(serialization_dir) / _DEFAULT_WEIGHTS
+        try:
+            read_weights(weights_file)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
         # The archive's weights are read next: pretrained ones would be overwritten.
         config["model"]["load_pretrained_weights"] = False
-        return super()._load(config, *args, **kwargs)  # type: ignore[return-value]
+        model = super()._load(config, serialization_dir, weights_file, cuda_device)
+        return cast("MultiExitClassifier", model)
 
 
 def correctness_loss(said: Sequence[Said], label: torch.Tensor) -> torch.Tensor:

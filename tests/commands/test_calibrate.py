@@ -105,6 +105,30 @@ def test_archives_are_understood_that_were_packed_by_hand(
     assert [e["temperature"] for e in report["exits"]] == pytest.approx(wanted, rel=1e-5)
 
 
+def test_members_are_copied_as_plain_files_and_not_from_elsewhere(trained, calibrate, tmp_path):
+    archive = tmp_path / "model.tar.gz"
+    with tarfile.open(trained["archive"]) as old, tarfile.open(archive, "w:gz") as new:
+        for member in old:
+            member.mode, member.uname = 0o6777, "somebody"
+            new.addfile(member, old.extractfile(member) if member.isfile() else None)
+        link = tarfile.TarInfo("alias.json")
+        link.type, link.linkname = tarfile.LNKTYPE, "config.json"
+        new.addfile(link)
+    output = calibrate(archive=archive)
+    assert contents(output)["alias.json"] == contents(trained["archive"])["config.json"]
+    with tarfile.open(output) as tar:
+        assert all(member.isfile() or member.isdir() for member in tar)
+        assert all(member.mode & 0o6022 == 0 and member.uname == "" for member in tar)
+    output.unlink()
+    with tarfile.open(archive, "w") as tar:
+        link = tarfile.TarInfo("secret")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    with pytest.raises(ConfigurationError, match="its member 'secret' is a link to '/etc/passwd'"):
+        calibrate(archive=archive)
+    assert not output.exists()
+
+
 def test_a_second_fit_changes_nothing(calibrate, other_data, tmp_path, allennlp_command):
     once = calibrate()
     twice = tmp_path / "twice.tar.gz"

@@ -115,9 +115,14 @@ def test_a_member_outside_the_archive_is_refused(tmp_path):
         member = tarfile.TarInfo("../escaped")
         member.size = 4
         tar.addfile(member, io.BytesIO(b"evil"))
-    with pytest.raises(ValueError, match="cannot read the archive"):
+    with pytest.raises(ValueError, match="its member '../escaped' would be written elsewhere"):
         load_archived_classifier(tmp_path / "evil.tar.gz")
     assert not (tmp_path.parent / "escaped").exists()
+
+
+def test_learned_confidence_needs_heads_in_the_archive(trained):
+    with pytest.raises(ValueError, match="confidence is 'learned', which takes heads, and the arc"):
+        load_archived_classifier(trained["archive"], confidence="learned")
 
 
 def test_for_inference_only_it_answers_alike(trained):

@@ -1,0 +1,116 @@
+"""Loading an archive for AllenNLP, without running what others may have put into it."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Union
+
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.file_utils import cached_path
+from allennlp.models.archival import Archive, get_weights_path, load_archive
+
+from sledgehammer_allennlp.archives.contents import check_contents, read_config
+from sledgehammer_allennlp.archives.extraction import archive_folder
+from sledgehammer_allennlp.archives.registered import check_config
+from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
+from sledgehammer_allennlp.weights_file import read_weights
+
+logger = logging.getLogger(__name__)
+
+
+class ArchiveCheck(NamedTuple):
+    """What an archive has, and why it should not be loaded, if there is any reason."""
+
+    files: Dict[str, int]
+    """The size of each, in bytes."""
+    classes: Dict[str, str]
+    """What is called when it is loaded, by key of the config."""
+    problems: List[str]
+
+
+def check_archive(archive_file: Union[str, "os.PathLike[str]"]) -> ArchiveCheck:
+    """
+    What would be run if an archive were loaded, found without running it.
+
+    # Parameters
+
+    archive_file : `str`
+        A `model.tar.gz`, or the folder of a training run; or a URL.
+    """
+    try:
+        with archive_folder(cached_path(archive_file)) as folder:
+            return _check(folder, with_weights=True)
+    except (ValueError, FileNotFoundError) as error:
+        return ArchiveCheck({}, {}, [str(error)])
+
+
+def _check(folder: Path, with_weights: bool) -> ArchiveCheck:
+    files = {
+        str(file.relative_to(folder)): file.stat().st_size
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    try:
+        config = read_config(folder)
+    except ValueError as error:
+        return ArchiveCheck(files, {}, [str(error)])
+    findings = check_config(config, folder)
+    problems = check_contents(folder, config) + findings.problems
+    if with_weights:
+        try:
+            read_weights(get_weights_path(folder), "weights.th")
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(str(error))
+    return ArchiveCheck(files, findings.classes, problems)
+
+
+def load_checked_archive(
+    archive_file: Union[str, "os.PathLike[str]"],
+    cuda_device: int = -1,
+    overrides: Union[str, Dict[str, Any]] = "",
+    trust: bool = False,
+) -> Archive:
+    """
+    AllenNLP's `load_archive` for archives of a `multi_exit_classifier` from anybody.
+
+    Files are written into a temporary folder only, weights are read as tensors, and nothing is
+    made but objects of classes that are registered already: see `archives.registered`.
+
+    # Parameters
+
+    archive_file, cuda_device, overrides
+        As for `load_archive`. Overrides are yours and not checked.
+    trust : `bool`, optional (default = `False`)
+        Whether to load an archive whose config names other classes, or whose tokenizer is a
+        program, too. What is then run is logged. Files and weights are read with care all the same.
+
+    # Raises
+
+    ConfigurationError
+        If the archive cannot be read, should not be loaded, or is not of a multi_exit_classifier.
+    """
+    try:
+        with archive_folder(cached_path(archive_file)) as folder:
+            problems = _check(folder, with_weights=False).problems
+            if problems and not trust:
+                raise ConfigurationError(refusal(archive_file, problems))
+            for problem in problems:
+                logger.warning("'%s' is trusted, although %s", archive_file, problem)
+            archive = load_archive(folder, cuda_device=cuda_device, overrides=overrides)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    if not isinstance(archive.model, MultiExitClassifier):
+        raise ConfigurationError(
+            f"'{archive_file}' has a model of class {type(archive.model).__name__}: wanted a "
+            "multi_exit_classifier"
+        )
+    return archive
+
+
+def refusal(archive_file: Any, problems: List[str]) -> str:
+    """Why an archive is not loaded, and what to do."""
+    reasons = "".join(f"\n- {problem}" for problem in problems)
+    return (
+        f"'{archive_file}' is not loaded, because loading it could run code or read files that it "
+        f"names:{reasons}\nIf you know who made it, --trust-archive, in Python trust=True, loads it"
+    )
