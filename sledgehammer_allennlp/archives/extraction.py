@@ -1,5 +1,7 @@
 """Which members of an archive may be written? Only files and folders, inside of one folder."""
 
+import gzip
+import lzma
 import posixpath
 import shutil
 import tarfile
@@ -57,7 +59,7 @@ def extract(archive: Path, folder: Path) -> None:
                 # No mode, owner or link is taken over, and what is there is never written to.
                 with source, open(folder / name, "xb") as target:
                     shutil.copyfileobj(source, target)
-        except FileExistsError as error:
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
             raise ValueError(
                 f"cannot read the archive '{archive}': its member '{name}' is in the way of "
                 f"another: wanted names that differ. {error}"
@@ -72,21 +74,18 @@ def opened(archive: Path) -> Iterator[tarfile.TarFile]:
     ValueError
         If the archive cannot be read, also later while it is.
     """
+    # What is done meanwhile may raise errors of writing, which are left as they are.
     try:
         with tarfile.open(archive) as tar:
             yield tar
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise ValueError(_cut_off(archive, error)) from error
-    except tarfile.ReadError as error:
+    except tarfile.TarError as error:
         if "unexpected end of data" in str(error) or archive.stat().st_size == 0:
             raise ValueError(_cut_off(archive, error)) from error
-        raise ValueError(_unreadable(archive, error)) from error
-    except (tarfile.TarError, OSError) as error:
-        raise ValueError(_unreadable(archive, error)) from error
-
-
-def _unreadable(archive: Path, error: Exception) -> str:
-    return f"cannot read the archive '{archive}': wanted a model.tar.gz. {error}"
+        raise ValueError(
+            f"cannot read the archive '{archive}': wanted a model.tar.gz. {error}"
+        ) from error
 
 
 def _cut_off(archive: Path, error: Exception) -> str:
