@@ -16,11 +16,13 @@ import transformers
 
 pytest.importorskip("allennlp")
 
+from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from allennlp.models import Model, load_archive
 
 from sledgehammer_allennlp.archives.loading import check_archive, load_checked_archive
+from sledgehammer_allennlp.archives.registered import check_config
 from sledgehammer_allennlp.data import LabeledTsvReader
 from sledgehammer_allennlp.exits import load_archived_classifier
 from sledgehammer_allennlp.models import MultiExitClassifier
@@ -275,6 +277,18 @@ def test_what_was_trained_is_loaded_as_by_allennlp(trained, trained_with_heads):
     weights = wanted.model.state_dict()
     for name, value in found.model.state_dict().items():
         assert not torch.is_tensor(value) or torch.equal(value, weights[name])
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "training_config").glob("*.jsonnet")))
+def test_of_the_shipped_configs_nothing_is_refused(config, tmp_path):
+    if config.name.startswith("sweep"):
+        return  # which have variables
+    found = check_config(Params.from_file(str(config)).as_dict(quiet=True), tmp_path)
+    assert len(found.problems) == 2  # in this empty folder
+    assert all("which would be read from the hub" in problem for problem in found.problems)
+    assert {"model.loss", "data_loader.batch_sampler", "evaluation.batch_serializer"} <= set(
+        found.classes
+    )
 
 
 @Model.register("own_classifier")
