@@ -21,7 +21,10 @@ else:
         training,
     )
     from sledgehammer_allennlp.training import (  # noqa: F401
+        crash_safe_checkpointer,
         ngram_fitting,
         objective_progress,
+        recovery,
         temperature_calibration,
+        whole_archive,
     )

@@ -1,6 +1,7 @@
 """Writing files that are there whole or not at all."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Callable
 
@@ -28,3 +29,10 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 def write_text_whole(path: Path, text: str) -> None:
     """The same for a text, in UTF-8 and with its own line breaks."""
     write_whole(path, lambda beside: beside.write_bytes(text.encode("utf-8")))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a process that was killed in `write_whole` has left in a folder."""
+    for path in folder.glob(".*.new"):
+        if re.fullmatch(r"\..+\.\d+\.new", path.name):
+            path.unlink()

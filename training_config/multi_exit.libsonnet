@@ -105,6 +105,7 @@
       type: 'slanted_triangular',
       cut_frac: settings.warmup_share,
     },
+    checkpointer: { type: 'crash_safe' },
     callbacks: [{
       type: 'temperature_calibration',
       max_accuracy_drop: settings.max_accuracy_drop,

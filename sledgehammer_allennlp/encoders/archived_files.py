@@ -10,6 +10,7 @@ pretrained model.
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,7 @@ StrPath = Union[str, "PathLike[str]"]
 
 _VOCABULARY = "vocabulary"
 _FOLDER = ".transformers"
+_UNFINISHED = ".new-"
 
 
 def archived_folder(transformer_model: StrPath, serialization_dir: StrPath) -> Path:
@@ -87,7 +89,16 @@ def _save_into(folder: Path, save: Callable[[str], Any]) -> None:
     they are there last: several workers may do this at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as beside:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder.parent) as beside:
         save(beside)
         for file in sorted(os.listdir(beside), key=lambda name: name == "tokenizer_config.json"):
             os.replace(Path(beside) / file, folder / file)
+
+
+def remove_unfinished_folders(serialization_dir: StrPath) -> None:
+    """
+    Removes what processes that were killed while they wrote have left, which would be archived. Not
+    to be called while another worker may be writing.
+    """
+    for folder in (Path(serialization_dir) / _VOCABULARY / _FOLDER).glob(_UNFINISHED + "*"):
+        shutil.rmtree(folder)

@@ -1,13 +1,10 @@
 """The trainer callback that fits the n-gram exit when training starts."""
 
 import logging
-import random
-from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
@@ -24,6 +21,7 @@ from sledgehammer_allennlp.exits.ngram_fitting import (
 )
 from sledgehammer_allennlp.exits.ngrams import NgramClassifier
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier, texts_in
+from sledgehammer_allennlp.training.random_numbers import same_random_numbers_after
 
 if TYPE_CHECKING:
     from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
@@ -65,7 +63,8 @@ class NgramFitting(TrainerCallback):
             return
         seed = torch.initial_seed() % 2**32
         try:
-            with _same_random_numbers_after():
+            # As after a recovery, when nothing is read for fitting.
+            with same_random_numbers_after():
                 texts = _training_texts(trainer.data_loader, model, seed)
             fit_on_all_workers(model.exits.ngrams, texts, is_primary)
         except ValueError as error:
@@ -145,18 +144,3 @@ def _log(fit: NgramFit) -> None:
         "Fitted the n-gram exit in %.1f seconds: %d texts, %d n-grams, C = %g%s",
         *(fit.seconds, fit.num_texts, fit.num_ngrams, fit.strength, held_out),
     )
-
-
-@contextmanager
-def _same_random_numbers_after() -> Iterator[None]:
-    """
-    Training after a recovery, when nothing is read for fitting, draws the numbers that it would
-    have drawn without the interruption.
-    """
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

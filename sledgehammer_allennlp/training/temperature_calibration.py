@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
@@ -23,6 +24,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     with_calibration_of,
 )
 from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
+from sledgehammer_allennlp.training.random_numbers import same_random_numbers_after
 from sledgehammer_allennlp.weights_file import read_weights
 
 if TYPE_CHECKING:
@@ -125,7 +127,13 @@ class TemperatureCalibration(TrainerCallback):
         if weights_path is not None:
             model.load_state_dict(read_weights(weights_path))
         logger.info("Calibrating %d exits on the validation data", len(model.exit_layers))
-        full_depth = run_at_full_depth(model, trainer._validation_data_loader, trainer.cuda_device)
+        with same_random_numbers_after():
+            # A data loader may shuffle, and rounding depends on what else is in a batch: this gives
+            # the same temperatures whenever it is run.
+            random.seed(0)
+            full_depth = run_at_full_depth(
+                model, trainer._validation_data_loader, trainer.cuda_device
+            )
         calibration = calibrate_model(model, full_depth, self._max_accuracy_drop)
         metrics.update(calibration_metrics(calibration.exits))
         if calibration.recommended is not None:

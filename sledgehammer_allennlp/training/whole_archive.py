@@ -1,0 +1,32 @@
+"""Has `allennlp train` write its archive beside `model.tar.gz` and rename it."""
+
+from functools import wraps
+from os import PathLike
+from pathlib import Path
+from typing import List, Optional, Union
+
+from allennlp.commands import train
+
+from sledgehammer_allennlp.files import write_whole
+
+_archive_model = train.archive_model
+
+
+@wraps(_archive_model)
+def archive_whole(
+    serialization_dir: Union[str, "PathLike[str]"],
+    weights: str = "best.th",
+    archive_path: Optional[Union[str, "PathLike[str]"]] = None,
+    include_in_archive: Optional[List[str]] = None,
+) -> str:
+    path = Path(serialization_dir if archive_path is None else archive_path)
+    if path.is_dir():
+        path = path / "model.tar.gz"
+    write_whole(
+        path, lambda beside: _archive_model(serialization_dir, weights, beside, include_in_archive)
+    )
+    return str(path)
+
+
+# The command has no setting for it. What is archived, and how, stays AllenNLP's.
+train.archive_model = archive_whole
