@@ -18,7 +18,7 @@ from allennlp.data import Vocabulary
 from allennlp.training import GradientDescentTrainer, gradient_descent_trainer
 
 import sledgehammer_allennlp  # noqa: F401  (registers the classes)
-from sledgehammer_allennlp.training import full_depth, ngram_fitting, temperature_calibration
+from sledgehammer_allennlp.training import ngram_fitting, temperature_calibration
 
 # They are forked from a process that has imported this and done nothing else: quick, and with none
 # of the threads of the tests' process.
@@ -126,17 +126,11 @@ class Kill:
     def writing_a_checkpoint(self) -> None:
         self._saving_half(".model_state_e1_b0.th")
 
-    def writing_a_training_state(self) -> None:
-        self._saving_half(".training_state_e2_b0.th")
-
     def between_checkpoint_and_best_weights(self) -> None:
         gradient_descent_trainer.hardlink_or_copy = self.now
 
     def before_calibration(self) -> None:
         temperature_calibration.run_at_full_depth = self.now
-
-    def in_calibration(self) -> None:
-        full_depth.said_together = self.now
 
     def writing_calibrated_weights(self) -> None:
         self._saving_half(".best.th")
@@ -238,10 +232,6 @@ class WorkerFault:
     def calibrating(self) -> None:
         run = temperature_calibration.run_at_full_depth
         temperature_calibration.run_at_full_depth = self._unless_other(run)
-
-    def writing_weights(self) -> None:
-        write = temperature_calibration.write_whole
-        temperature_calibration.write_whole = self._unless_other(write)
 
     def notes_what_it_writes(self) -> None:
         replace = os.replace
