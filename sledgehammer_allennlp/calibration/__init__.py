@@ -23,6 +23,7 @@ from sledgehammer_allennlp.calibration.exit_calibration import (
 from sledgehammer_allennlp.calibration.exit_calibration import (
     max_probabilities as max_probabilities,
 )
+from sledgehammer_allennlp.calibration.temperature import TEMPERATURE_BOUNDS as TEMPERATURE_BOUNDS
 from sledgehammer_allennlp.calibration.temperature import check_logits as check_logits
 from sledgehammer_allennlp.calibration.temperature import fit_temperature as fit_temperature
 from sledgehammer_allennlp.calibration.temperature import (

@@ -9,8 +9,8 @@ from scipy.special import softmax
 from sledgehammer_allennlp.calibration.calibration_error import expected_calibration_error
 from sledgehammer_allennlp.calibration.temperature import (
     fit_temperature,
-    is_determined,
     negative_log_likelihood,
+    why_undetermined,
 )
 
 
@@ -22,7 +22,7 @@ class ExitCalibration:
     `nll_*` are mean negative log-likelihoods in nats and `ece_*` expected calibration errors over
     15 bins, with the temperature `temperature_before` (1 unless said otherwise), and with
     `temperature`, which is that of `after`. `is_determined` says whether the data determines the
-    temperature.
+    temperature, and `why_undetermined` why not; see `fit_temperature` for what it is then.
     """
 
     exit_layer: int
@@ -34,6 +34,7 @@ class ExitCalibration:
     ece_before: float
     ece_after: float
     is_determined: bool
+    why_undetermined: Optional[str]
 
 
 def calibrate_exits(
@@ -102,6 +103,7 @@ def _compare(
     def ece(temperature: float) -> float:
         return expected_calibration_error(max_probabilities(logits, temperature), correct)
 
+    why = why_undetermined(logits, labels)
     return ExitCalibration(
         exit_layer=exit_layer,
         temperature_before=before,
@@ -111,7 +113,8 @@ def _compare(
         nll_after=negative_log_likelihood(logits, labels, after),
         ece_before=ece(before),
         ece_after=ece(after),
-        is_determined=is_determined(logits, labels),
+        is_determined=why is None,
+        why_undetermined=why,
     )
 
 

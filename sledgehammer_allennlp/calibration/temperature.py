@@ -3,11 +3,14 @@
 from typing import Optional
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.optimize import brentq
+from scipy.special import logsumexp, softmax
 
-LOG_TEMPERATURE_BOUNDS = (-10.0, 10.0)
-"""Where the log of a temperature is looked for."""
+TEMPERATURE_BOUNDS = (1e-36, 1e36)
+"""The lowest and the highest temperature. Models keep them in float32, which ends beyond 1e38."""
+
+_FLAT = float(np.exp(10))
+"""How many times as high as logits differ at most is a temperature that leaves all labels alike."""
 
 
 def negative_log_likelihood(
@@ -24,8 +27,8 @@ def negative_log_likelihood(
         `(num_instances,)`, of integers.
     temperature : `float`, optional (default = `1.0`)
     """
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    return float(np.mean(logsumexp(scaled, axis=1) - _label_logits(scaled, labels)))
+    scaled = _below_largest(logits) / temperature
+    return float(np.mean(logsumexp(scaled, axis=1) - _of_labels(scaled, labels)))
 
 
 def fit_temperature(
@@ -35,10 +38,17 @@ def fit_temperature(
     The temperature that minimises the negative log-likelihood (Guo et al. 2017, "On Calibration
     of Modern Neural Networks", section 4.2).
 
-    The problem is convex in the inverse temperature and is solved over the log of the temperature
-    in float64. Where the data determines no temperature, see `is_determined`, it is
-    `if_always_right` if every instance is classified right, and otherwise so large that all labels
-    are equally probable.
+    The problem is convex in the inverse temperature; in float64, the one point is found where the
+    derivative is 0. Whatever the logits, the temperature is in `TEMPERATURE_BOUNDS`. Where the
+    data determines none, see `why_undetermined`, it is
+
+    - `if_always_right`, where the best would be 0, because no instance is classified wrong: what
+      is sure enough leaves there as before, and has been right. (Also if all logits are equal,
+      where none makes a difference.)
+    - e^10, about 22,026, times the largest difference of logits, where the best would be infinite
+      or is higher still, because the exit is no better than chance: its probabilities are then
+      those of chance, so that nothing leaves there for being sure.
+    - the bound, where the best is beyond it.
 
     # Parameters
 
@@ -58,22 +68,25 @@ def fit_temperature(
     logits = np.asarray(logits, dtype=np.float64)
     labels = np.asarray(labels)
     check_logits(logits, labels, f"cannot fit a temperature to {name}")
-    if not is_determined(logits, labels):
-        always_right = bool((_label_logits(logits, labels) >= logits.max(axis=1)).all())
-        return if_always_right if always_right else float(np.exp(LOG_TEMPERATURE_BOUNDS[1]))
-    result = minimize_scalar(
-        lambda log_temperature: negative_log_likelihood(logits, labels, np.exp(log_temperature)),
-        bounds=LOG_TEMPERATURE_BOUNDS,
-        method="bounded",
-        options={"xatol": 1e-9, "maxiter": 500},
+    below = _below_largest(logits)
+    if _is_never_wrong(below, labels):
+        return float(np.clip(if_always_right, *TEMPERATURE_BOUNDS))
+    lowest, highest = TEMPERATURE_BOUNDS[0], _highest_temperature(below)
+    if not _best_is_above(lowest, below, labels):
+        return lowest
+    if _best_is_above(highest, below, labels):
+        return highest
+    log_temperature = brentq(
+        lambda log_temperature: _derivative(below, labels, np.exp(log_temperature)),
+        *np.log([lowest, highest]),
+        xtol=1e-12,
     )
-    return float(np.exp(result.x))
+    return float(np.exp(log_temperature))
 
 
-def is_determined(logits: np.ndarray, labels: np.ndarray) -> bool:
+def why_undetermined(logits: np.ndarray, labels: np.ndarray) -> Optional[str]:
     """
-    Whether some temperature is best. If every instance is classified right, a lower one is always
-    better; if the labels' logits are not above the mean logit, on average, a higher one is.
+    Why no temperature is best, or none within bounds; `None` if one is.
 
     # Parameters
 
@@ -82,13 +95,60 @@ def is_determined(logits: np.ndarray, labels: np.ndarray) -> bool:
     labels : `np.ndarray`
         `(num_instances,)`
     """
-    label_logits = _label_logits(logits, labels)
-    some_wrong = bool((label_logits < logits.max(axis=1)).any())
-    return some_wrong and bool(label_logits.mean() > logits.mean(axis=1).mean())
+    below = _below_largest(logits)
+    if not below.any():
+        return "its logits are equal for all labels, so that none makes a difference"
+    if _is_never_wrong(below, labels):
+        return "it is always right, so that the best would be 0"
+    if not _best_is_above(TEMPERATURE_BOUNDS[0], below, labels):
+        return f"the best is below {TEMPERATURE_BOUNDS[0]:g}, the lowest there is"
+    if not _best_is_above(_highest_temperature(below), below, labels):
+        return None
+    if _of_labels(below, labels).mean() <= below.mean():
+        return "it is no better than chance, so that the best would be infinite"
+    return "it is hardly better than chance, so that the best would be higher still"
 
 
-def _label_logits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def is_determined(logits: np.ndarray, labels: np.ndarray) -> bool:
+    """
+    Whether some temperature within bounds is best, see `why_undetermined`.
+
+    # Parameters
+
+    logits : `np.ndarray`
+        `(num_instances, num_labels)`
+    labels : `np.ndarray`
+        `(num_instances,)`
+    """
+    return why_undetermined(logits, labels) is None
+
+
+def _below_largest(logits: np.ndarray) -> np.ndarray:
+    """Logits minus the largest of their instance: how large they are has then no influence."""
+    logits = np.asarray(logits, dtype=np.float64)
+    return logits - logits.max(axis=1, keepdims=True)
+
+
+def _of_labels(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return logits[np.arange(len(labels)), labels]
+
+
+def _is_never_wrong(below: np.ndarray, labels: np.ndarray) -> bool:
+    return bool((_of_labels(below, labels) == 0).all())
+
+
+def _highest_temperature(below: np.ndarray) -> float:
+    return float(np.clip(-below.min() * _FLAT, *TEMPERATURE_BOUNDS))
+
+
+def _derivative(below: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+    """Of the negative log-likelihood, by the inverse temperature."""
+    expected = (softmax(below / temperature, axis=1) * below).sum(axis=1)
+    return float(np.mean(expected - _of_labels(below, labels)))
+
+
+def _best_is_above(temperature: float, below: np.ndarray, labels: np.ndarray) -> bool:
+    return _derivative(below, labels, temperature) > 0
 
 
 def check_logits(logits: np.ndarray, labels: np.ndarray, what: str) -> None:

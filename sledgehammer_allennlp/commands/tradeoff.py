@@ -236,7 +236,7 @@ def measure(
             for threshold in Tqdm.tqdm(turns, desc="measuring"):
                 model.confidence_threshold = threshold
                 start = time.perf_counter()
-                answers = [model.run_to_exits(texts).probs.argmax(-1) for texts, _ in batches]
+                answers = [model.run_to_exits(texts).logits.argmax(-1) for texts, _ in batches]
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 seconds[threshold].append(time.perf_counter() - start)
@@ -270,7 +270,7 @@ def _examples(
     logits, labels = full_depth.logits, full_depth.labels
     answers, confidences = answers_at_exits(model, full_depth)
     temperatures = model.temperatures.cpu().numpy()[:, None, None]
-    log_probs = log_softmax(logits / temperatures, axis=-1)
+    log_probs = log_softmax(logits.astype(np.float64) / temperatures, axis=-1)
     difficulty = -log_probs[:, np.arange(len(labels)), labels].mean(axis=0)
     order = difficulty.argsort(kind="stable")
     number = min(number, len(order))

@@ -171,7 +171,7 @@ def answers(
             output.probs.tolist(),
             output.confidence.tolist(),
             output.exit_index.tolist(),
-            output.probs.argmax(-1).tolist(),
+            output.logits.argmax(-1).tolist(),
         )
     ]
 

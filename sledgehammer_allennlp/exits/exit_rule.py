@@ -1,5 +1,6 @@
 """What is answered at an exit, and whether that is good enough to leave."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, List, NamedTuple, Optional, Sequence
 
@@ -40,6 +41,16 @@ class Ensemble:
         total = weights.sum(0)
         average = (weights * stacked.nan_to_num()).sum(0) / total
         return average.where(total > 0, stacked[-1])
+
+
+def over_temperature(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """
+    Logits, `(num_texts, num_labels)`, over their temperature, up to a number for each text that
+    makes no difference to probabilities. Finite where the logits are, and so small that sums of
+    their cross-entropies are, too, however large logits are and however low the temperature.
+    """
+    below_largest = logits - logits.max(-1, keepdim=True).values
+    return (below_largest / temperature).clamp(min=-1e30)
 
 
 class Answer(NamedTuple):
@@ -102,14 +113,19 @@ class ExitRule:
         """
         logits, correctness = said[-1]
         temperatures = self.temperatures.to(logits.device)
-        probs = (logits / temperatures[exit_index]).softmax(-1)
+        probs = over_temperature(logits, temperatures[exit_index]).softmax(-1)
         probs_so_far = [probs]
         if self.looks_back:
             earlier = zip(said[:-1], temperatures)
-            probs_so_far = [(one.logits / t).softmax(-1) for one, t in earlier] + probs_so_far
+            probs_so_far = [
+                over_temperature(one.logits, temperature).softmax(-1)
+                for one, temperature in earlier
+            ] + probs_so_far
         if self.ensemble is not None:
             probs = self.ensemble.average(probs_so_far)
-            logits = probs.log()
+            # That of a probability which is rounded to 0 would be infinite.
+            floats = torch.finfo(probs.dtype)
+            logits = probs.log().clamp(min=math.log(floats.tiny * floats.eps))
         at_exit = AtExit(probs, exit_index, len(temperatures), probs_so_far, correctness)
         return Answer(logits, probs, self.measure(at_exit))
 

@@ -33,7 +33,7 @@ from sledgehammer_allennlp.exits import (
 )
 from sledgehammer_allennlp.exits.building import check_threshold, check_token_budget
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
-from sledgehammer_allennlp.exits.exit_rule import Answer, check_ensemble
+from sledgehammer_allennlp.exits.exit_rule import Answer, check_ensemble, over_temperature
 from sledgehammer_allennlp.objectives import Joint, Objective
 from sledgehammer_allennlp.training.exit_metrics import ExitMetrics
 from sledgehammer_allennlp.weights_file import read_weights
@@ -272,7 +272,8 @@ class MultiExitClassifier(Model):
             self._metrics.add_early_exit(output, label)
             logits = output.logits
             if self._ensemble is None:
-                logits = logits / self.temperatures[output.exit_index].unsqueeze(1)
+                temperatures = self.temperatures[output.exit_index].unsqueeze(1)
+                logits = over_temperature(logits, temperatures)
             outputs["loss"] = F.cross_entropy(logits, label)
         return outputs
 
@@ -402,7 +403,8 @@ class MultiExitClassifier(Model):
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
         names = self.label_names()
-        output_dict["label"] = [names[index] for index in output_dict["probs"].argmax(-1).tolist()]
+        # By logits: probabilities that differ little may be rounded to the same number.
+        output_dict["label"] = [names[index] for index in output_dict["logits"].argmax(-1).tolist()]
         return output_dict
 
     def label_names(self) -> List[str]:

@@ -92,9 +92,10 @@ def calibrate_model(
         if not exit_.is_determined:
             logger.warning(
                 "The data does not determine the temperature of exit layer %d, whose accuracy on "
-                "it is %.3f: it is set to %g, and this exit's confidences mean little. Use more "
-                "data.",
-                *(exit_.exit_layer, exit_.accuracy, exit_.temperature),
+                "it is %.3f: %s. It is set to %g, and this exit's confidences mean little. Use "
+                "more data.",
+                *(exit_.exit_layer, exit_.accuracy),
+                *(exit_.why_undetermined, exit_.temperature),
             )
     recommended = None
     if max_accuracy_drop is not None:

@@ -1,10 +1,14 @@
 """Rules of leaving, through the engine, against a plain computation one instance at a time."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from sledgehammer_allennlp.exits import ExitRule, Said, run_exits, run_to_exits
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
@@ -267,3 +271,76 @@ def test_an_ensemble_that_cannot_be_is_refused(setting, message):
 def test_no_ensemble_is_none():
     assert check_ensemble(None, 3) is None
     assert check_ensemble("all", 3).weights == [1.0, 1.0, 1.0]
+
+
+LARGEST = 3.4e38  # almost, of float32
+
+extreme_numbers = st.sampled_from([0.0, 1e-38, 1e-30, 1.0, 1e10, 1e30, 1e38, LARGEST]).flatmap(
+    lambda size: st.sampled_from([size, -size])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_labels=st.sampled_from([1, 2, 3, 1000]),
+    temperatures=st.lists(st.sampled_from([1e-36, 1e-3, 1, 1e10, 1e36]), min_size=3, max_size=3),
+    confidence=st.sampled_from(["max_probability", "entropy", "margin", "patience"]),
+    ensemble=st.sampled_from([None, "reached"]),
+    data=st.data(),
+)
+def test_answers_are_finite_whatever_the_logits_and_temperatures(
+    num_labels, temperatures, confidence, ensemble, data
+):
+    few = data.draw(st.lists(extreme_numbers, min_size=12, max_size=12))
+    logits = np.resize(np.array(few, dtype=np.float32), (3, 4, num_labels))
+    rule = ExitRule(
+        torch.tensor(temperatures),
+        confidence_by_name(confidence),
+        0.5,
+        check_ensemble(ensemble, 3),
+    )
+    answers = rule.answer_at_each_exit([Said(at_exit) for at_exit in torch.from_numpy(logits)])
+    in_float32 = rule.temperatures.double().numpy()[:, None, None]
+    wanted = softmax(logits.astype(np.float64) / in_float32, axis=-1)
+    if ensemble is not None:
+        wanted = wanted.cumsum(0) / np.arange(1, 4)[:, None, None]
+    for answer, probs in zip(answers, wanted):
+        np.testing.assert_allclose(answer.probs.numpy(), probs, atol=1e-5)
+        np.testing.assert_allclose(answer.probs.sum(-1).numpy(), 1, atol=1e-5)
+        assert answer.logits.isfinite().all()
+        assert ((answer.confidence >= 0) & (answer.confidence <= 1)).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    lengths=length_lists,
+    scales=st.lists(st.sampled_from([1e-30, 1.0, 1e10, 1e30]), min_size=3, max_size=3),
+    temperatures=st.lists(st.sampled_from([1e-36, 1.0, 1e30, 1e36]), min_size=3, max_size=3),
+    threshold=st.sampled_from([0.0, 0.34, 0.6, 0.999, 1.0]),
+    token_budget=token_budgets,
+)
+@torch.no_grad()
+def test_exits_of_any_magnitude_answer_as_a_plain_computation(
+    lengths, scales, temperatures, threshold, token_budget
+):
+    case = make_case("bert", "mean", [-1, 1, 3])
+    case = replace(case, exits=deepcopy(case.exits))
+    for classifier, scale in zip(case.exits.classifiers, scales):
+        classifier.linear.weight.mul_(scale)
+        classifier.linear.bias.mul_(scale)
+    inputs = random_inputs(lengths)
+    measure = confidence_by_name("max_probability")
+    rule = ExitRule(torch.tensor(temperatures), measure, threshold)
+    output = run_to_exits(case.encoder, case.exits, rule, texts_of(inputs), token_budget)
+    logits = plain_outputs(case, *inputs)[0].astype(np.float64)
+    probs = softmax(logits / rule.temperatures.double().numpy()[:, None, None], axis=-1)
+    assume((np.abs(probs.max(-1) - threshold) > 1e-3).all() or threshold in (0, 1))
+    leaves = (probs.max(-1) >= threshold) & (threshold < 1)
+    leaves[-1] = True
+    exits, rows = leaves.argmax(0), np.arange(len(lengths))
+    assert output.exit_index.tolist() == exits.tolist()
+    np.testing.assert_allclose(output.probs.sum(-1).numpy(), 1, atol=1e-5)
+    # Near a tie a difference in rounding is one in probability, however large logits are.
+    gaps = np.diff(np.sort(logits, axis=-1)[:, :, -2:])[exits, rows, 0]
+    clear = gaps > 1e-3 * np.abs(logits[exits, rows]).max(-1)
+    np.testing.assert_allclose(output.probs.numpy()[clear], probs[exits, rows][clear], atol=1e-4)
