@@ -235,6 +235,13 @@ def _load(
     config = read_config(folder)
     _refuse(check_contents(folder, config))
     settings = config.get("model", {})
+    if settings.get("type") == "from_archive":
+        raise ValueError(
+            "the archive's model is of type 'from_archive', of "
+            f"'{settings.get('archive_file')}': what it is made of is said there only, and labels "
+            "may be in another order. Wanted a model trained further by a config of its own, with "
+            "an initializer of type 'pretrained', or AllenNLP's load_archive"
+        )
     settings = {**settings, **{k: value for k, value in given.items() if value is not None}}
     if settings.get("type") != _MODEL_TYPE:
         raise ValueError(

@@ -416,6 +416,25 @@ class MultiExitClassifier(Model):
         """See `ExitMetrics`."""
         return self._metrics.get_metric(reset)
 
+    def extend_vocab(self, vocab: Vocabulary, **kwargs: Any) -> None:
+        """
+        Called by AllenNLP when an archive's vocabulary was extended, by that of new data.
+
+        # Raises
+
+        ConfigurationError
+            If there are more labels than the exits know.
+        """
+        names = vocab.get_index_to_token_vocabulary(self._label_namespace)
+        num_labels = self.exits.num_labels
+        if len(names) > num_labels:
+            new = ", ".join(names[label] for label in range(num_labels, len(names)))
+            known = ", ".join(names[label] for label in range(num_labels))
+            raise ConfigurationError(
+                f"the data has the labels {new}, which the archive's model was not trained with: "
+                f"wanted those of {known}, or a new model"
+            )
+
     @classmethod
     def _load(
         cls,

@@ -78,7 +78,9 @@ class TwoStage(Objective):
         if self._encoder_epochs is None:
             raise ConfigurationError(
                 "two_stage was not told that training starts: wanted a callback of type "
-                "'objective_progress' in the config, or enable_default_callbacks not false"
+                "'objective_progress' in the config, or enable_default_callbacks not false. "
+                "`allennlp find-lr` trains without telling: there, wanted another loss, "
+                '--overrides \'{"model.loss": "joint"}\''
             )
         last = num_exits - 1
         if self._epochs_done < self._encoder_epochs or num_exits == 1:

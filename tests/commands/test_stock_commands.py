@@ -2,16 +2,22 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from allennlp.commands import main as allennlp_main
 from allennlp.commands.evaluate import evaluate_from_archive
+from allennlp.commands.find_learning_rate import find_learning_rate_model
 from allennlp.commands.train import train_model
 from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
+from allennlp.common.push_to_hf import push_to_hf
 from allennlp.predictors import Predictor
 
+from sledgehammer_allennlp.exits import load_archived_classifier
 from tests.tiny import SENTENCES, tiny_experiment
 
 
@@ -215,3 +221,123 @@ def test_encoders_exits_calibration_and_tradeoff_work_without_allennlp():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "loss", ["joint", "sampled", "weighted", "self_distillation", "alternating"]
+)
+def test_find_lr_takes_the_losses(loss, tiny_bert, tsv, tmp_path, allennlp_command):
+    config = tiny_experiment(str(tiny_bert), tsv, loss=loss, embedding_exit="ngrams")
+    _find_lr(config, tmp_path, allennlp_command)
+    assert (tmp_path / "found" / "lr-losses.png").stat().st_size > 0
+
+
+def test_find_lr_refuses_two_stage_and_says_what_to_do(tiny_bert, tsv, tmp_path, allennlp_command):
+    config = tiny_experiment(str(tiny_bert), tsv, loss="two_stage")
+    with pytest.raises(ConfigurationError, match="find-lr.* wanted another loss, --overrides"):
+        _find_lr(config, tmp_path, allennlp_command)
+
+
+def test_find_lr_learns_from_each_batch(tiny_bert, tsv, tmp_path):
+    """At learning rates at which there is something to see."""
+    config = tiny_experiment(str(tiny_bert), tsv, dropout=0)
+    rates, losses = [], []
+
+    def keep(found_rates, found_losses, path):
+        rates.extend(found_rates)
+        losses.extend(found_losses)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("allennlp.commands.find_learning_rate._save_plot", keep)
+        find_learning_rate_model(
+            Params(config), str(tmp_path / "run"), start_lr=1e-3, end_lr=1e-2, num_batches=40
+        )
+    assert len(rates) == 41 and rates[0] == 1e-3 and rates[-1] == pytest.approx(1e-2)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def _find_lr(config, folder: Path, allennlp_command) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(config))
+    allennlp_command("find-lr", file, "-s", folder / "found", "--num-batches", 11)
+
+
+def _run_without_plugins(monkeypatch, *arguments) -> None:
+    """A subcommand that knows no `--include-package`."""
+    monkeypatch.setattr(sys, "argv", ["allennlp", *map(str, arguments)])
+    allennlp_main()
+
+
+def test_print_results_shows_the_exits_metrics(trained, monkeypatch, capsys):
+    keys = ["best_validation_accuracy_layer_2", "calibration_temperature_layer_-1"]
+    _run_without_plugins(monkeypatch, "print-results", trained["run"].parent, "--keys", *keys)
+    lines = [line.split(", ") for line in capsys.readouterr().out.splitlines() if ", " in line]
+    header, row = next((a, b) for a, b in zip(lines, lines[1:]) if a[0] == "model_run")
+    metrics = json.loads((trained["run"] / "metrics.json").read_text())
+    assert header[1:] == keys
+    assert row == [str(trained["run"] / "metrics.json"), *(str(metrics[key]) for key in keys)]
+
+
+def test_diff_of_checkpoints_and_the_archive_shows_what_calibration_changed(
+    trained, monkeypatch, capsys
+):
+    changed = []
+    for checkpoint in sorted(trained["run"].glob("model_state_e*.th")):
+        capsys.readouterr()
+        _run_without_plugins(monkeypatch, "diff", checkpoint, trained["archive"])
+        lines = re.findall(
+            r"^(?:\x1b\[\d+m)?([ +!-])(\S+), shape", capsys.readouterr().out, flags=re.M
+        )
+        assert len(lines) == len(trained["model"].state_dict())
+        assert {sign for sign, _ in lines} == {" ", "!"}
+        changed.append([name for sign, name in lines if sign == "!"])
+    # One of them was the best and got temperatures; the other has other weights altogether.
+    assert sorted(map(len, changed))[0] == 1 and ["temperatures"] in changed
+    assert len(max(changed, key=len)) > 20
+
+
+def test_what_is_pushed_to_the_hub_is_all_it_takes(trained, tmp_path, monkeypatch):
+    """Without the hub: AllenNLP's part is to prepare the folder that is pushed."""
+    pushed = []
+
+    class Hub:
+        def __init__(self, folder=None, **kwargs):
+            if folder is not None:
+                folder.mkdir(parents=True)
+
+        def create_repo(self, **kwargs):
+            return "https://hub/" + kwargs["name"]
+
+        def git_pull(self, rebase):
+            pass
+
+        def lfs_track(self, patterns):
+            assert patterns == ["*.th"]
+
+        def push_to_hub(self, commit_message):
+            pushed.append(commit_message)
+
+    push = sys.modules["allennlp.common.push_to_hf"]  # the name is also that of a function
+    monkeypatch.setattr(push, "HfApi", Hub)
+    monkeypatch.setattr(push, "Repository", Hub)
+    texts = SENTENCES[:8]
+    wanted = load_archived_classifier(trained["archive"]).predict(texts)
+    for name, source in (
+        ("of-run", {"serialization_dir": trained["run"]}),
+        ("of-archive", {"archive_path": trained["archive"]}),
+    ):
+        push_to_hf(name, **source, local_repo_path=tmp_path, use_auth_token="none")
+        folder = tmp_path / name
+        kept = {path.name for path in (folder / "vocabulary" / ".transformers").glob("*/*")}
+        assert {"config.json", "tokenizer.json", "vocab.txt"} <= kept
+        assert load_archived_classifier(folder).predict(texts) == wanted
+        answers = Predictor.from_path(folder).predict_batch_json([{"sentence": t} for t in texts])
+        assert [answer["label"] for answer in answers] == [answer["label"] for answer in wanted]
+        assert [answer["probs"] for answer in answers] == [
+            pytest.approx(answer["probs"], abs=1e-5) for answer in wanted
+        ]
+    assert len(pushed) == 2
+
+
+def test_test_install_finds_allennlp_whole(allennlp_command):
+    allennlp_command("test-install")
