@@ -1,10 +1,7 @@
 """What AllenNLP's trainer and its callbacks do around a model with exits and its calibration."""
 
 import json
-import os
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict
 
@@ -215,34 +212,13 @@ def test_tensorboard_gets_the_exits_metrics(config, tmp_path):
         assert list(training[f"train/{name}"].values()) == pytest.approx(wanted)
 
 
-WANDB = """
-import json, sys
-import sledgehammer_allennlp
-from allennlp.commands.train import train_model
-from allennlp.common import Params
-train_model(Params(json.loads(sys.argv[1])), sys.argv[2])
-"""
-
-
-def test_weights_and_biases_gets_the_exits_metrics_offline(config, tmp_path):
-    logger = {"type": "wandb", "summary_interval": 1, "project": "tiny"}
-    config["trainer"]["callbacks"] = [logger, "temperature_calibration"]
+def test_weights_and_biases_gets_the_exits_metrics_offline(config, tmp_path, monkeypatch):
+    for name, value in (("MODE", "offline"), ("SILENT", "true"), ("CONSOLE", "off")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    logger = {"type": "wandb", "summary_interval": 4, "watch_model": False}
     folder = tmp_path / "run"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "HOME": str(tmp_path),
-        "WANDB_MODE": "offline",
-        "WANDB_SILENT": "true",
-    }
-    subprocess.run(
-        [sys.executable, "-c", WANDB, json.dumps(config), str(folder)],
-        env=environment,
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        timeout=600,
-    )
+    train(folder, config, callbacks=[logger, "temperature_calibration"])
     from wandb.proto.wandb_internal_pb2 import Record
     from wandb.sdk.internal.datastore import DataStore
 
