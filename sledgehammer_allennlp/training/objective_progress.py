@@ -1,7 +1,10 @@
 """The trainer callback that tells the objective how far training is."""
 
+import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
+import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.training import TrainerCallback, gradient_descent_trainer
 
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
 class ObjectiveProgress(TrainerCallback):
     """
     Tells the training objective of a `multi_exit_classifier` when training starts, or goes on, and
-    when an epoch is over; see `Objective`. Does nothing for another model.
+    when an epoch is over; see `Objective`. Has weights that a batch does not train stay as they
+    are, with every version of torch. Does nothing for another model.
 
     It is one of AllenNLP's default callbacks, so that no config need list it; but a config with
     `enable_default_callbacks: false` must, if its objective has stages.
@@ -40,6 +44,7 @@ class ObjectiveProgress(TrainerCallback):
         super().on_start(trainer, is_primary=is_primary, **kwargs)
         if not isinstance(trainer.model, MultiExitClassifier):
             return
+        _clear_gradients(trainer.optimizer)
         self._objective = trainer.model.objective
         if self._objective.keeps_last_exit:
             _check_that_nothing_else_changes_weights(trainer)
@@ -78,6 +83,17 @@ class ObjectiveProgress(TrainerCallback):
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         self._interrupted_state = state_dict
+
+
+def _clear_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """
+    Before version 2, torch sets gradients to zero between batches, with which weights that a batch
+    does not train would move on by their momentum; now to `None`, with which they stay.
+    """
+    default = inspect.signature(type(optimizer).zero_grad).parameters["set_to_none"].default
+    if not default:
+        zero_grad = partial(optimizer.zero_grad, set_to_none=True)
+        optimizer.zero_grad = zero_grad  # type: ignore[method-assign]
 
 
 def _check_that_nothing_else_changes_weights(trainer: "GradientDescentTrainer") -> None:

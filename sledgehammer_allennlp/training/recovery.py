@@ -1,6 +1,5 @@
 """The trainer callback with which a training that was interrupted ends as if it had not been."""
 
-import inspect
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
@@ -90,7 +89,6 @@ class Recovery(TrainerCallback):
                 set_random_state(at_epoch_starts[epoch])
             return train_epoch(epoch)
 
-        _restore_zero_gradients(trainer.optimizer)
         trainer._train_epoch = train_epoch_as_before  # type: ignore[method-assign]
         if batches_done > 0 and rank == 0:
             at_checkpoint = self._at_checkpoint
@@ -129,17 +127,6 @@ def _of_all_workers(state: Dict[str, Any]) -> List[Dict[str, Any]]:
     states: List[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(states, state)
     return states
-
-
-def _restore_zero_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """
-    Before version 2, torch sets gradients to zero, not to `None`, and weights that a batch does not
-    use go on by their momentum. Those that ever had a gradient are those with a state.
-    """
-    default = inspect.signature(torch.optim.Optimizer.zero_grad).parameters["set_to_none"].default
-    if not default:
-        for parameter in optimizer.state:
-            parameter.grad = torch.zeros_like(parameter)
 
 
 def _save_best_weights_whole(trainer: "GradientDescentTrainer") -> None:

@@ -16,6 +16,11 @@ from sledgehammer_allennlp.calibration import (
 )
 from sledgehammer_allennlp.calibration.temperature import is_determined, why_undetermined
 
+needs_scikit_learns = pytest.mark.skipif(
+    "temperature" not in str(CalibratedClassifierCV._parameter_constraints["method"]),
+    reason="this scikit-learn has no temperature scaling",
+)
+
 
 class _Logits(ClassifierMixin, BaseEstimator):
     """A classifier whose decision function is what it is given."""
@@ -50,6 +55,7 @@ def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
     return scaled / scaled.sum(1, keepdims=True)
 
 
+@needs_scikit_learns
 @settings(max_examples=25, deadline=None)
 @given(
     num_labels=st.integers(2, 6),

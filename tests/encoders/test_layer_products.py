@@ -20,16 +20,13 @@ from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.tiny import (
     PRECISIONS_OF_CPUS,
     needs_int8,
+    needs_layout,
     random_inputs,
     texts_of,
     tiny_transformer,
 )
 
 TOLERANCES = {"float32": 1e-5, "bfloat16": 0.1, "int8": 0.1}
-
-needs_layout = pytest.mark.skipif(
-    not module._has_onednn(), reason="this torch cannot lay out weights for inference"
-)
 
 
 def _hidden(encoder: LayeredEncoder, inputs) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 
 from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.exits import load_archived_classifier
+from tests.tiny import needs_layout
 
 pytest.importorskip("allennlp")
 
@@ -125,6 +126,7 @@ def test_learned_confidence_needs_heads_in_the_archive(trained):
         load_archived_classifier(trained["archive"], confidence="learned")
 
 
+@needs_layout
 def test_for_inference_only_it_answers_alike(trained):
     whole = load_archived_classifier(trained["archive"], confidence_threshold=0.7)
     small = load_archived_classifier(

@@ -40,7 +40,7 @@ def trained_parts(objective, tiny_bert, steps=1, **settings):
     model.objective.start(2, 0, None)
     found = []
     for _ in range(steps):
-        model.zero_grad()
+        model.zero_grad(set_to_none=True)
         model(tokens_of(LENGTHS), LABELS)["loss"].backward()
         names = [name for name, p in model.named_parameters() if p.grad is not None]
         exits = {int(name.split(".")[2]) for name in names if name.startswith("exits.classifiers")}
@@ -78,7 +78,7 @@ def test_two_stage_trains_the_last_exit_then_the_others_with_the_transformer_fro
     model, (found,) = trained_parts("two_stage", tiny_bert)
     assert found == (True, ALL_LAYERS, [3])
     model.objective.end_epoch()
-    model.zero_grad()
+    model.zero_grad(set_to_none=True)
     model(tokens_of(LENGTHS), LABELS)["loss"].backward()
     names = [name for name, p in model.named_parameters() if p.grad is not None]
     assert {name.split(".")[2] for name in names} == {"0", "1", "2"}

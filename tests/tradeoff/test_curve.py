@@ -8,7 +8,9 @@ from scipy.stats import binomtest
 from sledgehammer_allennlp.tradeoff.curve import TradeoffCurve, tradeoff_curve, wilson_interval
 
 # Few different ones, so that there are ties; exactly 0 and 1; what rounds to 1; none at all.
-CONFIDENCES = st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.9, 1 - 2.0**-24, 1.0, np.nan])
+CONFIDENCES = st.sampled_from(
+    [float(np.float32(x)) for x in (0.0, 0.25, 0.3, 0.5, 0.9, 1 - 2.0**-24, 1.0, np.nan)]
+)
 
 
 @st.composite

@@ -17,12 +17,17 @@ from allennlp.training import TrainerCallback
 from sledgehammer_allennlp.calibration import fit_temperature
 from sledgehammer_allennlp.exits import load_archived_classifier
 from sledgehammer_allennlp.training.full_depth import run_at_full_depth
-from tests.calibration.test_temperature import probabilities, scikit_learns_probabilities
+from tests.calibration.test_temperature import (
+    needs_scikit_learns,
+    probabilities,
+    scikit_learns_probabilities,
+)
 from tests.tiny import tiny_experiment
 
 EXITS = [-1, 0, 2, 3]
 
 
+@needs_scikit_learns
 def test_the_archives_temperatures_are_those_that_scikit_learn_fits(trained):
     archive = load_archive(trained["archive"])
     loader = DataLoader.from_params(
