@@ -17,7 +17,7 @@ from sledgehammer_allennlp.calibration import (
 from sledgehammer_allennlp.calibration.temperature import is_determined, why_undetermined
 
 needs_scikit_learns = pytest.mark.skipif(
-    "temperature" not in str(CalibratedClassifierCV._parameter_constraints["method"]),
+    "temperature" not in CalibratedClassifierCV._parameter_constraints["method"][0].options,
     reason="this scikit-learn has no temperature scaling",
 )
 
