@@ -7,7 +7,7 @@ For example,
 """
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ from sledgehammer_allennlp.exits.classifiers import HEAD, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.exits.engine import ExitOutput, run_to_exits
 from sledgehammer_allennlp.exits.exit_rule import ExitRule, check_ensemble
+from sledgehammer_allennlp.shown import shown
 from sledgehammer_allennlp.weights_file import read_weights
 
 _MODEL_TYPE = "multi_exit_classifier"
@@ -123,7 +124,7 @@ class ArchivedClassifier(nn.Module):
         # Raises
 
         ValueError
-            If there are texts and pairs, or the archive has no tokenizer.
+            If `texts` is something else, or both texts and pairs, or the archive has no tokenizer.
         """
         if self.tokenizer is None:
             raise ValueError(
@@ -142,6 +143,8 @@ def _texts_and_second_texts(texts: Any) -> Tuple[List[str], Optional[List[str]]]
     wanted = "wanted a list of texts, or of pairs of texts"
     if isinstance(texts, str):
         raise ValueError(f"found a text, {texts[:60]!r}: {wanted}")
+    if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
+        raise ValueError(f"found {shown(texts)}: {wanted}")
     texts = list(texts)
     is_text = [isinstance(text, str) for text in texts]
     if all(is_text):
@@ -150,7 +153,7 @@ def _texts_and_second_texts(texts: Any) -> Tuple[List[str], Optional[List[str]]]
         raise ValueError(f"found texts and pairs of texts: {wanted}, one kind in a call")
     for text in texts:
         if not isinstance(text, (tuple, list)) or [type(part) for part in text] != [str, str]:
-            raise ValueError(f"found {repr(text)[:60]}: {wanted}")
+            raise ValueError(f"found {shown(text)}: {wanted}")
     return [text[0] for text in texts], [text[1] for text in texts]
 
 

@@ -1,7 +1,9 @@
 """The predictor: JSON in, JSON out."""
 
 import inspect
-from typing import Any, List, Optional, Sequence
+import json
+from itertools import islice
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from allennlp.common.checks import ConfigurationError
@@ -15,7 +17,9 @@ from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.exits.archived_classifier import answers
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
 from sledgehammer_allennlp.predictors.lines import BadLine, Line, LineCounts
+from sledgehammer_allennlp.shown import shown
 
+_TEXT_KEYS = ("sentence", "premise", "hypothesis")
 _WANTED = 'wanted {"sentence": …} or {"premise": …, "hypothesis": …}, with texts as values'
 
 # What validation, readers and tokenizers raise because of what they are given.
@@ -89,11 +93,12 @@ class MultiExitClassifierPredictor(Predictor):
 
     def _loaded(self, line: str) -> JsonDict:
         try:
-            loaded = super().load_line(line)
+            loaded, pairs = _with_pairs(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the line is not JSON: {line[:200]!r}: {_WANTED}. {error}") from error
         _check_is_object(loaded)
         if self._takes_texts:
+            _check_no_text_twice(pairs)
             _texts_in(loaded)
         return loaded
 
@@ -192,9 +197,28 @@ class MultiExitClassifierPredictor(Predictor):
             )
 
 
+def _with_pairs(line: str) -> Tuple[Any, List[Tuple[str, Any]]]:
+    """What a line says, and if that is an object, its keys and values, all of them."""
+    pairs: List[Tuple[str, Any]] = []
+
+    def as_dict(pairs_of_object: List[Tuple[str, Any]]) -> Dict[str, Any]:
+        nonlocal pairs
+        pairs = pairs_of_object  # an object ends after those in it: the last is the outermost
+        return dict(pairs_of_object)
+
+    return json.loads(line, object_pairs_hook=as_dict), pairs
+
+
+def _check_no_text_twice(pairs: List[Tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    for key in _TEXT_KEYS:
+        if keys.count(key) > 1:
+            raise ValueError(f"the input has the key '{key}' twice: {_WANTED}")
+
+
 def _check_is_object(loaded: Any) -> None:
     if not isinstance(loaded, dict):
-        raise ValueError(f"the input is {repr(loaded)[:200]}: {_WANTED}")
+        raise ValueError(f"the input is {shown(loaded)}: {_WANTED}")
 
 
 def _texts_in(json_dict: Any) -> List[str]:
@@ -204,9 +228,10 @@ def _texts_in(json_dict: Any) -> List[str]:
     elif "premise" in json_dict and "hypothesis" in json_dict:
         keys = ["premise", "hypothesis"]
     else:
-        found = ", ".join(repr(key) for key in json_dict) or "none"
+        found = ", ".join(shown(key) for key in islice(json_dict, 20)) or "none"
+        found += ", …" * (len(json_dict) > 20)
         raise ValueError(f"the input has the keys {found}: {_WANTED}")
     for key in keys:
         if not isinstance(json_dict[key], str):
-            raise ValueError(f"the value of '{key}' is {json_dict[key]!r}: {_WANTED}")
+            raise ValueError(f"the value of '{key}' is {shown(json_dict[key])}: {_WANTED}")
     return [json_dict[key] for key in keys]
