@@ -1,9 +1,27 @@
-"""Writing files that are there whole or not at all."""
+"""Writing files that are there whole or not at all, and what can be read."""
 
 import os
 import re
+import stat
 from pathlib import Path
 from typing import Any, Callable
+
+
+def check_regular(path: str) -> None:
+    """
+    Nothing is opened: a pipe without a writer would never answer, and a device never end.
+
+    # Raises
+
+    ValueError
+        If what is at the path is neither a file nor a link to one.
+    OSError
+        If there is nothing.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise ValueError(f"'{path}' is {kind}: wanted a file")
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -1,6 +1,7 @@
 """From texts to token ids, many at once."""
 
 import os
+import re
 import threading
 from typing import List, Optional, Sequence
 
@@ -21,6 +22,10 @@ if hasattr(os, "register_at_fork"):
         after_in_child=TOKENIZER_LOCK.release,
     )
 
+# A text is cut at first to so many characters a token that it may keep.
+_CHARACTERS_PER_TOKEN = 32
+_UP_TO_A_SPACE = re.compile(r".*\S(?= )", re.DOTALL)
+
 
 def tokenize(
     tokenizer: PreTrainedTokenizerBase,
@@ -36,14 +41,16 @@ def tokenize(
     texts, second_texts : `Sequence[str]`
         Of the same number.
     max_length : `int`, optional (default = what the tokenizer says its model takes)
-        Longer texts are truncated; of a pair, the longer first.
+        Longer texts are truncated; of a pair, the longer first. (Where both are very long, the
+        token that is left over when room is shared may be of the other one.)
     """
     if not texts:
         return TokenBatch.from_lists([])
+    num_tokens = tokenizer.model_max_length if max_length is None else max_length
     with TOKENIZER_LOCK:
         encoded = tokenizer(
-            list(texts),
-            None if second_texts is None else list(second_texts),
+            [_cut(tokenizer, text, num_tokens) for text in texts],
+            second_texts and [_cut(tokenizer, text, num_tokens) for text in second_texts],
             add_special_tokens=True,
             truncation="longest_first",
             max_length=max_length,
@@ -52,3 +59,25 @@ def tokenize(
         )
     token_ids: List[List[int]] = encoded["input_ids"]
     return TokenBatch.from_lists(token_ids, encoded["token_type_ids"])
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) -> str:
+    """
+    A beginning of a very long text that has the same first `num_tokens` tokens, and one more.
+
+    Megabytes would else be tokenised for some hundred tokens, in a hundred times their memory. What
+    stands before a space has the same tokens whatever follows. Text without spaces is not cut.
+    """
+    num_characters = _CHARACTERS_PER_TOKEN * max(num_tokens, 1)
+    if len(text) <= num_characters or any(" " in x for x in tokenizer.get_added_vocab()):
+        return text
+    while num_characters < len(text):
+        found = _UP_TO_A_SPACE.match(text, 0, num_characters)
+        if found is not None:
+            tokens = tokenizer(
+                found.group(), add_special_tokens=False, truncation=True, max_length=num_tokens + 1
+            )
+            if len(tokens["input_ids"]) > num_tokens:
+                return found.group()
+        num_characters *= 4
+    return text

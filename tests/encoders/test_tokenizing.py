@@ -1,8 +1,96 @@
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from sledgehammer_allennlp.encoders import tokenizing
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from tests.threads import in_threads
+
+
+@pytest.fixture(scope="module", params=["tiny_bert", "tiny_roberta"])
+def tokenizer(request):
+    return AutoTokenizer.from_pretrained(request.getfixturevalue(request.param))
+
+
+def by_the_library(tokenizer, texts, second_texts, max_length):
+    return tokenizer(
+        texts,
+        second_texts,
+        truncation="longest_first",
+        max_length=max_length,
+        return_token_type_ids=True,
+    )
+
+
+def ids_of(batch):
+    return [ids.tolist() for ids in batch.token_ids.split(batch.lengths.tolist())]
+
+
+pieces = st.one_of(
+    st.text(max_size=5),
+    st.sampled_from(
+        ["good", "    ", " \n ", "\x1c ", "\u3000", " \u0301", "[SEP]", "<mask> ", "'s", "\ud800"]
+    ),
+)
+texts = st.lists(pieces, min_size=5, max_size=60).map(" ".join)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(texts, st.integers(3, 20))
+@example("!!\x1c next good bad film " * 9, 5)
+@example("good   \n   bad " * 9, 5)
+@example("a" * 150 + " good" * 30, 9)  # one token, of which a beginning has many
+def test_a_long_text_that_is_cut_first_has_the_librarys_tokens(tokenizer, text, max_length):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizing, "_CHARACTERS_PER_TOKEN", 1)
+        found = tokenize(tokenizer, [text, "good"], None, max_length)
+        pair = tokenize(tokenizer, [text], ["good day"], 8)
+    wanted = by_the_library(tokenizer, [text, "good"], None, max_length)
+    assert ids_of(found) == wanted["input_ids"]
+    assert ids_of(pair) == by_the_library(tokenizer, [text], ["good day"], 8)["input_ids"]
+
+
+def counted(tokenizer, monkeypatch):
+    """The number of characters that a tokenizer is given from now on."""
+    lengths = []
+    call = type(tokenizer).__call__
+
+    def counting(self, texts, second_texts=None, **settings):
+        for given_ in (texts, second_texts or []):
+            lengths.extend([len(given_)] if isinstance(given_, str) else map(len, given_))
+        return call(self, texts, second_texts, **settings)
+
+    monkeypatch.setattr(type(tokenizer), "__call__", counting)
+    return lengths
+
+
+@pytest.mark.parametrize("in_pairs", [False, True])
+def test_megabytes_are_not_tokenised_for_a_few_tokens(tokenizer, monkeypatch, in_pairs):
+    text = "good film " * 1_000_000
+    lengths = counted(tokenizer, monkeypatch)
+    batch = tokenize(tokenizer, [text], [text] if in_pairs else None, 64)
+    assert batch.lengths.tolist() == [64]
+    assert sum(lengths) <= 2 * 2 * 32 * 64
+
+
+def test_words_that_give_few_tokens_are_taken_until_there_are_enough(tiny_bert, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    text = ("\0" * 500 + " good ") * 200  # of which the tokenizer leaves the word alone
+    lengths = counted(tokenizer, monkeypatch)
+    (ids,) = ids_of(tokenize(tokenizer, [text], None, 20))
+    assert len(ids) == 20
+    assert max(lengths) < len(text) / 2
+    assert ids == by_the_library(tokenizer, [text], None, 20)["input_ids"][0]
+
+
+def test_a_token_with_a_space_in_it_is_not_cut(tiny_bert):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    tokenizer.add_tokens(["good" + " film" * 500])
+    text = "good" + " film" * 500 + " bad" * 1000
+    (ids,) = ids_of(tokenize(tokenizer, [text], None, 20))
+    assert ids == by_the_library(tokenizer, [text], None, 20)["input_ids"][0]
+    assert len(set(ids)) == 4  # that token, "bad" and the special ones
 
 
 def test_threads_that_truncate_differently_share_a_tokenizer(tiny_bert):
