@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
-from typing import List
+from typing import Any, Dict, List
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
-from allennlp.common.params import parse_overrides
 from allennlp.models.archival import CONFIG_NAME, archive_model
 
 from sledgehammer_allennlp.archives.extraction import checked_members, opened
@@ -23,6 +22,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     check_writable,
     load,
+    overrides_in,
     read_labelled,
     run_all_exits_on,
 )
@@ -101,7 +101,7 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
             check_accuracy_drop(args.max_accuracy_drop)
         except ValueError as error:
             raise ConfigurationError(f"--max-accuracy-drop: {error}") from error
-        _check_overrides(args.overrides)
+        _check_overrides(overrides_in(args))
     archive, model = load(args)
     if args.max_accuracy_drop is not None:
         check_threshold_can_be_chosen(model)
@@ -138,11 +138,11 @@ def _output_archive(args: argparse.Namespace) -> Path:
     return output
 
 
-def _check_overrides(overrides: str) -> None:
+def _check_overrides(given: Dict[str, Any]) -> None:
     """Refuses to choose a threshold for a rule that the new archive will not have."""
-    given = parse_overrides(overrides)
     keys = {key.split(".")[1] for key in given if key.startswith("model.")}
-    keys |= set(given.get("model") or {})
+    model = given.get("model")
+    keys |= set(model) if isinstance(model, dict) else set()
     for key in sorted(keys & {"confidence", "ensemble"}):
         raise ConfigurationError(
             f"--overrides change the model's {key}, which the new archive will not have, and "

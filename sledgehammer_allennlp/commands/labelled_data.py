@@ -5,10 +5,11 @@ import logging
 import tempfile
 from itertools import groupby
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from allennlp.common import logging as common_logging
 from allennlp.common.checks import ConfigurationError
+from allennlp.common.params import parse_overrides
 from allennlp.common.tqdm import Tqdm
 from allennlp.data import Instance, Vocabulary
 from allennlp.data.data_loaders import SimpleDataLoader
@@ -20,6 +21,7 @@ from sledgehammer_allennlp.archives.loading import load_checked_archive
 from sledgehammer_allennlp.calibration import check_logits
 from sledgehammer_allennlp.data.labeled_tsv import unseen_label
 from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.shown import shown
 from sledgehammer_allennlp.training.full_depth import FullDepth, run_at_full_depth
 
 BATCH_SIZE = 256
@@ -67,6 +69,26 @@ def check_writable(folder: Path, argument: str) -> None:
         ) from error
 
 
+def overrides_in(args: argparse.Namespace) -> Dict[str, Any]:
+    """
+    What `--overrides` says.
+
+    # Raises
+
+    ConfigurationError
+        If it is not a JSON object.
+    """
+    try:
+        overrides = parse_overrides(args.overrides)
+    except (RuntimeError, ValueError) as error:  # Jsonnet's, and json's
+        raise ConfigurationError(
+            f"--overrides is {shown(args.overrides)}: wanted a JSON object. {str(error)[:500]}"
+        ) from error
+    if not isinstance(overrides, dict):
+        raise ConfigurationError(f"--overrides is {shown(args.overrides)}: wanted a JSON object")
+    return overrides
+
+
 def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
     """
     The archive and its model, in evaluation mode.
@@ -75,16 +97,25 @@ def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
 
     ConfigurationError
         If the archive is not of a multi_exit_classifier, or should not be loaded (see
-        `load_checked_archive`), or the batch size is below 1.
+        `load_checked_archive`), or not with `--overrides`, or the batch size is below 1.
     """
     common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
     if args.batch_size < 1:
         raise ConfigurationError(f"--batch-size is {args.batch_size}: wanted at least 1")
     for noisy in ("allennlp.common.params", "allennlp.nn.initializers"):
         logging.getLogger(noisy).disabled = True
-    archive = load_checked_archive(
-        args.archive_file, args.cuda_device, args.overrides, args.trust_archive
-    )
+    overrides = overrides_in(args)
+    try:
+        archive = load_checked_archive(
+            args.archive_file, args.cuda_device, args.overrides, args.trust_archive
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if not overrides:
+            raise
+        raise ConfigurationError(
+            f"'{args.archive_file}' does not load with --overrides {shown(args.overrides)}: wanted "
+            f"what its config takes. {str(error)[:1000]}"
+        ) from error
     model = archive.model
     assert isinstance(model, MultiExitClassifier)
     return archive, model.eval()

@@ -8,12 +8,12 @@ from typing import Any, Dict, List
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.params import parse_overrides
 
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     check_writable,
     load,
+    overrides_in,
     read_labelled,
     run_all_exits_on,
 )
@@ -86,7 +86,7 @@ def oracle_from_args(args: argparse.Namespace) -> List[OraclePoint]:
     points = oracle_curve(correct, model.exit_costs)
     has_own_reader = "validation_dataset_reader" in archive.config
     reader_key = "validation_dataset_reader" if has_own_reader else "dataset_reader"
-    overrides = {**parse_overrides(args.overrides), f"{reader_key}.with_exit_layers": True}
+    overrides = {**overrides_in(args), f"{reader_key}.with_exit_layers": True}
     print(_summary(points, model.exit_layers, len(lines), args, overrides))
     return points
 

@@ -16,7 +16,6 @@ import torch
 import transformers
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.params import parse_overrides
 from allennlp.common.tqdm import Tqdm
 from allennlp.data import Instance
 from allennlp.data.data_loaders import SimpleDataLoader
@@ -29,6 +28,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     check_writable,
     load,
+    overrides_in,
     read_labelled,
     run_all_exits_on,
     text_of,
@@ -165,7 +165,7 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
     easiest, hardest = _examples(model, instances, full_depth, args.num_examples)
     results = TradeoffResults(
         origin=_origin(args, archive.config, model),
-        overrides=parse_overrides(args.overrides),
+        overrides=overrides_in(args),
         curve=curve,
         exits=compare_temperatures(logits, labels, model.exit_layers, ones, temperatures),
         bins_before=reliability(logits, labels, ones),

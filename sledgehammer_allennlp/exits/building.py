@@ -1,6 +1,5 @@
 """A transformer and its exits, from the settings that a config has."""
 
-import math
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from sledgehammer_allennlp.encoders.archived_files import StrPath
@@ -11,6 +10,7 @@ from sledgehammer_allennlp.encoders.layered_encoder import (
 )
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
 from sledgehammer_allennlp.exits.ngrams import NgramClassifier
+from sledgehammer_allennlp.shown import shown
 
 EMBEDDING_EXITS: Dict[str, Tuple[str, ...]] = {"mean": (), "ngrams": ("max_n", "num_buckets")}
 """Exits before layer 0, and the settings that each takes."""
@@ -151,7 +151,7 @@ def check_threshold(threshold: Any) -> float:
         If `threshold` is not a number from 0 to 1.
     """
     if not is_number(threshold) or not 0 <= threshold <= 1:
-        raise ValueError(f"confidence_threshold is {threshold!r}: wanted a number from 0 to 1")
+        raise ValueError(f"confidence_threshold is {shown(threshold)}: wanted a number from 0 to 1")
     return float(threshold)
 
 
@@ -173,4 +173,4 @@ def check_token_budget(token_budget: Any) -> Optional[int]:
 def is_number(value: Any) -> bool:
     """Whether `value` is a number, which true, false and NaN are not."""
     is_numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_numeric and not math.isnan(value)
+    return is_numeric and value == value  # which NaN is not; math.isnan takes no very large integer

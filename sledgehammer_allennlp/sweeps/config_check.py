@@ -9,6 +9,7 @@ from typing import Any, Dict
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.params import evaluate_file, parse_overrides, with_overrides
 
+from sledgehammer_allennlp.files import check_regular
 from sledgehammer_allennlp.sweeps.search_space import SearchSpace
 
 
@@ -26,6 +27,12 @@ def check_config(config: Path, space: SearchSpace, overrides: str) -> str:
     ConfigurationError
         If the config cannot be evaluated, or never reads a parameter of the space.
     """
+    try:
+        check_regular(str(config))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"cannot read the config '{config}': wanted what `allennlp train` takes. {error}"
+        ) from error
     seed = space.seed_values()[0]
     samples = [space.variables(configuration, seed) for configuration in space.samples()]
     evaluated = [_evaluated(config, variables, overrides) for variables in samples]
@@ -50,6 +57,8 @@ def _evaluated(config: Path, variables: Dict[str, str], overrides: str) -> Dict[
             f"cannot evaluate '{config}' with {values}: wanted a config for which each variable it "
             f"reads is in the search space or in the environment. {error}"
         ) from error
+    if not isinstance(evaluated, dict):
+        raise ConfigurationError(f"the config '{config}' is not an object: wanted one")
     if isinstance(evaluated.get("trainer"), dict):
         evaluated["trainer"].pop("cuda_device", None)
     return evaluated

@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Union
 
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
@@ -18,6 +18,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from sledgehammer_allennlp.files import check_regular
+
 Value = Union[None, bool, int, float, str]
 
 _KEYS_OF_TYPES = {
@@ -26,6 +28,8 @@ _KEYS_OF_TYPES = {
     "categorical": {"type", "choices"},
 }
 _MAX_CONFIGURATIONS = 10_000
+_MAX_INTEGER = 2**53  # beyond, Jsonnet knows not each one
+_MAX_NUMBER = 1e300  # so that a range's length is finite
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,14 @@ def read_search_space(path: Path, seeds: Optional[Sequence[int]] = None) -> Sear
         If there is a mistake in the file, naming the key.
     """
     try:
+        check_regular(str(path))
         found = Params.from_file(str(path)).as_dict(quiet=True)
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         raise ConfigurationError(
             f"cannot read the search space '{path}': wanted a JSON or Jsonnet file. {error}"
         ) from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"'{path}' is {_shown(found)}: wanted an object with parameters")
     unknown = set(found) - {"parameters", "seeds"}
     if unknown:
         raise ConfigurationError(
@@ -233,7 +240,9 @@ def _categorical(given: Dict[str, Any], where: str) -> CategoricalDistribution:
 
 def _range(given: Dict[str, Any], where: str, kind: str) -> BaseDistribution:
     is_right = _is_int if kind == "int" else _is_number
-    wanted = "an integer" if kind == "int" else "a number"
+    wanted = f"a number of at most {_MAX_NUMBER:g} in size"
+    if kind == "int":
+        wanted = f"an integer of at most {_MAX_INTEGER:,} in size"
     for key in ("low", "high", "step"):
         if (key != "step" or given.get(key) is not None) and not is_right(given.get(key)):
             raise ConfigurationError(f"{where}.{key} is {_shown(given.get(key))}: wanted {wanted}")
@@ -258,14 +267,17 @@ def _range(given: Dict[str, Any], where: str, kind: str) -> BaseDistribution:
 
 
 def _divides(step: float, length: float) -> bool:
-    return math.isclose(length / step, round(length / step), abs_tol=1e-8)
+    number = length / step
+    return math.isfinite(number) and math.isclose(number, round(number), abs_tol=1e-8)
 
 
 def _check_different(values: List[Any], where: str) -> None:
-    for position, value in enumerate(values):
+    seen: Set[Value] = set()
+    for value in values:
         # True == 1 and 1 == 1.0: Optuna could not tell them apart.
-        if value in values[:position]:
+        if value in seen:
             raise ConfigurationError(f"{where} has {_shown(value)} twice: wanted different values")
+        seen.add(value)
 
 
 def _scalar(value: Any) -> Value:
@@ -273,15 +285,19 @@ def _scalar(value: Any) -> Value:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_INTEGER
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= _MAX_NUMBER
 
 
 def _shown(value: Any) -> str:
-    return "missing" if value is None else json.dumps(value, default=str)
+    if value is None:
+        return "missing"
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _all_values(distribution: BaseDistribution) -> Optional[List[Value]]:
