@@ -4,7 +4,8 @@
 #
 # make test-classic          the tests on what plain `pip install .` gives with Python 3.10 (PYTHON310=...)
 # make test-transformers5    the tests of the parts that need no AllenNLP, with newer transformers
-# make benchmark-engine      and -precision, -limits, -predict, -methods: see benchmarks/; ARGS="--help"
+# make benchmark-engine      and -precision, -limits, -predict, -methods, -soak: see benchmarks/; ARGS="--help"
+# make fuzz-reader           and -predictor_json, -command_inputs: see fuzz/; ARGS="-max_total_time=60"
 #
 # PYTHON=python3.12 make setup    chooses the interpreter, of 3.11 and 3.12
 
@@ -78,6 +79,7 @@ $(CLASSIC)/.installed: setup.py | has-python310
 # Folders of libraries that take the place of the environment's own.
 TRANSFORMERS5 := .transformers5
 BENCHMARKS := .benchmarks
+FUZZ := .fuzz
 
 test-transformers5: $(TRANSFORMERS5)/.installed
 	WITHOUT_ALLENNLP=1 PYTHONPATH=$(TRANSFORMERS5) $(BIN)/pytest \
@@ -85,6 +87,9 @@ test-transformers5: $(TRANSFORMERS5)/.installed
 
 benchmark-%: $(BENCHMARKS)/.installed
 	PYTHONPATH=$(BENCHMARKS) $(BIN)/python -m benchmarks.$* $(ARGS)
+
+fuzz-%: $(FUZZ)/.installed
+	PYTHONPATH=$(FUZZ) $(BIN)/python -m fuzz.$* $(ARGS)
 
 .PRECIOUS: .%/.installed
 .%/.installed: requirements-%.txt | $(INSTALLED)
@@ -107,4 +112,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CLASSIC) $(TRANSFORMERS5) $(BENCHMARKS) data runs
+	rm -rf $(VENV) $(CLASSIC) $(TRANSFORMERS5) $(BENCHMARKS) $(FUZZ) data runs

@@ -7,6 +7,8 @@ from typing import Any, Callable, Dict
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Of processes that tests start; what is tiny is slower with several, above all beside other tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if os.environ.get("WITHOUT_ALLENNLP"):
     sys.modules["allennlp"] = None  # type: ignore[assignment]  # as if it were not installed
 
@@ -18,7 +20,7 @@ from tokenizers import ByteLevelBPETokenizer
 import sledgehammer_allennlp  # noqa: F401  (registers the classes)
 from tests.tiny import FAMILY_CONFIGS, SENTENCES, tiny_experiment, tiny_transformer
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
