@@ -53,6 +53,9 @@ $(TRAINED): training_config/bbc_news.jsonnet training_config/multi_exit.libsonne
 data/bbc_news/examples.jsonl: scripts/prepare_demo.py | $(INSTALLED)
 	$(BIN)/python scripts/prepare_demo.py --output-dir data
 
+# A process for each core, up to memory for eight.
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
+
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -82,7 +85,7 @@ BENCHMARKS := .benchmarks
 FUZZ := .fuzz
 
 test-transformers5: $(TRANSFORMERS5)/.installed
-	WITHOUT_ALLENNLP=1 PYTHONPATH=$(TRANSFORMERS5) $(BIN)/pytest \
+	WITHOUT_ALLENNLP=1 PYTHONPATH=$(TRANSFORMERS5) $(BIN)/pytest $(PYTEST_ARGS) \
 		tests/encoders tests/exits tests/calibration tests/tradeoff
 
 benchmark-%: $(BENCHMARKS)/.installed

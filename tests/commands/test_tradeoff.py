@@ -296,11 +296,16 @@ def test_an_archive_of_another_model_is_refused(tmp_path, tsv, allennlp_command)
     }
     config["dataset_reader"]["token_indexers"] = {"tokens": "single_id"}
     train_model(Params(config), str(tmp_path / "run"))
-    with pytest.raises(ConfigurationError, match="class BasicClassifier: wanted a multi_exit"):
-        allennlp_command(
-            "tradeoff",
-            tmp_path / "run" / "model.tar.gz",
-            tsv["dev"],
-            "--output-dir",
-            tmp_path / "results",
-        )
+    for trust, message in (
+        ([], "model.type is 'basic_classifier': wanted multi_exit_classifier"),
+        (["--trust-archive"], "class BasicClassifier: wanted a multi_exit"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            allennlp_command(
+                "tradeoff",
+                tmp_path / "run" / "model.tar.gz",
+                tsv["dev"],
+                "--output-dir",
+                tmp_path / "new",
+                *trust,
+            )
