@@ -24,6 +24,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import _jsonnet
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 from tqdm import tqdm
 
 from benchmarks.timing import machine
@@ -338,7 +339,7 @@ def mean_accuracy(curve: TradeoffCurve) -> float:
     """The area under accuracy over cost, from the first exit's to the last's, over its width."""
     costs = curve.layer_equivalents
     width = costs[-1] - costs[0]
-    return float(np.trapezoid(curve.accuracy, costs) / width)
+    return float(trapezoid(curve.accuracy, costs) / width)
 
 
 def summary(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:

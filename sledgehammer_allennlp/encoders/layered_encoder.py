@@ -81,6 +81,7 @@ class LayeredEncoder(nn.Module):
         self._family = family_of(config)
         self.transformer = transformer
         self._add_residual = AddResidual()
+        _keep_buffers_out_of_state_dicts(transformer)
         self.num_layers: int = config.num_hidden_layers if num_layers is None else num_layers
         self.hidden_size: int = config.hidden_size
         self.num_heads: int = config.num_attention_heads
@@ -414,6 +415,16 @@ def with_round_number_of_rows(x: torch.Tensor) -> torch.Tensor:
     step = 1 if num_rows <= 128 else 32 if num_rows <= 1024 else 64
     missing = -num_rows % step
     return x if missing == 0 else torch.cat([x, x[:missing]])
+
+
+def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
+    """
+    They number positions. Older versions of the transformers library would have them in weights
+    files, where newer ones do not know them.
+    """
+    for module in transformer.modules():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            module.register_buffer(name, buffer, persistent=False)
 
 
 def _version_of(parameter: torch.Tensor) -> object:

@@ -1,9 +1,10 @@
 """The trainer callback that fits the n-gram exit when training starts."""
 
 import logging
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 import torch
 import torch.distributed as dist
@@ -63,10 +64,11 @@ class NgramFitting(TrainerCallback):
             return
         seed = torch.initial_seed() % 2**32
         try:
-            # As after a recovery, when nothing is read for fitting.
-            with same_random_numbers_after():
-                texts = _training_texts(trainer.data_loader, model, seed)
-            fit_on_all_workers(model.exits.ngrams, texts, is_primary)
+            with patient_group() as group:
+                # As after a recovery, when nothing is read for fitting.
+                with same_random_numbers_after():
+                    texts = _training_texts(trainer.data_loader, model, seed)
+                fit_on_all_workers(model.exits.ngrams, texts, is_primary, group)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
         self._has_fitted = True
@@ -102,20 +104,46 @@ def _training_texts(
         texts.add(model.encoder.fit(texts_in(batch["tokens"])), batch["label"].numpy())
 
 
-def fit_on_all_workers(ngrams: NgramClassifier, texts: TrainingTexts, is_primary: bool) -> None:
+@contextmanager
+def patient_group() -> Iterator[Optional[Any]]:
+    """
+    The workers as a group that talks on CPUs, and with patience: a large fit takes longer than what
+    GPUs wait for each other. `None` if there is one worker only.
+
+    To be made before workers have work in which one may be killed: a group that lacks one waits to
+    be complete, a complete one notices.
+    """
+    if not is_distributed():
+        yield None
+        return
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+    yield group
+    dist.destroy_process_group(group)
+
+
+def fit_on_all_workers(
+    ngrams: NgramClassifier, texts: TrainingTexts, is_primary: bool, group: Optional[Any]
+) -> None:
     """
     Fits on the primary worker, to the texts of all, and gives all workers what was fitted.
+
+    # Parameters
+
+    ngrams : `NgramClassifier`
+    texts : `TrainingTexts`
+        Of this worker.
+    is_primary : `bool`
+    group : optional
+        From `patient_group`.
 
     # Raises
 
     ValueError
         On the primary worker, if there are no texts.
     """
-    if not is_distributed():
+    if group is None:
         _fit(ngrams, [texts])
         return
-    # On CPUs, and with patience: a large fit takes longer than what GPUs wait for each other.
-    group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
     samples: Optional[List[Any]] = [None] * dist.get_world_size() if is_primary else None
     dist.gather_object(texts, samples, dst=0, group=group)
     if samples is not None:
@@ -124,7 +152,6 @@ def fit_on_all_workers(ngrams: NgramClassifier, texts: TrainingTexts, is_primary
     for tensor in fitted.values():
         dist.broadcast(tensor, src=0, group=group)
     ngrams.load_state_dict(fitted)
-    dist.destroy_process_group(group)
 
 
 def _fit(ngrams: NgramClassifier, samples: List[TrainingTexts]) -> None:

@@ -154,7 +154,7 @@ def test_max_positions_is_the_longest_text_the_library_takes(family, longest):
 
 def test_load_encoder_reads_a_folder(tiny_bert: Path):
     encoder = load_encoder(tiny_bert)
-    wanted = transformers.AutoModel.from_pretrained(tiny_bert).state_dict()
+    wanted = dict(transformers.AutoModel.from_pretrained(tiny_bert).named_parameters())
     found = encoder.transformer.state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
@@ -243,3 +243,9 @@ def test_threads_lay_out_weights_once_and_compute_the_same(monkeypatch):
         assert all(torch.equal(one, found[0]) for one in found)
         laid_out.clear()
         encoder.forget_layout()
+
+
+def test_weights_have_names_that_every_version_of_the_library_knows(family):
+    encoder = LayeredEncoder(tiny_transformer(family))
+    parameters = {name for name, _ in encoder.named_parameters()}
+    assert len(parameters) > 20 and set(encoder.state_dict()) == parameters

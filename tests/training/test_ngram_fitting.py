@@ -21,7 +21,11 @@ from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.exits import NgramClassifier, load_archived_classifier
 from sledgehammer_allennlp.exits.ngram_fitting import TrainingTexts, fit_ngram_classifier
-from sledgehammer_allennlp.training.ngram_fitting import NgramFitting, fit_on_all_workers
+from sledgehammer_allennlp.training.ngram_fitting import (
+    NgramFitting,
+    fit_on_all_workers,
+    patient_group,
+)
 from tests.exits.ngram_reference import texts_of_lists
 from tests.exits.test_ngram_fitting import made_texts
 from tests.tiny import SENTENCES, tiny_experiment
@@ -224,7 +228,8 @@ def _worker(rank, port, folder):
     sample = TrainingTexts(3, seed=0)
     sample.add(texts_of_lists(*texts[rank::2]), labels[rank::2])
     ngrams = NgramClassifier(3)
-    fit_on_all_workers(ngrams, sample, is_primary=rank == 0)
+    with patient_group() as group:
+        fit_on_all_workers(ngrams, sample, rank == 0, group)
     torch.save(ngrams.state_dict(), f"{folder}/{rank}.th")
 
 
