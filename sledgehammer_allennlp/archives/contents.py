@@ -45,6 +45,7 @@ TOKENIZER_SETTINGS = {
     "never_split",
     "pad_token",
     "padding_side",
+    "revision",
     "sep_token",
     "strip_accents",
     "tokenize_chinese_chars",

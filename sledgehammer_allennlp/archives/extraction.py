@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import os
 import posixpath
 import shutil
 import tarfile
@@ -56,7 +57,8 @@ def extract(archive: Path, folder: Path) -> None:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 source = tar.extractfile(member)
                 assert source is not None
-                # No mode, owner or link is taken over, and what is there is never written to.
+                # No mode, owner or link is taken over. Of members of one name the last counts.
+                (folder / name).unlink(missing_ok=True)
                 with source, open(folder / name, "xb") as target:
                     shutil.copyfileobj(source, target)
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
@@ -126,8 +128,6 @@ def checked_members(
         name = posixpath.normpath(member.name)
         if _leads_elsewhere(name):
             raise ValueError(f"{refused} would be written elsewhere: wanted a name inside")
-        if name in files:
-            raise ValueError(f"{refused} is there twice: wanted each name once")
         content = member
         if member.islnk() or member.issym():
             start = "" if member.islnk() else posixpath.dirname(name)
@@ -152,8 +152,5 @@ def checked_members(
 
 
 def _leads_elsewhere(name: str) -> bool:
-    return (
-        posixpath.isabs(name)
-        or ".." in name.split("/")
-        or any(sign in name for sign in "\\:\0")  # of paths in Windows
-    )
+    signs = "\\\0:" if os.name == "nt" else "\\\0"  # a colon is of paths in Windows
+    return posixpath.isabs(name) or ".." in name.split("/") or any(sign in name for sign in signs)

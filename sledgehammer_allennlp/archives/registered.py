@@ -46,7 +46,13 @@ ALLENNLPS = {
     "TokenIndexer": {"characters", "single_id"},
     "Tokenizer": {"character", "just_spaces", "letters_digits", "whitespace"},
     # Of these only the class is used, to read the archive's own vocabulary.
-    "Vocabulary": {"empty", "extend", "from_files", "from_instances"},
+    "Vocabulary": {
+        "empty",
+        "extend",
+        "from_files",
+        "from_instances",
+        "from_pretrained_transformer",
+    },
 }
 """AllenNLP's classes that do nothing but what their names say, by what they are."""
 
@@ -113,7 +119,12 @@ class _Check:
         self.classes[key] = f"{name} ({kind.__module__}.{kind.__qualname__})"
         is_allennlps = kind.__module__.split(".")[0] in ("allennlp", "allennlp_models")
         if base is Model and not (inspect.isclass(kind) and issubclass(kind, MultiExitClassifier)):
-            self.problems.append(f"config key {key}.type is {name!r}: wanted multi_exit_classifier")
+            loads = ""
+            if name == "from_archive":
+                loads = f", which loads another archive, {settings.get('archive_file')!r}"
+            self.problems.append(
+                f"config key {key}.type is {name!r}{loads}: wanted multi_exit_classifier"
+            )
         elif is_allennlps and name not in ALLENNLPS.get(base.__name__, ()):
             known = sorted(ALLENNLPS.get(base.__name__, ()))
             self.problems.append(
@@ -164,8 +175,10 @@ class _Check:
         elif origin is not None and inspect.isclass(origin) and not hasattr(origin, "from_params"):
             if issubclass(origin, collections.abc.Mapping):
                 arguments = arguments[-1:]
-            for name, part in _parts(value):
-                for argument in arguments or (Any,):
+            has_places = issubclass(origin, tuple) and arguments[-1:] != (...,)
+            for place, (name, part) in enumerate(_parts(value)):
+                of_part = arguments[place : place + 1] if has_places else arguments
+                for argument in of_part or (Any,):
                     self.value(part, argument, f"{key}.{name}")
         elif inspect.isclass(annotation) and issubclass(annotation, FromParams):
             if annotation in Registrable._registry:

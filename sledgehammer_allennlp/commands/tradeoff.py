@@ -34,6 +34,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
     text_of,
 )
 from sledgehammer_allennlp.exits.building import check_threshold
+from sledgehammer_allennlp.exits.exit_rule import most_probable
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.models.multi_exit_classifier import texts_in
 from sledgehammer_allennlp.tradeoff import (
@@ -236,7 +237,8 @@ def measure(
             for threshold in Tqdm.tqdm(turns, desc="measuring"):
                 model.confidence_threshold = threshold
                 start = time.perf_counter()
-                answers = [model.run_to_exits(texts).logits.argmax(-1) for texts, _ in batches]
+                outputs = [model.run_to_exits(texts) for texts, _ in batches]
+                answers = [most_probable(output.logits, output.probs) for output in outputs]
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 seconds[threshold].append(time.perf_counter() - start)

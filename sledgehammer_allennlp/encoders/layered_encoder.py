@@ -7,7 +7,6 @@ alone. An exit looks only at first tokens, so instances that leave never pay for
 
 import ctypes
 import math
-import threading
 from contextlib import suppress
 from os import PathLike
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -31,6 +30,7 @@ from sledgehammer_allennlp.encoders.layer_products import (
     check_precision_name,
     inference_products,
 )
+from sledgehammer_allennlp.encoders.locks import fork_safe_lock
 from sledgehammer_allennlp.encoders.pretrained_weights import load_pretrained
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
 from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
@@ -39,7 +39,7 @@ HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 """A key added to the model's configuration when its checkpoint turns out to have no pooler."""
 
 # Of all encoders, because modules with locks could not be copied.
-_LAYING_OUT = threading.Lock()
+_LAYING_OUT = fork_safe_lock()
 
 _HAS_FUSED_ATTENTION = hasattr(F, "scaled_dot_product_attention")
 

@@ -1,29 +1,22 @@
 """From texts to token ids, many at once."""
 
-import os
 import re
-import threading
 from typing import List, Optional, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from sledgehammer_allennlp.encoders.locks import fork_safe_lock
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 
 # A tokenizer keeps the settings of truncation from call to call, and several readers of a process
 # may have the same one: another thread's would raise "Already borrowed", or be taken for ours.
-TOKENIZER_LOCK = threading.RLock()
+TOKENIZER_LOCK = fork_safe_lock()
 """Held by whoever uses a tokenizer in a way that may change its settings."""
 
-if hasattr(os, "register_at_fork"):
-    # A worker that is forked while another thread holds the lock would wait for it forever.
-    os.register_at_fork(
-        before=TOKENIZER_LOCK.acquire,
-        after_in_parent=TOKENIZER_LOCK.release,
-        after_in_child=TOKENIZER_LOCK.release,
-    )
-
-# A text is cut at first to so many characters a token that it may keep.
+# A text is cut at first to so many characters a token that it may keep, if it has far more: for
+# others, to see whether that is enough takes longer than it saves.
 _CHARACTERS_PER_TOKEN = 32
+_FAR_MORE = 8
 _UP_TO_A_SPACE = re.compile(r".*\S(?= )", re.DOTALL)
 
 
@@ -69,7 +62,11 @@ def _cut(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) -> str:
     stands before a space has the same tokens whatever follows. Text without spaces is not cut.
     """
     num_characters = _CHARACTERS_PER_TOKEN * max(num_tokens, 1)
-    if len(text) <= num_characters or any(" " in x for x in tokenizer.get_added_vocab()):
+    if (
+        len(text) <= _FAR_MORE * num_characters
+        or tokenizer.truncation_side != "right"
+        or any(" " in token for token in tokenizer.get_added_vocab())
+    ):
         return text
     while num_characters < len(text):
         found = _UP_TO_A_SPACE.match(text, 0, num_characters)

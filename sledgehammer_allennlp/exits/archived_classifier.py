@@ -32,7 +32,7 @@ from sledgehammer_allennlp.exits.building import (
 from sledgehammer_allennlp.exits.classifiers import HEAD, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.exits.engine import ExitOutput, run_to_exits
-from sledgehammer_allennlp.exits.exit_rule import ExitRule, check_ensemble
+from sledgehammer_allennlp.exits.exit_rule import ExitRule, check_ensemble, most_probable
 from sledgehammer_allennlp.shown import shown
 from sledgehammer_allennlp.weights_file import read_weights
 
@@ -174,7 +174,7 @@ def answers(
             output.probs.tolist(),
             output.confidence.tolist(),
             output.exit_index.tolist(),
-            output.logits.argmax(-1).tolist(),
+            most_probable(output.logits, output.probs).tolist(),
         )
     ]
 

@@ -46,11 +46,19 @@ class Ensemble:
 def over_temperature(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
     """
     Logits, `(num_texts, num_labels)`, over their temperature, up to a number for each text that
-    makes no difference to probabilities. Finite where the logits are, and so small that sums of
-    their cross-entropies are, too, however large logits are and however low the temperature.
+    makes no difference to probabilities: the largest is 0, so that none overflows upwards, however
+    large logits are and however low the temperature.
     """
-    below_largest = logits - logits.max(-1, keepdim=True).values
-    return (below_largest / temperature).clamp(min=-1e30)
+    return (logits - logits.amax(-1, keepdim=True)) / temperature
+
+
+def most_probable(logits: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
+    """
+    The label of each text, `(num_texts,)`, from what an `Answer` says. Of labels whose
+    probabilities are rounded to the same number, by a high temperature, that of the largest logit.
+    """
+    is_below = probs != probs.amax(-1, keepdim=True)
+    return logits.masked_fill(is_below, -math.inf).argmax(-1)
 
 
 class Answer(NamedTuple):

@@ -33,7 +33,12 @@ from sledgehammer_allennlp.exits import (
 )
 from sledgehammer_allennlp.exits.building import check_threshold, check_token_budget
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
-from sledgehammer_allennlp.exits.exit_rule import Answer, check_ensemble, over_temperature
+from sledgehammer_allennlp.exits.exit_rule import (
+    Answer,
+    check_ensemble,
+    most_probable,
+    over_temperature,
+)
 from sledgehammer_allennlp.objectives import Joint, Objective
 from sledgehammer_allennlp.training.exit_metrics import ExitMetrics
 from sledgehammer_allennlp.weights_file import read_weights
@@ -273,7 +278,9 @@ class MultiExitClassifier(Model):
             logits = output.logits
             if self._ensemble is None:
                 temperatures = self.temperatures[output.exit_index].unsqueeze(1)
-                logits = over_temperature(logits, temperatures)
+                # So that the mean of infinities, which it may be, is a number.
+                lowest = max(-1e30, torch.finfo(logits.dtype).min)
+                logits = over_temperature(logits, temperatures).clamp(min=lowest)
             outputs["loss"] = F.cross_entropy(logits, label)
         return outputs
 
@@ -403,8 +410,8 @@ class MultiExitClassifier(Model):
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
         names = self.label_names()
-        # By logits: probabilities that differ little may be rounded to the same number.
-        output_dict["label"] = [names[index] for index in output_dict["logits"].argmax(-1).tolist()]
+        labels = most_probable(output_dict["logits"], output_dict["probs"])
+        output_dict["label"] = [names[label] for label in labels.tolist()]
         return output_dict
 
     def label_names(self) -> List[str]:

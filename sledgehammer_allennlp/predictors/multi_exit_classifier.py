@@ -60,6 +60,10 @@ class MultiExitClassifierPredictor(Predictor):
         what it has.
     """
 
+    # For subclasses that do not call the constructor.
+    _skips_bad_lines = False
+    _line_counts: Optional[LineCounts] = None
+
     def __init__(
         self,
         model: Model,
@@ -71,7 +75,6 @@ class MultiExitClassifierPredictor(Predictor):
         if bad_lines not in ("stop", "skip"):
             raise ConfigurationError(f"bad_lines is {bad_lines!r}: wanted 'stop' or 'skip'")
         self._skips_bad_lines = bad_lines == "skip"
-        self._line_counts: Optional[LineCounts] = None
 
     def predict(self, sentence: str) -> JsonDict:
         """Classifies a sentence."""
@@ -87,19 +90,19 @@ class MultiExitClassifierPredictor(Predictor):
         self._line_counts.num_read += 1
         number = self._line_counts.num_read
         try:
-            return Line(number, self._loaded(line))
+            loaded = self._loaded(line)
         except ValueError as error:
             return self._bad_line(number, error)
+        return Line(number, loaded) if isinstance(loaded, dict) else loaded
 
-    def _loaded(self, line: str) -> JsonDict:
+    def _loaded(self, line: str) -> Any:
         try:
             loaded, pairs = _with_pairs(line)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the line is not JSON: {line[:200]!r}: {_WANTED}. {error}") from error
-        _check_is_object(loaded)
         if self._takes_texts:
-            _check_no_text_twice(pairs)
             _texts_in(loaded)
+            _check_no_text_twice(pairs)
         return loaded
 
     def predict_json(self, inputs: JsonDict) -> JsonDict:
@@ -216,13 +219,9 @@ def _check_no_text_twice(pairs: List[Tuple[str, Any]]) -> None:
             raise ValueError(f"the input has the key '{key}' twice: {_WANTED}")
 
 
-def _check_is_object(loaded: Any) -> None:
-    if not isinstance(loaded, dict):
-        raise ValueError(f"the input is {shown(loaded)}: {_WANTED}")
-
-
 def _texts_in(json_dict: Any) -> List[str]:
-    _check_is_object(json_dict)
+    if not isinstance(json_dict, dict):
+        raise ValueError(f"the input is {shown(json_dict)}: {_WANTED}")
     if "sentence" in json_dict:
         keys = ["sentence"]
     elif "premise" in json_dict and "hypothesis" in json_dict:

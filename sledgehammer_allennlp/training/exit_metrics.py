@@ -7,6 +7,7 @@ from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.metrics import Metric
 
 from sledgehammer_allennlp.exits import ExitOutput
+from sledgehammer_allennlp.exits.exit_rule import most_probable
 
 
 @Metric.register("exits")
@@ -106,7 +107,7 @@ class ExitMetrics(Metric):
         for k, (instances, said) in enumerate(output.reached):
             reached[k] = instances.numel()
             correct_at_exit[k] = (said.logits.argmax(-1) == gold_labels[instances]).sum()
-        correct = (output.logits.argmax(-1) == gold_labels).sum().unsqueeze(0)
+        correct = (most_probable(output.logits, output.probs) == gold_labels).sum().unsqueeze(0)
         left = output.exit_index.bincount(minlength=num_exits)
         size = gold_labels.new_tensor([gold_labels.numel()])
         self._add(size, size, correct, reached, correct_at_exit, left)

@@ -13,6 +13,7 @@ from allennlp.data import DataLoader
 from allennlp.nn.util import move_to_device
 
 from sledgehammer_allennlp.exits import Said, said_together
+from sledgehammer_allennlp.exits.exit_rule import most_probable
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import TradeoffCurve, tradeoff_curve
 
@@ -111,7 +112,7 @@ def answers_at_exits(
     confidently; both `(num_exits, num_instances)`.
     """
     answers = model.answers_at_exits(full_depth.said())
-    labels = np.stack([answer.logits.argmax(-1).numpy() for answer in answers])
+    labels = np.stack([most_probable(answer.logits, answer.probs).numpy() for answer in answers])
     return labels, np.stack([answer.confidence.numpy() for answer in answers])
 
 

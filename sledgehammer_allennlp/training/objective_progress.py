@@ -90,8 +90,8 @@ def _clear_gradients(optimizer: torch.optim.Optimizer) -> None:
     Before version 2, torch sets gradients to zero between batches, with which weights that a batch
     does not train would move on by their momentum; now to `None`, with which they stay.
     """
-    default = inspect.signature(type(optimizer).zero_grad).parameters["set_to_none"].default
-    if not default:
+    setting = inspect.signature(optimizer.zero_grad).parameters.get("set_to_none")
+    if setting is not None and not setting.default:
         zero_grad = partial(optimizer.zero_grad, set_to_none=True)
         optimizer.zero_grad = zero_grad  # type: ignore[method-assign]
 

@@ -10,15 +10,15 @@ import torch
 
 def random_state() -> Dict[str, Any]:
     """
-    Of all generators of this process: plain values and tensors, so that it can be kept in a
-    checkpoint.
+    Of this process, on CPUs and the current GPU: plain values and tensors, so that it can be kept
+    in a checkpoint.
     """
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": (kind, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -32,8 +32,8 @@ def set_random_state(state: Dict[str, Any]) -> None:
 def set_torchs_random_state(state: Dict[str, Any]) -> None:
     """The same for torch alone: for dropout, not for the order of the data."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 @contextmanager

@@ -63,6 +63,8 @@ class Recovery(TrainerCallback):
             _save_best_weights_whole(trainer)
         epochs_done = trainer._start_after_epochs_completed
         batches_done = trainer._start_after_batches_in_epoch_completed
+        if epochs_done + batches_done > 0:
+            _average_the_models_weights(trainer)
         self._is_kept = len(self._at_epoch_starts) == epochs_done + 1
         if self._is_kept:
             self._draw_the_same_numbers(trainer, epochs_done, batches_done)
@@ -119,6 +121,22 @@ class Recovery(TrainerCallback):
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         self._at_epoch_starts = state_dict.get("at_epoch_starts", [])
         self._at_checkpoint = state_dict.get("at_checkpoint", {})
+
+
+def _average_the_models_weights(trainer: "GradientDescentTrainer") -> None:
+    """
+    What AllenNLP reads of a moving average has copies of weights that nobody trains any more, and
+    would average those.
+    """
+    average = trainer._moving_average
+    if average is None:
+        return
+    weights = dict(trainer._pytorch_model.named_parameters())
+    average._parameters = [(name, weights[name]) for name, _ in average._parameters]
+    for averages in (average._shadows, average._backups):
+        for name, value in averages.items():
+            if value is not None:
+                averages[name] = value.to(weights[name].device)
 
 
 def _of_all_workers(state: Dict[str, Any]) -> List[Dict[str, Any]]:

@@ -175,7 +175,7 @@ def test_nothing_is_run_that_allennlp_alone_would_run(trained, tmp_path):
     "attack, message",
     [
         (_changing("dataset_reader", "tokenizer", type="spacy"), "'spacy', of AllenNLP, which may"),
-        (_changing("model", type="from_archive"), "model.type is 'from_archive': wanted multi_"),
+        (_changing("model", type="from_archive"), "model.type is 'from_archive', which loads another archive, None: wanted multi_"),
         (_changing("model", type="basic_classifier"), "'basic_classifier': wanted multi_exit"),
         (_changing("dataset_reader", type="none"), "dataset_reader.type is 'none', which is unkn"),
         (_changing("validation_dataset_reader", **MKDIR), "validation_dataset_reader.type is"),
@@ -329,3 +329,9 @@ def test_with_trust_files_and_weights_are_still_read_with_care(hostile, tmp_path
     with pytest.raises(ConfigurationError, match="cannot read the weights"):
         load_checked_archive(hostile.pack(), trust=True)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_regularizer_that_is_harmless_is_loaded(hostile):
+    regexes = [["exits.*", {"type": "l2", "alpha": 0.1}], [".*", "l1"]]
+    hostile.change("model", "regularizer", {"regexes": regexes})
+    assert check_archive(hostile.pack()).problems == []

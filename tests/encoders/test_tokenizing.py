@@ -121,3 +121,12 @@ def test_threads_with_stock_readers_share_a_tokenizer(tiny_bert):
 
     for thread, found in enumerate(in_threads(work)):
         assert found == [10 + thread] * 100
+
+
+def test_of_a_long_text_that_is_cut_on_the_left_the_end_is_kept(tiny_bert):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert, truncation_side="left")
+    text = "good " * 20_000 + "very bad"
+    (ids,) = ids_of(tokenize(tokenizer, [text], max_length=6))
+    assert ids == by_the_library(tokenizer, [text], None, 6)["input_ids"][0]
+    wanted = ["[CLS]", "good", "good", "very", "bad", "[SEP]"]
+    assert tokenizer.convert_ids_to_tokens(ids) == wanted

@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 
 from sledgehammer_allennlp.exits import ExitRule, Said, run_exits, run_to_exits
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
-from sledgehammer_allennlp.exits.exit_rule import check_ensemble
+from sledgehammer_allennlp.exits.exit_rule import check_ensemble, most_probable
 from tests.exits.test_engine import (
     exit_layer_lists,
     length_lists,
@@ -345,3 +346,33 @@ def test_exits_of_any_magnitude_answer_as_a_plain_computation(
     gaps = np.diff(np.sort(logits, axis=-1)[:, :, -2:])[exits, rows, 0]
     clear = gaps > 1e-3 * np.abs(logits[exits, rows]).max(-1)
     np.testing.assert_allclose(output.probs.numpy()[clear], probs[exits, rows][clear], atol=1e-4)
+
+
+@settings(deadline=None)
+@given(
+    logits=arrays(np.float32, (5, 3), elements=st.sampled_from([-1.0, 0.0, 0.5, 1.0])),
+    probs=arrays(np.float32, (5, 3), elements=st.sampled_from([0.25, 0.375, 0.5])),
+)
+def test_the_label_is_the_most_probable_and_of_those_the_one_of_the_largest_logit(logits, probs):
+    found = most_probable(torch.from_numpy(logits), torch.from_numpy(probs)).tolist()
+    for label, text_logits, text_probs in zip(found, logits.tolist(), probs.tolist()):
+        assert text_probs[label] == max(text_probs)
+        rivals = [x for x, p in zip(text_logits, text_probs) if p == max(text_probs)]
+        assert text_logits[label] == max(rivals)
+
+
+def _half_on_cpu() -> bool:
+    try:
+        torch.ones(1, 2).half().amax(-1).softmax(-1)
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _half_on_cpu(), reason="this torch does not compute in float16 on CPUs")
+def test_half_precision_is_answered():
+    logits = torch.tensor([[2.0, 1.0], [-60000.0, 60000.0]]).half()
+    rule = ExitRule(torch.tensor([0.5]), confidence_by_name("max_probability"), 0.9)
+    found = rule.answer([Said(logits)], 0).probs.float()
+    wanted = torch.tensor([[0.8808, 0.1192], [0.0, 1.0]])
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)

@@ -165,3 +165,16 @@ def test_what_was_answered_before_a_bad_line_stays_and_is_counted(trained, tmp_p
     assert "line 2, not counting blank ones: the line is not JSON" in run.stderr
     assert "Lines read, without blank ones: 2. Answered: 1. Skipped: 0" in run.stderr + run.stdout
     assert [json.loads(line)["exit_layer"] for line in output.read_text().splitlines()] == [3]
+
+
+def test_a_subclass_may_have_a_constructor_and_lines_of_its_own(archive):
+    class OfLists(MultiExitClassifierPredictor):
+        def __init__(self, model, dataset_reader):
+            Predictor.__init__(self, model, dataset_reader)
+
+        def _json_to_instance(self, json_list):
+            return super()._json_to_instance({"sentence": json_list[0]})
+
+    plain = _predictor(archive)
+    predictor = OfLists(plain._model, plain._dataset_reader)
+    assert predictor.predict_json(predictor.load_line('["good"]'))["label"] in ("pos", "neg")

@@ -102,3 +102,14 @@ def test_a_killed_training_recovers_to_what_it_would_have_been(
     assert_nothing_is_half_done(folder, read_weights(undisturbed / "best.th"))
     train_in_process(config, folder, "--recover")
     assert_ended_as(folder, undisturbed)
+
+
+def test_a_moving_average_goes_on_after_a_kill(tiny_bert, tsv, tmp_path):
+    config = config_of(tiny_bert, tsv)
+    config["trainer"]["moving_average"] = {"type": "exponential", "decay": 0.9}
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "run"
+    train_in_process(config, undisturbed)
+    kill = Kill("in_the_second_epoch", "SIGKILL")
+    train_in_process(config, folder, fault=kill, must_end_well=False)
+    train_in_process(config, folder, "--recover")
+    assert_ended_as(folder, undisturbed)

@@ -1,10 +1,12 @@
 import json
 
 import pytest
+import torch
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.training import TrainerCallback
+from allennlp.training.optimizers import Optimizer
 
 from sledgehammer_allennlp.objectives import Alternating
 from tests.tiny import tiny_experiment
@@ -120,3 +122,20 @@ def test_the_usual_validation_metric_is_refused_with_two_stage(tiny_bert, tsv, t
     config["trainer"]["validation_metric"] = "+accuracy"
     with pytest.raises(ConfigurationError, match='wanted "\\+mean_exit_accuracy"'):
         train_model(Params(config), str(tmp_path))
+
+
+def test_an_optimizer_that_knows_no_other_way_of_clearing_is_left_as_it_is(
+    tiny_bert, tsv, tmp_path
+):
+    @Optimizer.register("plain_sgd", exist_ok=True)
+    class PlainSgd(Optimizer, torch.optim.SGD):
+        def zero_grad(self):
+            torch.optim.SGD.zero_grad(self)
+
+        def __init__(self, model_parameters, lr: float):
+            parameters = [parameter for _, parameter in model_parameters]
+            torch.optim.SGD.__init__(self, parameters, lr=lr)
+
+    config = tiny_experiment(str(tiny_bert), tsv)
+    config["trainer"].update(num_epochs=1, optimizer={"type": "plain_sgd", "lr": 0.01})
+    assert train_model(Params(config), str(tmp_path)) is not None
