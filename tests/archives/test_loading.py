@@ -175,7 +175,7 @@ def test_nothing_is_run_that_allennlp_alone_would_run(trained, tmp_path):
     "attack, message",
     [
         (_changing("dataset_reader", "tokenizer", type="spacy"), "'spacy', of AllenNLP, which may"),
-        (_changing("model", type="from_archive"), "model.type is 'from_archive', which loads another archive, None: wanted multi_"),
+        (_changing("model", type="from_archive"), "from_archive', which loads another archive"),
         (_changing("model", type="basic_classifier"), "'basic_classifier': wanted multi_exit"),
         (_changing("dataset_reader", type="none"), "dataset_reader.type is 'none', which is unkn"),
         (_changing("validation_dataset_reader", **MKDIR), "validation_dataset_reader.type is"),
