@@ -117,7 +117,7 @@ def checked_members(
 
     ValueError
         At the first member that is neither a file nor a folder nor such a link, has a name that
-        leads elsewhere or the name of another, or is one too many, naming it.
+        leads elsewhere, or is one too many, naming it.
     """
     files: Dict[str, tarfile.TarInfo] = {}
     size = 0
