@@ -42,8 +42,9 @@ def tokenize(
     num_tokens = tokenizer.model_max_length if max_length is None else max_length
     with TOKENIZER_LOCK:
         encoded = tokenizer(
-            [_cut(tokenizer, text, num_tokens) for text in texts],
-            second_texts and [_cut(tokenizer, text, num_tokens) for text in second_texts],
+            [_cut(tokenizer, _readable(text), num_tokens) for text in texts],
+            second_texts
+            and [_cut(tokenizer, _readable(text), num_tokens) for text in second_texts],
             add_special_tokens=True,
             truncation="longest_first",
             max_length=max_length,
@@ -52,6 +53,16 @@ def tokenize(
         )
     token_ids: List[List[int]] = encoded["input_ids"]
     return TokenBatch.from_lists(token_ids, encoded["token_type_ids"])
+
+
+def _readable(text: str) -> str:
+    """
+    With replacement characters for lone surrogates, which are no text. Older tokenizers read them
+    so, newer ones raise an error.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) -> str:

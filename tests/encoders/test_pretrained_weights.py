@@ -18,6 +18,8 @@ def reads(request, monkeypatch):
         if not module.HAS_SAFETENSORS:
             pytest.skip("this transformers library reads no safetensors files")
         return
+    if int(transformers.__version__.split(".")[0]) >= 5:
+        pytest.skip("this library takes no weights but those of files")
     monkeypatch.setattr(module, "HAS_SAFETENSORS", False)
     of_library = transformers.AutoModel.from_pretrained
 

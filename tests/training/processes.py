@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from allennlp.commands import train
+from allennlp.common.util import find_open_port
 from allennlp.data import Vocabulary
 from allennlp.training import GradientDescentTrainer, gradient_descent_trainer
 
@@ -58,6 +59,13 @@ def train_in_process(
     assert has_ended, f"still running after {_TIMEOUT} seconds: {printed(folder)}"
     assert process.exitcode == 0 or not must_end_well, printed(folder)
     return process.exitcode
+
+
+def in_two_workers(work: Callable[..., None], *arguments: Any) -> None:
+    """Calls `work(rank, port, *arguments)` in two processes; raises if one of them does."""
+    torch.multiprocessing.start_processes(
+        work, (find_open_port(), *arguments), nprocs=2, start_method="forkserver"
+    )
 
 
 def printed(folder: Path) -> str:

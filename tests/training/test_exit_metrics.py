@@ -1,12 +1,11 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from allennlp.common.util import find_open_port
 
 from sledgehammer_allennlp.exits import ExitOutput, Said
 from sledgehammer_allennlp.exits.engine import Reached
 from sledgehammer_allennlp.training import ExitMetrics
+from tests.training.processes import in_two_workers
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]])
 LABELS = torch.tensor([0, 0, 0, 1])
@@ -58,4 +57,4 @@ def _each_worker_has_a_share(rank, port):
 
 
 def test_workers_give_the_metrics_of_all_their_data():
-    mp.spawn(_each_worker_has_a_share, args=(find_open_port(),), nprocs=2)
+    in_two_workers(_each_worker_has_a_share)

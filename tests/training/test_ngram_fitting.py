@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import find_open_port
 from allennlp.data import DatasetReader
 from allennlp.models import load_archive
 from allennlp.predictors import Predictor
@@ -29,6 +27,7 @@ from sledgehammer_allennlp.training.ngram_fitting import (
 from tests.exits.ngram_reference import texts_of_lists
 from tests.exits.test_ngram_fitting import made_texts
 from tests.tiny import SENTENCES, tiny_experiment
+from tests.training.processes import in_two_workers, train_in_process
 from tests.training.test_temperature_calibration import Interrupt
 
 TABLE = "exits.classifiers.0.table"
@@ -212,12 +211,11 @@ def test_labels_that_the_model_has_not_are_named(tiny_bert, tmp_path):
 def test_workers_share_what_one_fits_on_the_data_of_all(tiny_bert, tsv, tmp_path):
     config = config_with(tiny_bert, tsv)
     config["distributed"] = {"cuda_devices": [-1, -1]}
-    train_model(Params(config), str(tmp_path), include_package=["sledgehammer_allennlp"])
-    assert (
-        "Fitting the n-gram exit to 98 training texts" in (tmp_path / "out_worker0.log").read_text()
-    )
-    assert "Fitting" not in (tmp_path / "out_worker1.log").read_text()
-    archived = load_archived_classifier(tmp_path / "model.tar.gz")
+    train_in_process(config, tmp_path / "run")
+    log = tmp_path / "run" / "out_worker0.log"
+    assert "Fitting the n-gram exit to 98 training texts" in log.read_text()
+    assert "Fitting" not in log.with_name("out_worker1.log").read_text()
+    archived = load_archived_classifier(tmp_path / "run" / "model.tar.gz")
     wanted = wanted_exit(archived, tsv["train"])
     assert torch.equal(archived.exits.ngrams.table, wanted.table)
 
@@ -234,7 +232,7 @@ def _worker(rank, port, folder):
 
 
 def test_every_worker_has_what_the_first_fitted(tmp_path):
-    mp.spawn(_worker, args=(find_open_port(), tmp_path), nprocs=2)
+    in_two_workers(_worker, tmp_path)
     texts, labels = made_texts(100)
     sample = TrainingTexts(3, seed=0)
     sample.add(texts_of_lists(*texts), labels)

@@ -192,17 +192,6 @@ def test_it_says_when_the_report_will_not_be_archived(tiny_bert, tsv, tmp_path):
     assert all(t != 1 for t in load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist())
 
 
-def test_workers_calibrate_on_all_of_the_data(tiny_bert, tsv, tmp_path):
-    config = tiny_experiment(str(tiny_bert), tsv)
-    config["distributed"] = {"cuda_devices": [-1, -1]}
-    config["trainer"]["num_epochs"] = 1
-    train_model(Params(config), str(tmp_path), include_package=["sledgehammer_allennlp"])
-    report = json.loads((tmp_path / "calibration.json").read_text())
-    assert report["num_instances"] == 49
-    found = load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist()
-    assert found == [exit_report["temperature"] for exit_report in report["exits"]]
-
-
 def test_the_temperatures_fit_the_archived_weights_after_an_interruption(tiny_bert, tsv, tmp_path):
     """The checkpoint of the first, best epoch does not say that it was the best."""
 
