@@ -42,8 +42,10 @@ def _save_config(family, folder):
 
 def _assert_has(folder, state):
     found = load_encoder(folder).transformer.state_dict()
-    assert set(found) == set(state)
-    for name, wanted in state.items():
+    # Older versions of the library also save the numbers of positions.
+    weights = {name: x for name, x in state.items() if x.is_floating_point()}
+    assert set(found) == set(weights)
+    for name, wanted in weights.items():
         assert torch.equal(found[name], wanted), name
 
 
@@ -87,7 +89,7 @@ def test_heads_of_another_model_are_left_out(family, reads, tmp_path):
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     encoder = load_encoder(tmp_path)
     found = encoder.transformer.state_dict()
-    kept = [name for name in state if name.startswith("bert.")]
+    kept = [name for name, _ in masked.named_parameters() if name.startswith("bert.")]
     assert len(kept) > 60
     for name in kept:
         assert torch.equal(found[name[len("bert.") :]], state[name])
