@@ -20,6 +20,7 @@ else:
         predictors,
         training,
     )
+    from sledgehammer_allennlp.predictors import bulk_input  # noqa: F401
     from sledgehammer_allennlp.training import (  # noqa: F401
         crash_safe_checkpointer,
         ngram_fitting,

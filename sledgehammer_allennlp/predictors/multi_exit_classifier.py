@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from itertools import islice
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -24,6 +25,9 @@ _WANTED = 'wanted {"sentence": …} or {"premise": …, "hypothesis": …}, with
 
 # What validation, readers and tokenizers raise because of what they are given.
 _REFUSED = (ValueError, TypeError, LookupError, ConfigurationError)
+
+# What Python puts in the place of bytes that are not UTF-8, where it is asked to keep them.
+_UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
 @Predictor.register("multi_exit_classifier")
@@ -96,6 +100,12 @@ class MultiExitClassifierPredictor(Predictor):
         return Line(number, loaded) if isinstance(loaded, dict) else loaded
 
     def _loaded(self, line: str) -> Any:
+        undecodable = _UNDECODABLE.search(line)
+        if undecodable is not None:
+            byte = ord(undecodable.group()) - 0xDC00
+            raise ValueError(
+                f"the line is not UTF-8: byte 0x{byte:02x} after {undecodable.start()} characters"
+            )
         try:
             loaded, pairs = _with_pairs(line)
         except (ValueError, RecursionError) as error:

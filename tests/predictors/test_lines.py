@@ -1,11 +1,13 @@
 """`allennlp predict` over files in which some lines cannot be answered."""
 
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from allennlp.commands.predict import _PredictManager
 from allennlp.common.checks import ConfigurationError
 from allennlp.models.archival import load_archive
 from allennlp.predictors import Predictor
@@ -46,9 +48,11 @@ def _predict(archive, given, output, *options, stdin=None):
     """`allennlp predict` as a process, whose end is part of what is tested."""
     command = [sys.executable, "-m", "allennlp", "predict", archive, given, "--output-file", output]
     command += ["--include-package", "sledgehammer_allennlp", *options]
-    return subprocess.run(
-        list(map(str, command)), cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=600
+    run = subprocess.run(
+        list(map(str, command)), cwd=ROOT, input=stdin, capture_output=True, timeout=600
     )
+    run.stdout, run.stderr = run.stdout.decode(), run.stderr.decode()
+    return run
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
@@ -144,8 +148,50 @@ def test_other_ways_with_bad_lines_are_refused(archive):
         _predictor(archive, bad_lines="drop")
 
 
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "-"])
+def test_lines_that_are_not_utf_8_are_bad_ones(trained, tmp_path, name):
+    good = GOOD[0].encode()
+    bad = [good.replace(b"film", b"caf\xe9"), "é".encode() + b"\x80"]
+    lines = b"\n".join([good, bad[0], good, bad[1], good])
+    if name != "-":
+        opened = gzip.open if name.endswith(".gz") else open
+        with opened(tmp_path / name, "wb") as file:
+            file.write(lines)
+    given = "-" if name == "-" else tmp_path / name
+    output = tmp_path / "out.jsonl"
+    skip = ("--predictor-args", '{"bad_lines": "skip"}')
+    run = _predict(trained["archive"], given, output, "--silent", *skip, stdin=lines)
+    assert run.returncode == 0, run.stderr
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [answer.get("line") for answer in answers] == [None, 2, None, 4, None]
+    assert answers[1]["error"] == "the line is not UTF-8: byte 0xe9 after 21 characters"
+    assert answers[3]["error"] == "the line is not UTF-8: byte 0x80 after 1 characters"
+    assert answers[0] == answers[2] == answers[4]
+
+
+def test_a_line_that_is_not_utf_8_stops_with_its_number(trained, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(GOOD[0].encode() + b"\n\xff\n")
+    run = _predict(trained["archive"], tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--silent")
+    assert run.returncode == 1
+    assert "line 2, not counting blank ones: the line is not UTF-8: byte 0xff after 0" in run.stderr
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
+def test_other_predictors_read_lines_as_before(archive, tmp_path):
+    class OfItsOwn(MultiExitClassifierPredictor):
+        def load_line(self, line):
+            return {"sentence": line}
+
+    (tmp_path / "in.txt").write_bytes(b"good\n\xff\n")
+    plain = _predictor(archive)
+    predictor = OfItsOwn(plain._model, plain._dataset_reader)
+    given = (predictor, str(tmp_path / "in.txt"), None, 1, False, False)
+    with pytest.raises(UnicodeDecodeError):
+        _PredictManager(*given).run()
+
+
 def test_counts_are_logged_at_the_end(trained, tmp_path):
-    lines = "".join(f"{line}\n" for line in [*BAD, *GOOD, *BAD, *BAD])
+    lines = "".join(f"{line}\n" for line in [*BAD, *GOOD, *BAD, *BAD]).encode()
     output = tmp_path / "out.jsonl"
     run = _predict(
         trained["archive"], "-", output, "--predictor-args", '{"bad_lines": "skip"}', stdin=lines
