@@ -7,6 +7,7 @@ import signal
 import sys
 import tarfile
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
@@ -49,8 +50,10 @@ def train_in_process(
     file = Path(f"{folder}.json")
     file.write_text(json.dumps(config))
     command = ["train", str(file), "-s", str(folder), *arguments]
-    process = _CONTEXT.Process(target=_run, args=(command, f"{folder}.txt", fault))
+    ended, running = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=_run, args=(command, f"{folder}.txt", fault, running))
     process.start()
+    running.close()
     process.join(_TIMEOUT)
     has_ended = process.exitcode is not None
     if not has_ended:
@@ -58,6 +61,8 @@ def train_in_process(
         process.join()
     assert has_ended, f"still running after {_TIMEOUT} seconds: {printed(folder)}"
     assert process.exitcode == 0 or not must_end_well, printed(folder)
+    # They have the other end of the pipe.
+    assert ended.poll(60), f"the command has ended, but not its workers: {printed(folder)}"
     return process.exitcode
 
 
@@ -72,7 +77,7 @@ def printed(folder: Path) -> str:
     return Path(f"{folder}.txt").read_text(encoding="utf-8", errors="replace")
 
 
-def _run(command: List[str], output: str, fault: Optional[Fault]) -> None:
+def _run(command: List[str], output: str, fault: Optional[Fault], running: Connection) -> None:
     from allennlp.__main__ import run
 
     os.setpgrp()
@@ -236,6 +241,19 @@ class WorkerFault:
         # 4 batches an epoch for each of two workers: in the second.
         step = GradientDescentTrainer.rescale_gradients
         GradientDescentTrainer.rescale_gradients = self._unless_other(step, after=5)
+
+    def training_and_the_command_is_ended(self) -> None:
+        """The command's own process, and nothing else; by SIGTERM, if it is not to be killed."""
+        signal_number = signal.SIGKILL if self.is_killed else signal.SIGTERM
+        step, seen = GradientDescentTrainer.rescale_gradients, []
+
+        def step_after_the_end(trainer: GradientDescentTrainer) -> Any:
+            seen.append(1)
+            if dist.get_rank() == self.rank and len(seen) == 6:
+                os.kill(os.getppid(), signal_number)
+            return step(trainer)
+
+        GradientDescentTrainer.rescale_gradients = step_after_the_end
 
     def calibrating(self) -> None:
         run = temperature_calibration.run_at_full_depth

@@ -1,6 +1,7 @@
 """Training with two workers on CPUs, and what happens when one of them fails."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any, Dict
 
@@ -111,11 +112,22 @@ def test_a_worker_that_is_killed_ends_the_command(point, tiny_bert, tsv, tmp_pat
     assert "process 1 terminated with signal SIGKILL" in printed(folder)
 
 
-def test_two_workers_recover_to_what_they_would_have_been(tiny_bert, tsv, tmp_path):
+@pytest.mark.parametrize(
+    "point, is_killed, wanted_status",
+    [
+        ("training", True, 1),
+        ("training_and_the_command_is_ended", True, -signal.SIGKILL),
+        ("training_and_the_command_is_ended", False, 1),
+    ],
+)
+def test_two_workers_recover_to_what_they_would_have_been(
+    point, is_killed, wanted_status, tiny_bert, tsv, tmp_path
+):
     config = with_two_workers(config_of(tiny_bert, tsv, "sampled"))
     train_in_process(config, tmp_path / "undisturbed")
-    fault = WorkerFault("training", 1, is_killed=True)
-    train_in_process(config, tmp_path / "run", fault=fault, must_end_well=False)
+    fault = WorkerFault(point, 1, is_killed)
+    status = train_in_process(config, tmp_path / "run", fault=fault, must_end_well=False)
+    assert status == wanted_status
     assert (tmp_path / "run" / "model_state_e1_b0.th").exists()
     train_in_process(config, tmp_path / "run", "--recover")
     wanted = read_weights(tmp_path / "undisturbed" / "best.th")
