@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,8 @@ class Recovery(TrainerCallback):
     for dropout. Here the numbers are kept in the checkpoints. Several workers draw the same ones
     again only from the end of an epoch on. A training that had stopped early is not trained on.
 
+    A training that had only to be calibrated or archived keeps the metrics of its last epoch.
+
     It also removes the unfinished files of processes that were killed, and has `best.th` written
     whole.
 
@@ -48,6 +50,7 @@ class Recovery(TrainerCallback):
         # By epoch, by worker.
         self._at_epoch_starts: List[List[Dict[str, Any]]] = []
         self._at_checkpoint: Dict[str, Any] = {}
+        self._last_metrics: Dict[str, Any] = {}
         self._is_kept = False
 
     def on_start(
@@ -112,15 +115,33 @@ class Recovery(TrainerCallback):
     ) -> None:
         if self._is_kept:
             self._at_epoch_starts.append(_of_all_workers(random_state()))
+            self._last_metrics = dict(metrics)
+
+    def on_end(
+        self,
+        trainer: "GradientDescentTrainer",
+        metrics: Optional[Dict[str, Any]] = None,
+        epoch: Optional[int] = None,
+        is_primary: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if metrics is not None:
+            for name, value in self._last_metrics.items():
+                metrics.setdefault(name, value)
 
     def state_dict(self) -> Dict[str, Any]:
         if not self._is_kept:
             return {}
-        return {"at_epoch_starts": self._at_epoch_starts, "at_checkpoint": random_state()}
+        return {
+            "at_epoch_starts": self._at_epoch_starts,
+            "at_checkpoint": random_state(),
+            "last_metrics": self._last_metrics,
+        }
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         self._at_epoch_starts = state_dict.get("at_epoch_starts", [])
         self._at_checkpoint = state_dict.get("at_checkpoint", {})
+        self._last_metrics = state_dict.get("last_metrics", {})
 
 
 def _average_the_models_weights(trainer: "GradientDescentTrainer") -> None:
