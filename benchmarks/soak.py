@@ -1,10 +1,12 @@
 """
 Many predictions in one process, of texts of mixed lengths in calls of mixed sizes, by one thread or
-several: does memory grow, and is every answer the one that the text gets alone? (In int8 some are
-not, whatever the number of threads: a difference in the last place may round to another step.)
+several: does memory grow, with and without what the C library keeps of freed memory, and is every
+answer the one that the text gets alone? (In int8 some are not, whatever the number of threads: a
+difference in the last place may round to another step.)
 """
 
 import argparse
+import ctypes
 import itertools
 import os
 import random
@@ -99,10 +101,13 @@ class Soak:
                 self.num_wrong += wrong
 
     def row(self) -> Dict[str, Any]:
+        resident = _resident_bytes()
+        _give_back_freed_memory()
         return {
             "predictions": self.num_done,
             "other than alone": self.num_wrong,
-            "resident memory, MB": _resident_bytes() / 1e6,
+            "resident memory, MB": resident / 1e6,
+            "without what is freed, MB": _resident_bytes() / 1e6,
             "predictions a second": self.num_done / self._seconds,
         }
 
@@ -114,6 +119,13 @@ def _same(answer: Dict[str, Any], alone: Dict[str, Any]) -> bool:
         and answer["exit_layer"] == alone["exit_layer"]
         and all(abs(one - other) < 1e-4 for one, other in pairs)
     )
+
+
+def _give_back_freed_memory() -> None:
+    """Of what C libraries freed, glibc keeps some; others may not have the function."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _resident_bytes() -> int:
