@@ -22,7 +22,7 @@ _KEEP_BYTES = "surrogateescape"
 def _get_lines(manager: _PredictManager) -> Iterator[JsonDict]:
     predictor = manager._predictor
     # A predictor that reads lines itself need not know what stands for such bytes.
-    if getattr(type(predictor), "load_line", None) is not MultiExitClassifierPredictor.load_line:
+    if type(predictor).load_line is not MultiExitClassifierPredictor.load_line:
         yield from _get_json_data(manager)
         return
     with _opened(manager._input_file) as lines:
