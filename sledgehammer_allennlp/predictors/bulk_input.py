@@ -1,9 +1,11 @@
 """
 Has `allennlp predict` give the predictor the lines that are not UTF-8 too. AllenNLP opens the file
-itself and would end with Python's error, which does not say in which line.
+itself and would end with Python's error, which says neither in which line nor of which file.
 """
 
+import lzma
 import sys
+import zlib
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Iterator
@@ -34,8 +36,12 @@ def _get_lines(manager: _PredictManager) -> Iterator[JsonDict]:
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
     if path != "-":
-        with open_compressed(cached_path(path), errors=_KEEP_BYTES) as lines:
-            yield lines
+        local = cached_path(path)
+        try:
+            with open_compressed(local, errors=_KEEP_BYTES) as lines:
+                yield lines
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            raise ValueError(f"cannot read '{path}' to its end: {error}") from error
         return
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors=_KEEP_BYTES)

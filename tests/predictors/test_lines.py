@@ -1,7 +1,9 @@
 """`allennlp predict` over files in which some lines cannot be answered."""
 
+import bz2
 import gzip
 import json
+import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +177,22 @@ def test_a_line_that_is_not_utf_8_stops_with_its_number(trained, tmp_path):
     assert run.returncode == 1
     assert "line 2, not counting blank ones: the line is not UTF-8: byte 0xff after 0" in run.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["in.jsonl.gz", "in.jsonl.bz2", "in.jsonl.xz"])
+@pytest.mark.parametrize("is_cut_off", [True, False])
+def test_damaged_files_are_named_and_what_is_before_is_read(archive, tmp_path, name, is_cut_off):
+    path = tmp_path / name
+    plain = "".join(f"{line}\n" for line in GOOD * 20_000).encode()
+    with {"gz": gzip, "bz2": bz2, "xz": lzma}[name.rsplit(".", 1)[1]].open(path, "wb") as file:
+        file.write(plain)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if is_cut_off else plain)
+    predictor = _predictor(archive)
+    lines = _PredictManager(predictor, str(path), None, 1, False, False)._get_json_data()
+    with pytest.raises(ValueError, match=f"cannot read '.*{name}' to its end: "):
+        for number, line in enumerate(lines, start=1):
+            assert line.number == number and line == json.loads(GOOD[(number - 1) % 2])
 
 
 def test_other_predictors_read_lines_as_before(archive, tmp_path):
