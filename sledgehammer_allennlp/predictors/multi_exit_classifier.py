@@ -104,7 +104,8 @@ class MultiExitClassifierPredictor(Predictor):
         if undecodable is not None:
             byte = ord(undecodable.group()) - 0xDC00
             raise ValueError(
-                f"the line is not UTF-8: byte 0x{byte:02x} after {undecodable.start()} characters"
+                f"the line is not UTF-8: byte 0x{byte:02x} after {undecodable.start()} characters: "
+                f"{_WANTED}"
             )
         try:
             loaded, pairs = _with_pairs(line)

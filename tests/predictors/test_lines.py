@@ -166,8 +166,9 @@ def test_lines_that_are_not_utf_8_are_bad_ones(trained, tmp_path, name):
     assert run.returncode == 0, run.stderr
     answers = [json.loads(line) for line in output.read_text().splitlines()]
     assert [answer.get("line") for answer in answers] == [None, 2, None, 4, None]
-    assert answers[1]["error"] == "the line is not UTF-8: byte 0xe9 after 21 characters"
-    assert answers[3]["error"] == "the line is not UTF-8: byte 0x80 after 1 characters"
+    errors = [answer["error"].split(": wanted")[0] for answer in (answers[1], answers[3])]
+    assert errors[0] == "the line is not UTF-8: byte 0xe9 after 21 characters"
+    assert errors[1] == "the line is not UTF-8: byte 0x80 after 1 characters"
     assert answers[0] == answers[2] == answers[4]
 
 
