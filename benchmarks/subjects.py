@@ -1,6 +1,7 @@
 """What is compared: the engine, and what a user would take instead, with the same weights."""
 
 import argparse
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
@@ -207,6 +208,7 @@ class OnnxRuntime:
             raise SystemExit(f"{error}: run this by make benchmark-engine, which installs it")
         config = full_depth.transformer.config
         with tempfile.TemporaryDirectory() as folder:
+            _check_space(folder, full_depth)
             exported = str(Path(folder) / "model.onnx")
             _export(full_depth, exported)
             optimized = optimize_model(
@@ -247,6 +249,18 @@ class OnnxRuntime:
                 self.logits(batch)
 
         return run
+
+
+def _check_space(folder: str, full_depth: FullDepth) -> None:
+    """ONNX Runtime does not say that a disk is full."""
+    # The exported model, what ONNX Runtime makes of it, and what its optimizer makes of that.
+    wanted = 3 * sum(weights.nbytes for weights in full_depth.parameters())
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise SystemExit(
+            f"{Path(folder).parent} has {free / 1e6:.0f} MB free, wanted {wanted / 1e6:.0f} MB for "
+            "the models of ONNX Runtime: name another folder in TMPDIR, or give --without-onnx"
+        )
 
 
 def _export(full_depth: FullDepth, file: str) -> None:
