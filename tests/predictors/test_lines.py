@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import subprocess
@@ -151,7 +152,9 @@ def test_other_ways_with_bad_lines_are_refused(archive):
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "-"])
-def test_lines_that_are_not_utf_8_are_bad_ones(trained, tmp_path, name):
+def test_lines_that_are_not_utf_8_are_bad_ones(
+    trained, tmp_path, allennlp_command, monkeypatch, name
+):
     good = GOOD[0].encode()
     bad = [good.replace(b"film", b"caf\xe9"), "é".encode() + b"\x80"]
     lines = b"\n".join([good, bad[0], good, bad[1], good])
@@ -159,11 +162,19 @@ def test_lines_that_are_not_utf_8_are_bad_ones(trained, tmp_path, name):
         opened = gzip.open if name.endswith(".gz") else open
         with opened(tmp_path / name, "wb") as file:
             file.write(lines)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
     given = "-" if name == "-" else tmp_path / name
     output = tmp_path / "out.jsonl"
-    skip = ("--predictor-args", '{"bad_lines": "skip"}')
-    run = _predict(trained["archive"], given, output, "--silent", *skip, stdin=lines)
-    assert run.returncode == 0, run.stderr
+    allennlp_command(
+        "predict",
+        trained["archive"],
+        given,
+        "--silent",
+        "--output-file",
+        output,
+        "--predictor-args",
+        '{"bad_lines": "skip"}',
+    )
     answers = [json.loads(line) for line in output.read_text().splitlines()]
     assert [answer.get("line") for answer in answers] == [None, 2, None, 4, None]
     errors = [answer["error"].split(": wanted")[0] for answer in (answers[1], answers[3])]
