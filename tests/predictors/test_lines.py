@@ -58,24 +58,23 @@ def _predict(archive, given, output, *options, stdin=None):
     return run
 
 
+@pytest.fixture
+def answers_to(trained, tmp_path, allennlp_command):
+    """What `allennlp predict` answers to a file, bad lines being skipped."""
+
+    def answers(given, *options):
+        output = tmp_path / "out.jsonl"
+        skip = ("--predictor-args", '{"bad_lines": "skip"}')
+        files = (trained["archive"], given, "--output-file", output)
+        allennlp_command("predict", *files, "--silent", *skip, *options)
+        return [json.loads(line) for line in output.read_text().splitlines()]
+
+    return answers
+
+
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_bad_lines_keep_their_place_when_skipped(
-    trained, archive, tmp_path, allennlp_command, batch_size
-):
-    output = tmp_path / "out.jsonl"
-    allennlp_command(
-        "predict",
-        trained["archive"],
-        _file(tmp_path),
-        "--silent",
-        "--output-file",
-        output,
-        "--batch-size",
-        batch_size,
-        "--predictor-args",
-        '{"bad_lines": "skip"}',
-    )
-    answers = [json.loads(line) for line in output.read_text().splitlines()]
+def test_bad_lines_keep_their_place_when_skipped(archive, tmp_path, answers_to, batch_size):
+    answers = answers_to(_file(tmp_path), "--batch-size", batch_size)
     assert len(answers) == 16
     for number, answer in enumerate(answers, start=1):
         if number % 3 == 2:
@@ -152,9 +151,7 @@ def test_other_ways_with_bad_lines_are_refused(archive):
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "-"])
-def test_lines_that_are_not_utf_8_are_bad_ones(
-    trained, tmp_path, allennlp_command, monkeypatch, name
-):
+def test_lines_that_are_not_utf_8_are_bad_ones(tmp_path, monkeypatch, answers_to, name):
     good = GOOD[0].encode()
     bad = [good.replace(b"film", b"caf\xe9"), "é".encode() + b"\x80"]
     lines = b"\n".join([good, bad[0], good, bad[1], good])
@@ -164,18 +161,7 @@ def test_lines_that_are_not_utf_8_are_bad_ones(
             file.write(lines)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
     given = "-" if name == "-" else tmp_path / name
-    output = tmp_path / "out.jsonl"
-    allennlp_command(
-        "predict",
-        trained["archive"],
-        given,
-        "--silent",
-        "--output-file",
-        output,
-        "--predictor-args",
-        '{"bad_lines": "skip"}',
-    )
-    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    answers = answers_to(given)
     assert [answer.get("line") for answer in answers] == [None, 2, None, 4, None]
     errors = [answer["error"].split(": wanted")[0] for answer in (answers[1], answers[3])]
     assert errors[0] == "the line is not UTF-8: byte 0xe9 after 21 characters"
