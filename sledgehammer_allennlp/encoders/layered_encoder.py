@@ -2,7 +2,7 @@
 
 A layer's first token can be had before its other tokens, for about a sixth of the layer's work:
 it needs the keys and values of all tokens, but queries, attention and feed-forward for itself
-alone. An exit looks only at first tokens, so instances that leave never pay for the rest.
+alone. An exit looks only at first tokens, so instances that exit never pay for the rest.
 """
 
 import ctypes
@@ -168,7 +168,7 @@ class LayeredEncoder(nn.Module):
         for parameter in self.transformer.parameters():
             parameter.requires_grad_(parameter in trained)
 
-    def fit(self, texts: TokenBatch) -> TokenBatch:
+    def truncate(self, texts: TokenBatch) -> TokenBatch:
         """
         Truncates texts that are longer than the model has positions, see
         `truncation.truncate_to_positions`.

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.exits import NgramClassifier
-from sledgehammer_allennlp.exits.ngrams import default_num_buckets
-from tests.exits.ngram_reference import (
+from sledgehammer_allennlp.ngrams import NgramClassifier
+from sledgehammer_allennlp.ngrams.classifier import default_num_buckets
+from tests.ngrams.ngram_reference import (
     FIRST,
     SEPARATOR,
     bucket_of,

@@ -11,10 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 
-from sledgehammer_allennlp.exits import ExitRule, Said, run_exits, run_to_exits
+from sledgehammer_allennlp.engine import (
+    ExitRule,
+    check_ensemble,
+    most_probable,
+    run_early_exit,
+    run_exits,
+)
+from sledgehammer_allennlp.exits import ExitScores
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
-from sledgehammer_allennlp.exits.exit_rule import check_ensemble, most_probable
-from tests.exits.test_engine import (
+from tests.engine.test_early_exit import (
     exit_layer_lists,
     length_lists,
     make_case,
@@ -76,7 +82,7 @@ def plain_answers(logits, correctness, temperatures, name, weights):
     threshold=st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.0, 1.0)),
     lengths=length_lists,
     token_budget=token_budgets,
-    record_reached=st.booleans(),
+    record_exits=st.booleans(),
     seed=st.integers(0, 1000),
     data=st.data(),
 )
@@ -91,7 +97,7 @@ def test_every_rule_equals_a_plain_computation(
     threshold,
     lengths,
     token_budget,
-    record_reached,
+    record_exits,
     seed,
     data,
 ):
@@ -107,8 +113,8 @@ def test_every_rule_equals_a_plain_computation(
     checked = check_ensemble(ensemble, num_exits)
     rule = ExitRule(case.temperatures, confidence_by_name(confidence), threshold, checked)
     inputs = random_inputs(lengths, seed=seed)
-    output = run_to_exits(
-        case.encoder, case.exits, rule, texts_of(inputs), token_budget, record_reached
+    output = run_early_exit(
+        case.encoder, case.exits, rule, texts_of(inputs), token_budget, record_exits
     )
     logits, correctness = plain_outputs(case, *inputs)
     weights = None if checked is None else checked.weights
@@ -134,12 +140,12 @@ def test_every_rule_equals_a_plain_computation(
     np.testing.assert_allclose(output.confidence.numpy(), confidences[exits, rows], atol=1e-4)
     wanted = np.log(answers[exits, rows]) if checked else logits[exits, rows]
     np.testing.assert_allclose(output.logits.numpy(), wanted, atol=1e-3)
-    if record_reached:
-        for k, reached in enumerate(output.reached):
-            assert sorted(reached.texts.tolist()) == [row for row in rows if exits[row] >= k]
-            said = reached.in_order()
-            who = reached.texts.sort().values.tolist()
-            np.testing.assert_allclose(said.logits.numpy(), logits[k, who], atol=1e-4)
+    if record_exits:
+        for k, record in enumerate(output.exit_records):
+            assert sorted(record.instances.tolist()) == [row for row in rows if exits[row] >= k]
+            scores = record.scores_in_order()
+            instances = record.instances.sort().values.tolist()
+            np.testing.assert_allclose(scores.logits.numpy(), logits[k, instances], atol=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
@@ -161,13 +167,13 @@ def test_texts_leave_where_they_are_told_to(
     told = data.draw(st.lists(choice, min_size=len(lengths), max_size=len(lengths)))
     inputs = random_inputs(lengths)
     rule = ExitRule(case.temperatures, confidence_by_name("max_probability"), threshold)
-    output = run_to_exits(
+    output = run_early_exit(
         case.encoder,
         case.exits,
         rule,
         texts_of(inputs),
         token_budget,
-        leave_at=torch.tensor(told),
+        forced_exits=torch.tensor(told),
     )
     assert output.exit_index.tolist() == told
     logits, _ = plain_outputs(case, *inputs)
@@ -184,8 +190,8 @@ def test_some_exits_say_the_same_as_all_of_them():
         for wanted in ([0], [2], [1, 3], [0, 1, 2, 3]):
             some = run_exits(case.encoder, case.exits, texts, wanted)
             assert sorted(some) == wanted
-            for k, said in some.items():
-                torch.testing.assert_close(said, everything[k], atol=1e-5, rtol=0)
+            for k, scores in some.items():
+                torch.testing.assert_close(scores, everything[k], atol=1e-5, rtol=0)
 
 
 def test_an_exit_before_those_wanted_is_not_run_for_nothing(monkeypatch):
@@ -201,10 +207,10 @@ def test_an_exit_before_those_wanted_is_not_run_for_nothing(monkeypatch):
 
 def test_where_the_encoder_does_not_learn_only_the_exits_get_gradients():
     case = make_case("bert", "mean", [0, 2, 3])
-    said = run_exits(
+    scores = run_exits(
         case.encoder, case.exits, texts_of(random_inputs([4, 6])), [0, 1], encoder_learns=False
     )
-    sum(one.logits.sum() for one in said.values()).backward()
+    sum(one.logits.sum() for one in scores.values()).backward()
     assert all(parameter.grad is None for parameter in case.encoder.parameters())
     with_gradient = {
         name.split(".")[1] for name, p in case.exits.named_parameters() if p.grad is not None
@@ -215,8 +221,8 @@ def test_where_the_encoder_does_not_learn_only_the_exits_get_gradients():
 
 def test_a_head_gives_no_gradient_to_what_the_exit_sees():
     case = make_case("bert", "mean", [0, 3], with_correctness=True)
-    said = run_exits(case.encoder, case.exits, texts_of(random_inputs([4, 6])))
-    sum(one.correctness.sum() for one in said.values()).backward()
+    scores = run_exits(case.encoder, case.exits, texts_of(random_inputs([4, 6])))
+    sum(one.correctness.sum() for one in scores.values()).backward()
     names = {name for name, p in case.exits.named_parameters() if p.grad is not None}
     assert names == {
         f"classifiers.{k}.correctness.{part}" for k in (0, 1) for part in ("weight", "bias")
@@ -245,8 +251,8 @@ def test_an_answer_of_an_ensemble_is_right_where_an_exit_is_sure():
     rule = ExitRule(
         torch.ones(2), confidence_by_name("max_probability"), 0.5, check_ensemble("reached", 2)
     )
-    said = [Said(torch.tensor([[200.0, 0.0]])), Said(torch.tensor([[200.0, 0.0]]))]
-    answer = rule.answer(said, 1)
+    scores = [ExitScores(torch.tensor([[200.0, 0.0]])), ExitScores(torch.tensor([[200.0, 0.0]]))]
+    answer = rule.predict(scores, 1)
     assert answer.probs.tolist() == [[1.0, 0.0]] and answer.confidence.tolist() == [1.0]
     assert answer.logits[0].argmax() == 0
 
@@ -301,7 +307,9 @@ def test_answers_are_finite_whatever_the_logits_and_temperatures(
         0.5,
         check_ensemble(ensemble, 3),
     )
-    answers = rule.answer_at_each_exit([Said(at_exit) for at_exit in torch.from_numpy(logits)])
+    answers = rule.predict_at_each_exit(
+        [ExitScores(at_exit) for at_exit in torch.from_numpy(logits)]
+    )
     in_float32 = rule.temperatures.double().numpy()[:, None, None]
     wanted = softmax(logits.astype(np.float64) / in_float32, axis=-1)
     if ensemble is not None:
@@ -333,7 +341,7 @@ def test_exits_of_any_magnitude_answer_as_a_plain_computation(
     inputs = random_inputs(lengths)
     measure = confidence_by_name("max_probability")
     rule = ExitRule(torch.tensor(temperatures), measure, threshold)
-    output = run_to_exits(case.encoder, case.exits, rule, texts_of(inputs), token_budget)
+    output = run_early_exit(case.encoder, case.exits, rule, texts_of(inputs), token_budget)
     logits = plain_outputs(case, *inputs)[0].astype(np.float64)
     probs = softmax(logits / rule.temperatures.double().numpy()[:, None, None], axis=-1)
     assume((np.abs(probs.max(-1) - threshold) > 1e-3).all() or threshold in (0, 1))
@@ -373,6 +381,6 @@ def _half_on_cpu() -> bool:
 def test_half_precision_is_answered():
     logits = torch.tensor([[2.0, 1.0], [-60000.0, 60000.0]]).half()
     rule = ExitRule(torch.tensor([0.5]), confidence_by_name("max_probability"), 0.9)
-    found = rule.answer([Said(logits)], 0).probs.float()
+    found = rule.predict([ExitScores(logits)], 0).probs.float()
     wanted = torch.tensor([[0.8808, 0.1192], [0.0, 1.0]])
     torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.exits import load_archived_classifier
 from tests.tiny import needs_layout
 
 pytest.importorskip("allennlp")

@@ -6,26 +6,25 @@ import torch
 from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.metrics import Metric
 
-from sledgehammer_allennlp.exits import ExitOutput
-from sledgehammer_allennlp.exits.exit_rule import most_probable
+from sledgehammer_allennlp.engine import EarlyExitOutput, most_probable
 
 
 @Metric.register("exits")
 class ExitMetrics(Metric):
     """
-    Accuracy, the accuracy of each exit, where instances leave, and what it costs.
+    Accuracy, the accuracy of each exit, where instances exit, and what it costs.
 
     `get_metric` gives
 
-    - `accuracy`: of the answers given, at the current threshold;
+    - `accuracy`: of the predictions, at the current threshold;
     - `accuracy_layer_<i>`: of the exit at layer i, only where every instance reached it;
     - `mean_exit_accuracy`: the mean of those, only where every instance reached every exit;
     - `average_exit_layer`, `exit_rate_layer_<i>`: where instances left; -1 is the layer of an exit
       before layer 0;
     - `layer_equivalents`: the mean cost of an instance in full transformer layers.
 
-    In training nobody leaves, so only accuracies are given; `accuracy` is that of the last exit,
-    over the batches that it was run for.
+    In training no instance exits early, so only accuracies are given; `accuracy` is that of the
+    last exit, over the batches that it was run for.
 
     Registered as a `Metric` with name "exits".
 
@@ -33,7 +32,7 @@ class ExitMetrics(Metric):
 
     exit_layers : `List[int]`
     costs : `List[float]`
-        The layer-equivalents of leaving at each exit.
+        The layer-equivalents of exiting at each exit.
     """
 
     supports_distributed = True
@@ -46,11 +45,11 @@ class ExitMetrics(Metric):
     def reset(self) -> None:
         num_exits = len(self._exit_layers)
         self._num_instances = 0.0
-        self._num_answered = 0.0
+        self._num_predicted = 0.0
         self._num_correct = 0.0
         self._num_reached = [0.0] * num_exits
         self._num_correct_at_exit = [0.0] * num_exits
-        self._num_left = [0.0] * num_exits
+        self._num_exited = [0.0] * num_exits
 
     def __call__(
         self,
@@ -59,7 +58,7 @@ class ExitMetrics(Metric):
         mask: Optional[torch.Tensor] = None,
     ) -> None:
         """
-        Adds a batch of which every exit is known and nobody left.
+        Adds a batch of which every exit is known and no instance exited early.
 
         # Parameters
 
@@ -74,7 +73,7 @@ class ExitMetrics(Metric):
 
     def add_exits(self, logits: Mapping[int, torch.Tensor], gold_labels: torch.Tensor) -> None:
         """
-        Adds a batch of which some exits are known and nobody left.
+        Adds a batch of which some exits are known and no instance exited early.
 
         # Parameters
 
@@ -91,38 +90,38 @@ class ExitMetrics(Metric):
         size = gold_labels.new_tensor([gold_labels.numel()])
         self._add(size, reached[-1:], correct[-1:], reached, correct, torch.zeros_like(correct))
 
-    def add_early_exit(self, output: ExitOutput, gold_labels: torch.Tensor) -> None:
+    def add_early_exit(self, output: EarlyExitOutput, gold_labels: torch.Tensor) -> None:
         """
-        Adds a batch whose instances left where they were confident.
+        Adds a batch whose instances exited where they were confident.
 
         # Parameters
 
-        output : `ExitOutput`
+        output : `EarlyExitOutput`
         gold_labels : `torch.Tensor`
             `(batch_size,)`
         """
         num_exits = len(self._exit_layers)
         reached = gold_labels.new_zeros(num_exits)
         correct_at_exit = gold_labels.new_zeros(num_exits)
-        for k, (instances, said) in enumerate(output.reached):
+        for k, (instances, scores) in enumerate(output.exit_records):
             reached[k] = instances.numel()
-            correct_at_exit[k] = (said.logits.argmax(-1) == gold_labels[instances]).sum()
+            correct_at_exit[k] = (scores.logits.argmax(-1) == gold_labels[instances]).sum()
         correct = (most_probable(output.logits, output.probs) == gold_labels).sum().unsqueeze(0)
-        left = output.exit_index.bincount(minlength=num_exits)
+        exited = output.exit_index.bincount(minlength=num_exits)
         size = gold_labels.new_tensor([gold_labels.numel()])
-        self._add(size, size, correct, reached, correct_at_exit, left)
+        self._add(size, size, correct, reached, correct_at_exit, exited)
 
     def _add(self, *counts: torch.Tensor) -> None:
         # All counts in one tensor: one transfer from the device, one reduction among workers.
         added = dist_reduce_sum(torch.cat(counts).double()).tolist()
         num_exits = len(self._exit_layers)
         self._num_instances += added[0]
-        self._num_answered += added[1]
+        self._num_predicted += added[1]
         self._num_correct += added[2]
         sums: Sequence[List[float]] = (
             self._num_reached,
             self._num_correct_at_exit,
-            self._num_left,
+            self._num_exited,
         )
         for position, value in enumerate(added[3:]):
             sums[position // num_exits][position % num_exits] += value
@@ -136,8 +135,8 @@ class ExitMetrics(Metric):
 
     def _metrics(self) -> Dict[str, float]:
         metrics = {}
-        if self._num_answered:
-            metrics["accuracy"] = self._num_correct / self._num_answered
+        if self._num_predicted:
+            metrics["accuracy"] = self._num_correct / self._num_predicted
         of_exits = []
         for layer, reached, correct in zip(
             self._exit_layers, self._num_reached, self._num_correct_at_exit
@@ -147,9 +146,9 @@ class ExitMetrics(Metric):
                 metrics[f"accuracy_layer_{layer}"] = correct / reached
         if len(of_exits) == len(self._exit_layers):
             metrics["mean_exit_accuracy"] = sum(of_exits) / len(of_exits)
-        num_left = sum(self._num_left)
-        if num_left:
-            rates = [left / num_left for left in self._num_left]
+        num_exited = sum(self._num_exited)
+        if num_exited:
+            rates = [exited / num_exited for exited in self._num_exited]
             metrics["average_exit_layer"] = sum(
                 rate * layer for rate, layer in zip(rates, self._exit_layers)
             )

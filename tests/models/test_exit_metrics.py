@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from sledgehammer_allennlp.exits import ExitOutput, Said
-from sledgehammer_allennlp.exits.engine import Reached
-from sledgehammer_allennlp.training import ExitMetrics
+from sledgehammer_allennlp.engine import EarlyExitOutput, ExitRecord
+from sledgehammer_allennlp.exits import ExitScores
+from sledgehammer_allennlp.models.exit_metrics import ExitMetrics
 from tests.training.processes import in_two_workers
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]])
@@ -12,12 +12,15 @@ LABELS = torch.tensor([0, 0, 0, 1])
 
 
 def _output(rows):
-    """Rows leave at exits 0, 1, 0, 1, …: those at exit 1 have reached both."""
+    """Rows exit at exits 0, 1, 0, 1, …: those at exit 1 have reached both."""
     logits = LOGITS[rows]
     exit_index = torch.tensor(rows) % 2
-    stay = exit_index.nonzero().squeeze(1)
-    reached = [Reached(torch.arange(len(rows)), Said(logits)), Reached(stay, Said(logits[stay]))]
-    return ExitOutput(logits, logits.softmax(-1), logits.max(-1).values, exit_index, reached)
+    active = exit_index.nonzero().squeeze(1)
+    records = [
+        ExitRecord(torch.arange(len(rows)), ExitScores(logits)),
+        ExitRecord(active, ExitScores(logits[active])),
+    ]
+    return EarlyExitOutput(logits, logits.softmax(-1), logits.max(-1).values, exit_index, records)
 
 
 WANTED = {

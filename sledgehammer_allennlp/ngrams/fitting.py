@@ -1,6 +1,6 @@
 """Fitting the n-gram exit: a convex problem, solved once, before training.
 
-The weight of an n-gram is its inverse document frequency, times how much it says of the label: the
+The weight of an n-gram is its inverse document frequency, times how telling it is of the label: the
 square root of the Kullback-Leibler divergence of the labels of texts that have it from those of all
 texts. The rest is scikit-learn's logistic regression.
 """
@@ -16,21 +16,11 @@ from scipy import sparse
 from scipy.special import rel_entr
 
 from sledgehammer_allennlp.calibration import fit_temperature, negative_log_likelihood
-from sledgehammer_allennlp.encoders.token_batch import (
-    TokenBatch,
-    positions_in_text,
-    starts_of,
-    token_indices,
-)
-from sledgehammer_allennlp.exits.ngrams import NgramClassifier
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch, starts_of
+from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
+from sledgehammer_allennlp.ngrams.training_texts import LabeledTexts, TrainingTexts, as_int64
 
 logger = logging.getLogger(__name__)
-
-MAX_TOKENS = 2**25
-"""Of texts with more tokens a sample is kept, for which fitting takes about 3 GB (`max_n` 2)."""
-
-_MAX_ANSWERS = 2**26
-"""Texts times labels of the sample, of which scikit-learn keeps a table or two."""
 
 _MAX_COEFFICIENTS = 2**22
 """N-grams times labels that are fitted, of the most frequent n-grams: about 1 GB."""
@@ -40,134 +30,6 @@ _STRENGTHS = (2.0, 6.0, 20.0, 60.0)
 
 _MOST_TO_CHOOSE_BY = 20000
 _HELD_OUT_SHARE = 0.2
-_TEXTS_AT_ONCE = 4096
-
-
-class TrainingTexts:
-    """
-    Labelled texts to fit to, as token ids: all of them, or if they are too many, a random sample.
-
-    Each text gets a number from 0 to 1 that depends on its tokens and the seed alone. The sample
-    has the texts with the lowest numbers. So it does not depend on the order in which texts come,
-    nor on which worker sees them, and copies of a text are kept, or not, together.
-
-    # Parameters
-
-    num_labels : `int`
-    seed : `int`
-    max_tokens : `int`, optional (default = 2**25)
-        The most tokens that are kept.
-    """
-
-    def __init__(self, num_labels: int, seed: int, max_tokens: int = MAX_TOKENS) -> None:
-        self.num_seen = 0
-        self._num_labels = num_labels
-        self._seed = seed
-        self._max_tokens = max_tokens
-        self._max_texts = _MAX_ANSWERS // num_labels
-        self._share = 1.0
-        self._num_tokens = 0
-        self._num_texts = 0
-        self._parts: List[_LabeledTexts] = []
-
-    def add(self, texts: TokenBatch, labels: np.ndarray) -> None:
-        """
-        Adds texts and their labels, `(num_texts,)`.
-
-        # Raises
-
-        ValueError
-            If a label is not one of the model's.
-        """
-        labels = np.asarray(labels)
-        if len(labels) and not (labels.min() >= 0 and labels.max() < self._num_labels):
-            raise ValueError(
-                f"cannot fit the n-gram exit to labels from {labels.min()} to {labels.max()}: "
-                f"wanted 0 to {self._num_labels - 1}, since the model has {self._num_labels} labels"
-            )
-        self.num_seen += len(labels)
-        ids = texts.token_ids.cpu().numpy().astype(np.int32)
-        lengths = texts.lengths.numpy().astype(np.int32)
-        self._keep(_LabeledTexts(ids, lengths, labels, _numbers(ids, lengths, self._seed)))
-        while self._num_tokens > self._max_tokens or self._num_texts > self._max_texts:
-            self._share /= 2
-            kept = _LabeledTexts.together(self._parts)
-            self._parts, self._num_tokens, self._num_texts = [], 0, 0
-            self._keep(kept)
-
-    def _keep(self, texts: "_LabeledTexts") -> None:
-        texts = texts.below(self._share)
-        self._parts.append(texts)
-        self._num_tokens += len(texts.ids)
-        self._num_texts += len(texts.labels)
-
-    @staticmethod
-    def of_all(samples: Sequence["TrainingTexts"]) -> "_LabeledTexts":
-        """What several workers kept, by ascending numbers."""
-        share = min(sample._share for sample in samples)
-        parts = [part for sample in samples for part in sample._parts]
-        return _LabeledTexts.together(parts).below(share).in_order()
-
-
-@dataclass(frozen=True)
-class _LabeledTexts:
-    ids: np.ndarray  # (tokens,), text after text
-    lengths: np.ndarray  # (texts,)
-    labels: np.ndarray  # (texts,)
-    numbers: np.ndarray  # (texts,)
-
-    @classmethod
-    def together(cls, parts: Sequence["_LabeledTexts"]) -> "_LabeledTexts":
-        nothing = np.zeros(0, dtype=np.int32)
-        parts = [cls(nothing, nothing, nothing, nothing), *parts]
-        return cls(
-            np.concatenate([part.ids for part in parts]),
-            np.concatenate([part.lengths for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.numbers for part in parts]),
-        )
-
-    def below(self, share: float) -> "_LabeledTexts":
-        kept = self.numbers < share
-        if kept.all():
-            return self
-        ids = self.ids[np.repeat(kept, self.lengths)]
-        return _LabeledTexts(ids, self.lengths[kept], self.labels[kept], self.numbers[kept])
-
-    def in_order(self) -> "_LabeledTexts":
-        order = np.lexsort((self.labels, self.numbers))
-        tokens = token_indices(_as_int64(self.lengths), torch.from_numpy(order)).numpy()
-        return _LabeledTexts(
-            self.ids[tokens], self.lengths[order], self.labels[order], self.numbers[order]
-        )
-
-    def batches(self) -> List[TokenBatch]:
-        lengths = _as_int64(self.lengths).split(_TEXTS_AT_ONCE)
-        ids = torch.from_numpy(self.ids).split([int(some.sum()) for some in lengths])
-        return [TokenBatch(some, some[:0], of) for some, of in zip(ids, lengths)]
-
-
-def _numbers(ids: np.ndarray, lengths: np.ndarray, seed: int) -> np.ndarray:
-    """A number from 0 to 1 for each text, by a hash of its tokens, `(num_texts,)`."""
-    if not len(lengths):
-        return np.zeros(0)
-    positions = positions_in_text(_as_int64(lengths)).numpy().astype(np.uint64)
-    starts = starts_of(_as_int64(lengths)).numpy()
-    of_tokens = _scrambled(ids.astype(np.uint64) + (positions << np.uint64(32)))
-    of_texts = _scrambled(np.add.reduceat(of_tokens, starts) + np.uint64(seed))
-    return (of_texts >> np.uint64(11)) / 2.0**53
-
-
-def _as_int64(lengths: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(lengths.astype(np.int64))
-
-
-def _scrambled(values: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014), modulo 2**64."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 @dataclass(frozen=True)
@@ -229,12 +91,12 @@ def fit_ngram_classifier(classifier: NgramClassifier, samples: Sequence[Training
     return NgramFit(num_seen, len(labels), len(buckets), strength, accuracy, nll, seconds)
 
 
-def _special_tokens(texts: _LabeledTexts) -> Tuple[int, int, bool]:
+def _special_tokens(texts: LabeledTexts) -> Tuple[int, int, bool]:
     """
     The token that begins nearly every text and the one that ends nearly every text, or -1 and -1;
     and whether most texts have the latter inside, too, as pairs do.
     """
-    starts = starts_of(_as_int64(texts.lengths)).numpy()
+    starts = starts_of(as_int64(texts.lengths)).numpy()
     ends = starts + texts.lengths
     first, share_of_first = _most_frequent(texts.ids[starts])
     last, share_of_last = _most_frequent(texts.ids[ends - 1])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.exits import NgramClassifier
+from sledgehammer_allennlp.ngrams import NgramClassifier
 
 FIRST, SEPARATOR = 1, 2
 

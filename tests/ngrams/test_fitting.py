@@ -11,9 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from sledgehammer_allennlp.calibration import expected_calibration_error, fit_temperature
-from sledgehammer_allennlp.exits import NgramClassifier, ngram_fitting
-from sledgehammer_allennlp.exits.ngram_fitting import TrainingTexts, fit_ngram_classifier
-from tests.exits.ngram_reference import FIRST, SEPARATOR, ngrams_of, texts_of_lists
+from sledgehammer_allennlp.ngrams import NgramClassifier, fitting, training_texts
+from sledgehammer_allennlp.ngrams.fitting import fit_ngram_classifier
+from sledgehammer_allennlp.ngrams.training_texts import TrainingTexts
+from tests.ngrams.ngram_reference import FIRST, SEPARATOR, ngrams_of, texts_of_lists
 
 
 def made_texts(num_texts: int, num_labels: int = 3, seed: int = 0, pairs: bool = False):
@@ -50,7 +51,7 @@ def probabilities(classifier: NgramClassifier, texts) -> np.ndarray:
 @pytest.mark.parametrize("num_labels", [2, 3])
 @pytest.mark.parametrize("pairs", [False, True])
 def test_probabilities_are_those_of_scikit_learn(monkeypatch, num_labels, pairs):
-    monkeypatch.setattr(ngram_fitting, "_STRENGTHS", (5.0,))
+    monkeypatch.setattr(fitting, "_STRENGTHS", (5.0,))
     texts, labels = made_texts(300, num_labels, pairs=pairs)
     others, _ = made_texts(50, num_labels, seed=1, pairs=pairs)
 
@@ -118,7 +119,7 @@ def test_the_seed_decides_which_texts_are_held_out():
 
 
 def test_regularisation_is_chosen_on_texts_that_are_held_out(monkeypatch):
-    monkeypatch.setattr(ngram_fitting, "_STRENGTHS", (0.02, 20.0))
+    monkeypatch.setattr(fitting, "_STRENGTHS", (0.02, 20.0))
     texts, labels = made_texts(600)
     is_wrong = np.random.default_rng(1).random(600) < 0.5
     wrong = np.where(is_wrong, np.random.default_rng(2).integers(3, size=600), labels)
@@ -190,13 +191,13 @@ def test_a_sample_takes_no_more_memory_than_its_tokens_do():
 
 
 def test_of_more_texts_than_scikit_learn_could_take_a_sample_is_kept(monkeypatch):
-    monkeypatch.setattr(ngram_fitting, "_MAX_ANSWERS", 3 * 150)
+    monkeypatch.setattr(training_texts, "_MAX_ANSWERS", 3 * 150)
     sample = sample_of(*made_texts(500))
     assert 50 < len(_in_sample(sample)[0].labels) <= 150
 
 
 def test_of_more_ngrams_than_can_be_fitted_the_most_frequent_are(monkeypatch):
-    monkeypatch.setattr(ngram_fitting, "_MAX_COEFFICIENTS", 3 * 20)
+    monkeypatch.setattr(fitting, "_MAX_COEFFICIENTS", 3 * 20)
     texts, labels = made_texts(300)
     classifier = NgramClassifier(3)
     assert fit_ngram_classifier(classifier, [sample_of(texts, labels)]).num_ngrams == 20

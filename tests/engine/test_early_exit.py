@@ -11,17 +11,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
-from sledgehammer_allennlp.exits import (
-    ExitClassifiers,
-    ExitOutput,
+from sledgehammer_allennlp.engine import (
+    EarlyExitOutput,
     ExitRule,
     cost_of_exits,
-    run_all_exits,
-    run_to_exits,
+    run_early_exit,
+    run_exits,
 )
+from sledgehammer_allennlp.engine.chunks import default_token_budget
+from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure, max_probability
-from sledgehammer_allennlp.exits.engine import default_token_budget
-from tests.exits.ngram_reference import plain_ngram_logits, random_classifier
+from tests.ngrams.ngram_reference import plain_ngram_logits, random_classifier
 from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
 
 NUM_LABELS = 3
@@ -50,8 +50,8 @@ class Case:
         threshold: float,
         token_budget: Optional[int] = 64,
         temperatures: Optional[torch.Tensor] = None,
-    ) -> ExitOutput:
-        return run_to_exits(
+    ) -> EarlyExitOutput:
+        return run_early_exit(
             self.encoder,
             self.exits,
             rule(
@@ -101,6 +101,12 @@ def make_case(
                     parameter.mul_(3)
         _cases[key] = Case(encoder.eval(), exits.eval(), tiny_transformer(family))
     return _cases[key]
+
+
+def all_logits(case: Case, inputs) -> torch.Tensor:
+    """`(num_exits, batch_size, num_labels)`, by the package's own pass through all exits."""
+    scores = run_exits(case.encoder, case.exits, texts_of(inputs))
+    return torch.stack([scores[k].logits for k in range(len(scores))])
 
 
 def plain_logits(case: Case, token_ids, mask, type_ids) -> np.ndarray:
@@ -176,7 +182,7 @@ def _pooled(case: Case, state, first: np.ndarray) -> np.ndarray:
 
 
 def plain_rule(logits: np.ndarray, temperatures: np.ndarray, threshold: float):
-    """Probabilities and exits: each instance leaves at the first exit that is sure enough."""
+    """Probabilities and exits: each instance exits at the first exit that is confident enough."""
     scaled = np.exp(logits / temperatures[:, None, None])
     probs = scaled / scaled.sum(-1, keepdims=True)  # (exits, batch, labels)
     exits = []
@@ -189,7 +195,7 @@ def plain_rule(logits: np.ndarray, temperatures: np.ndarray, threshold: float):
 
 
 def assert_equals_plain(
-    case: Case, inputs, output: ExitOutput, threshold: float, temperatures: torch.Tensor
+    case: Case, inputs, output: EarlyExitOutput, threshold: float, temperatures: torch.Tensor
 ) -> None:
     logits = plain_logits(case, *inputs)
     probs, exits = plain_rule(logits, temperatures.numpy(), threshold)
@@ -250,7 +256,7 @@ def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
 def test_all_exits_equal_a_plain_full_computation(family, pooling, with_ngrams):
     case = make_case(family, pooling, [-1, 0, 2, 3], with_ngrams)
     inputs = random_inputs([4, 11, 1, 7])
-    found = run_all_exits(case.encoder, case.exits, texts_of(inputs))
+    found = all_logits(case, inputs)
     np.testing.assert_allclose(found.numpy(), plain_logits(case, *inputs), atol=1e-4)
 
 
@@ -273,9 +279,7 @@ def test_a_prediction_does_not_depend_on_batch_order_or_padding(
     confidences = torch.stack(
         [
             (logits / temperature).softmax(-1).max(-1).values
-            for logits, temperature in zip(
-                run_all_exits(case.encoder, case.exits, texts_of(inputs)), case.temperatures
-            )
+            for logits, temperature in zip(all_logits(case, inputs), case.temperatures)
         ]
     )
     assume(bool((confidences - threshold).abs().min() > 1e-4) or threshold in (0, 1))
@@ -328,7 +332,7 @@ def test_a_confidence_equal_to_the_threshold_is_enough(fresh_case, token_budget)
 @torch.no_grad()
 def test_threshold_zero_uses_the_first_exit_whatever_the_measure(fresh_case):
     inputs = random_inputs([5, 9])
-    output = run_to_exits(
+    output = run_early_exit(
         fresh_case.encoder,
         fresh_case.exits,
         rule(fresh_case.temperatures, lambda at_exit: at_exit.probs[:, 0] * 0 - 1e-9, 0.0),
@@ -361,7 +365,7 @@ def test_what_left_is_taken_out_of_the_computation(fresh_case, monkeypatch):
     monkeypatch.setattr(fresh_case.encoder, "rows", spy)
     # The longest text leaves before layer 0, one of the others after layer 1.
     confidences = iter([[0.1, 0.1, 0.9], [0.9, 0.1], [0.5]])
-    run_to_exits(
+    run_early_exit(
         fresh_case.encoder,
         fresh_case.exits,
         rule(fresh_case.temperatures, lambda at_exit: torch.tensor(next(confidences)), 0.8),
@@ -395,7 +399,7 @@ def test_only_who_stays_at_the_ngram_exit_is_embedded(monkeypatch, leave):
     monkeypatch.setattr(case.encoder, "embed", spy)
     monkeypatch.setattr(case.encoder, "prepare", no_weights_are_needed)
     confidences = iter([torch.tensor([0.9 if row in leave else 0.1 for row in range(3)])])
-    output = run_to_exits(
+    output = run_early_exit(
         case.encoder,
         case.exits,
         rule(
@@ -429,22 +433,22 @@ def test_at_threshold_one_the_ngram_exit_is_not_asked_for_nothing(monkeypatch):
     monkeypatch.setattr(case.exits.ngrams, "forward", None)
     texts = texts_of(random_inputs([4, 12]))
     temperatures = case.temperatures
-    output = run_to_exits(
+    output = run_early_exit(
         case.encoder,
         case.exits,
         rule(temperatures, max_probability, 1.0),
         texts,
-        record_reached=False,
+        record_exits=False,
     )
     assert output.exit_index.tolist() == [2, 2]
 
 
 @torch.no_grad()
-def test_reached_lists_who_reached_each_exit_and_what_it_said(fresh_case):
+def test_records_list_which_instances_reached_each_exit_and_their_scores(fresh_case):
     inputs = random_inputs([4, 12, 5])
-    everything = run_all_exits(fresh_case.encoder, fresh_case.exits, texts_of(inputs))
+    everything = all_logits(fresh_case, inputs)
     confidences = iter([[0.1, 0.1, 0.9], [0.1, 0.9], [0.5]])
-    output = run_to_exits(
+    output = run_early_exit(
         fresh_case.encoder,
         fresh_case.exits,
         rule(fresh_case.temperatures, lambda at_exit: torch.tensor(next(confidences)), 0.8),
@@ -452,7 +456,7 @@ def test_reached_lists_who_reached_each_exit_and_what_it_said(fresh_case):
     )
     assert output.exit_index.tolist() == [2, 0, 1]
     for k, wanted in enumerate([[0, 1, 2], [0, 2], [0]]):
-        instances, (logits, _) = output.reached[k]
+        instances, (logits, _) = output.exit_records[k]
         assert sorted(instances.tolist()) == wanted
         logits = logits[instances.argsort()]
         torch.testing.assert_close(logits, everything[k][wanted], atol=1e-5, rtol=0)
@@ -518,7 +522,7 @@ def test_who_stays_of_several_chunks_goes_on_together(fresh_case, monkeypatch):
         return torch.tensor([0.1, 0.9, 0.9, 0.9] if num_texts == 4 else [0.1] * num_texts)
 
     # Of each chunk of 4 texts, 1 stays; 2 texts are enough to go on.
-    run_to_exits(
+    run_early_exit(
         fresh_case.encoder,
         fresh_case.exits,
         rule(fresh_case.temperatures, three_of_four_are_sure, 0.8),
@@ -531,7 +535,7 @@ def test_who_stays_of_several_chunks_goes_on_together(fresh_case, monkeypatch):
 @torch.no_grad()
 def test_a_chunk_of_few_tokens_runs_whole_layers(fresh_case, monkeypatch):
     monkeypatch.setattr(
-        "sledgehammer_allennlp.exits.engine._Texts.complete_layer",
+        "sledgehammer_allennlp.engine.active_instances.ActiveInstances.run_other_tokens",
         lambda *arguments: pytest.fail("the layer was begun with first tokens alone"),
     )
     assert fresh_case.run(random_inputs([4, 6]), 0.9999, None).exit_index.tolist() == [2, 2]
@@ -543,8 +547,8 @@ def test_reached_is_recorded_on_demand_only(fresh_case):
     texts = texts_of(random_inputs([4, 6]))
     for threshold in (0.7, 1.0):
         at_threshold = rule(fresh_case.temperatures, max_probability, threshold)
-        assert run_to_exits(*model, at_threshold, texts, record_reached=False).reached == []
-        reached = run_to_exits(*model, at_threshold, texts).reached
+        assert run_early_exit(*model, at_threshold, texts, record_exits=False).exit_records == []
+        reached = run_early_exit(*model, at_threshold, texts).exit_records
         assert sorted(reached[0][0].tolist()) == [0, 1]
 
 
@@ -602,7 +606,7 @@ def test_a_model_can_be_cast(dtype, pooling, with_gradients):
         case.encoder.to(dtype)
         case.exits.to(dtype)
         found = case.run(inputs, 1.0)
-        everything = run_all_exits(case.encoder, case.exits, texts_of(inputs))
+        everything = all_logits(case, inputs)
     assert everything.dtype == dtype
     assert (found.logits - wanted.logits).abs().max() < (0.5 if dtype == torch.bfloat16 else 1e-4)
     torch.testing.assert_close(everything[-1].to(found.logits), found.logits, atol=0.1, rtol=0)
@@ -611,8 +615,8 @@ def test_a_model_can_be_cast(dtype, pooling, with_gradients):
 @torch.no_grad()
 def test_all_exits_of_no_texts():
     case = make_case("bert", "mean", [-1, 0, 3])
-    nothing = texts_of([x[:0] for x in random_inputs([5])])
-    assert run_all_exits(case.encoder, case.exits, nothing).shape == (3, 0, NUM_LABELS)
+    nothing = [x[:0] for x in random_inputs([5])]
+    assert all_logits(case, nothing).shape == (3, 0, NUM_LABELS)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ already: ours, those of packages that the user imported, and few of AllenNLP's.
 import collections.abc
 import inspect
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple, Type, Union
+from typing import Any, Dict, Iterable, List, Mapping, Tuple, Type, Union
 
 from allennlp.common import FromParams, Lazy, Registrable
 from allennlp.common.from_params import infer_params
@@ -16,6 +16,7 @@ from allennlp.data import DataLoader, DatasetReader, Vocabulary
 from allennlp.evaluation import Evaluator
 from allennlp.models import Model
 
+from sledgehammer_allennlp.archives.check import ConfigCheck
 from sledgehammer_allennlp.archives.contents import (
     check_model_files,
     check_tokenizer_files,
@@ -60,14 +61,7 @@ _GIVEN_BY_ALLENNLP = {"ddp_accelerator", "serialization_dir", "vocab"}
 _NOT_USED_IN_ARCHIVES = {"initializer", "load_pretrained_weights"}
 
 
-class Findings(NamedTuple):
-    """What a config would make: its classes by key, and what is wrong with it."""
-
-    classes: Dict[str, str]
-    problems: List[str]
-
-
-def check_config(config: Dict[str, Any], folder: Path) -> Findings:
+def check_config(config: Dict[str, Any], folder: Path) -> ConfigCheck:
     """
     # Parameters
 
@@ -80,7 +74,7 @@ def check_config(config: Dict[str, Any], folder: Path) -> Findings:
         if config.get(section) is not None:
             check.pretrained(config[section], section)
             check.made(config[section], base, section)
-    return Findings(check.classes, check.problems)
+    return ConfigCheck(check.classes, check.problems)
 
 
 class _Check:

@@ -21,11 +21,11 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data import DatasetReader
 from allennlp.models import Model, load_archive
 
-from sledgehammer_allennlp.archives.loading import check_archive, load_checked_archive
-from sledgehammer_allennlp.archives.registered import check_config
+from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.data import LabeledTsvReader
-from sledgehammer_allennlp.exits import load_archived_classifier
 from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.models.checked_archive import check_archive, load_checked_archive
+from sledgehammer_allennlp.models.registered_classes import check_config
 from tests.test_weights_file import Touch
 
 ROOT = Path(__file__).parents[2]

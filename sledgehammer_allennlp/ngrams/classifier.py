@@ -3,7 +3,7 @@
 Much of what people classify needs no transformer. Features are the n-grams of a text's tokens,
 each counted as often as it occurs and weighted by how rare and how telling it was in the training
 data, the whole scaled to unit length; only token ids are needed. All weights are in one table, so
-that the answer for a text is one sum over rows of it. How it is fitted: `ngram_fitting`.
+that the logits of a text are one sum over rows of it. How it is fitted: `fitting`.
 """
 
 import warnings
@@ -14,15 +14,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch, starts_of
+from sledgehammer_allennlp.ngrams.features import ngram_buckets
 
 MAX_N = 5
 
 _MOST_BUCKETS = 2**20
 _FEWEST_BUCKETS = 2**10
 _TABLE_NUMBERS = 2**23
-
-_MULTIPLIER = -0x61C8864680B583EB
-"""2**64 divided by the golden ratio, as a signed number: multiplication by it spreads bits."""
 
 
 class NgramClassifier(nn.Module):
@@ -95,7 +93,7 @@ class NgramClassifier(nn.Module):
 
     def set_special_tokens(self, first: int, separator: int, has_pairs: bool) -> None:
         """
-        Says what ends n-grams.
+        Sets what ends n-grams.
 
         # Parameters
 
@@ -116,13 +114,12 @@ class NgramClassifier(nn.Module):
         table, bias, marks = self._weights_on(texts.token_ids.device)
         if not marks[3]:
             if not self.training:
-                message = "the n-gram exit was never fitted: no text will leave there"
+                message = "the n-gram exit was never fitted: no text will exit there"
                 warnings.warn(message, stacklevel=2)
             return bias.new_full((len(texts), self.num_labels), float("nan"))
         starts = starts_of(texts.lengths).to(texts.token_ids.device)
-        sums = F.embedding_bag(
-            self._buckets(texts, starts, marks).flatten(), table, starts * self.max_n, mode="sum"
-        )
+        buckets = ngram_buckets(texts, starts, marks, self.max_n, self.num_buckets)
+        sums = F.embedding_bag(buckets.flatten(), table, starts * self.max_n, mode="sum")
         lengths = sums[:, -1:].clamp(min=torch.finfo(sums.dtype).tiny).sqrt()
         return sums[:, :-1] / lengths + bias
 
@@ -132,34 +129,11 @@ class NgramClassifier(nn.Module):
         0 where there is none.
         """
         starts = starts_of(texts.lengths).to(texts.token_ids.device)
-        return self._buckets(texts, starts, self.marks)
-
-    def _buckets(
-        self, texts: TokenBatch, starts: torch.Tensor, marks: torch.Tensor
-    ) -> torch.Tensor:
-        ids = texts.token_ids.long()
-        first, separator, has_pairs, _ = marks.tolist()
-        is_word = (ids != first) & (ids != separator)
-        follows = is_word.clone()
-        follows[starts] = False
-        if has_pairs:
-            ids = ids + _is_second(ids == separator, starts, texts.lengths) * 2**32
-        hashes, is_ngram = _mixed(ids), is_word
-        buckets = [self._bucket(hashes) * is_ngram]
-        for _ in range(1, self.max_n):
-            hashes = _mixed(_shifted(hashes) + ids)
-            is_ngram = _shifted(is_ngram) & follows
-            buckets.append(self._bucket(hashes) * is_ngram)
-        return torch.stack(buckets, dim=1)
-
-    def _bucket(self, hashes: torch.Tensor) -> torch.Tensor:
-        # The highest bits of a product depend on all bits of its factors.
-        bits = self.num_buckets.bit_length() - 1
-        return (hashes >> (64 - bits)) & (self.num_buckets - 1)
+        return ngram_buckets(texts, starts, self.marks, self.max_n, self.num_buckets)
 
     def _weights_on(self, device: torch.device) -> Tuple[torch.Tensor, ...]:
         """
-        The weights, or a copy of them: texts that leave here need not go to the device of the
+        The weights, or a copy of them: texts that exit here need not go to the device of the
         model.
         """
         weights = (self.table, self.bias, self.marks)
@@ -206,28 +180,6 @@ def default_num_buckets(num_labels: int) -> int:
 
 def _fixed(values: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(values, requires_grad=False)
-
-
-def _is_second(
-    is_separator: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor
-) -> torch.Tensor:
-    """Whether a token has a separator before it, or is one, `(num_tokens,)`."""
-    separators = is_separator.cumsum(0)
-    before = (separators[starts] - is_separator[starts].long()).repeat_interleave(
-        lengths.to(starts.device)
-    )
-    return separators > before
-
-
-def _shifted(values: torch.Tensor) -> torch.Tensor:
-    """The value of the token before, `(num_tokens,)`; 0 for the first."""
-    return F.pad(values[:-1], (1, 0))
-
-
-def _mixed(values: torch.Tensor) -> torch.Tensor:
-    """A hash of each number; products are taken modulo 2**64."""
-    values = (values + 1) * _MULTIPLIER
-    return (values ^ (values >> 32)) * _MULTIPLIER
 
 
 def _check_max_n(max_n: Any) -> int:
