@@ -44,7 +44,7 @@ demo: $(TRAINED) data/bbc_news/examples.jsonl
 	@echo "  $(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) \\"
 	@echo "    --overrides '{\"model.confidence_threshold\": $(DEMO_THRESHOLD)}'"
 
-$(TRAINED): training_config/bbc_news.jsonnet training_config/multi_exit.libsonnet data/bbc_news/examples.jsonl
+$(TRAINED): training_config/bbc_news.jsonnet sledgehammer_allennlp/configs/multi_exit.libsonnet data/bbc_news/examples.jsonl
 	ALLENNLP_LOG_LEVEL=WARNING \
 	$(BIN)/allennlp train training_config/bbc_news.jsonnet --serialization-dir $(DEMO_RUN) --force \
 		$(INCLUDE) --file-friendly-logging --overrides '$(DEMO_OVERRIDES)'

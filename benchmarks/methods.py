@@ -29,13 +29,12 @@ from tqdm import tqdm
 
 from benchmarks.timing import machine
 from sledgehammer_allennlp.calibration import expected_calibration_error, max_probabilities
+from sledgehammer_allennlp.configs import SETTINGS_FILE
 from sledgehammer_allennlp.engine import ExitRule, check_ensemble
 from sledgehammer_allennlp.exits import ExitScores
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.tradeoff import TradeoffCurve, tradeoff_curve
-
-SETTINGS = Path(__file__).parent.parent / "training_config" / "multi_exit.libsonnet"
 
 TRAINING_TEXTS = {"sst2": 4000, "ag_news": 2000, "snli": 4000}
 VALIDATION_SHARE = 0.25
@@ -260,7 +259,7 @@ def config_of(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
         **METHODS[run.method],
     }
     hidden = ", ".join(f"{name}:: {json.dumps(value)}" for name, value in settings.items())
-    source = f"(import {json.dumps(str(SETTINGS))}) + {{ {hidden} }}"
+    source = f"(import {json.dumps(str(SETTINGS_FILE))}) + {{ {hidden} }}"
     return json.loads(_jsonnet.evaluate_snippet(run.name, source))
 
 

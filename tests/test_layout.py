@@ -70,7 +70,9 @@ def test_the_modules_of_the_root_import_no_folder():
             for line, module in imported_modules(file):
                 top, *rest = module.split(".")
                 assert top != "allennlp", f"{file.name}, line {line}"
-                assert not (top == NAME and rest and rest[0] in FOLDERS), f"{file.name}, line {line}"
+                assert not (top == NAME and rest and rest[0] in FOLDERS), (
+                    f"{file.name}, line {line}"
+                )
 
 
 def test_every_folder_has_its_place():

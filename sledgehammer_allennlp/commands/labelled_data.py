@@ -18,7 +18,7 @@ from allennlp.data.token_indexers import PretrainedTransformerIndexer
 from allennlp.models.archival import Archive
 
 from sledgehammer_allennlp.calibration import check_logits
-from sledgehammer_allennlp.data.labeled_tsv import unseen_label
+from sledgehammer_allennlp.labeled_lines import unseen_label
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.models.checked_archive import load_checked_archive
 from sledgehammer_allennlp.training.full_depth import FullDepth, run_at_full_depth

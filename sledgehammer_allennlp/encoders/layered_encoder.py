@@ -505,7 +505,7 @@ def load_encoder(
     ValueError
         If there is no such model, it has no weights, or its architecture is not supported.
     """
-    config = _load_config(config_folder or transformer_model)
+    config = load_config(config_folder or transformer_model)
     family_of(config)
     if num_layers is not None and not 1 <= num_layers <= config.num_hidden_layers:
         raise ValueError(
@@ -529,12 +529,20 @@ def load_encoder(
 
 def num_layers_of(folder_or_name: Union[str, "PathLike[str]"]) -> int:
     """How many layers a pretrained model has; raises as `load_encoder` does."""
-    config = _load_config(folder_or_name)
+    config = load_config(folder_or_name)
     family_of(config)
     return config.num_hidden_layers
 
 
-def _load_config(folder_or_name: Union[str, "PathLike[str]"]) -> PretrainedConfig:
+def load_config(folder_or_name: Union[str, "PathLike[str]"]) -> PretrainedConfig:
+    """
+    The configuration of a pretrained model.
+
+    # Raises
+
+    ValueError
+        If there is no such model.
+    """
     try:
         return AutoConfig.from_pretrained(folder_or_name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
