@@ -1,9 +1,9 @@
 # make demo    train, calibrate, predict and choose a threshold on BBC News with a small pretrained model
 # make test    ruff, mypy and pytest
-# make setup   the set-up alone; the others do it first when it is missing
+# make setup   the set-up alone; the others do it first when it is missing. CUDA=no: for the CPU build of torch
 #
-# make test-classic          the tests on what plain `pip install .` gives with Python 3.10 (PYTHON310=...)
-# make test-transformers5    the tests of the parts that need no AllenNLP, with newer transformers
+# make test-plain            the tests of inference on the wheel as pip installs it (PLAIN_PYTHON=...)
+# make test-classic          the tests on the wheel as pip installs it for training with Python 3.10 (PYTHON310=...)
 # make benchmark-engine      and -precision, -limits, -predict, -methods, -soak: see benchmarks/; ARGS="--help"
 # make fuzz-reader           and -predictor_json, -command_inputs: see fuzz/; ARGS="-max_total_time=60"
 #
@@ -22,7 +22,7 @@ ARCHIVE := $(DEMO_RUN)/model.tar.gz
 TRAINED := $(DEMO_RUN)/.trained
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test test-classic has-python310 test-transformers5 setup clean
+.PHONY: demo test test-classic has-python310 test-plain setup clean
 
 demo: $(TRAINED) data/bbc_news/examples.jsonl
 	@echo "Predicting the sentences of data/bbc_news/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -62,31 +62,64 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-# The classic stack: old versions that AllenNLP asks for itself, all chosen by pip.
+# What pip installs, beside the checkout: of each environment, `copy` has all files that git knows but
+# the package's, so that the tests import what pip installed.
+PLAIN := .plain
 CLASSIC := .classic
-PYTHON310 ?= $(shell for python in python3.10 "$$(pyenv root 2> /dev/null)"/versions/3.10.*/bin/python; \
-	do "$$python" --version > /dev/null 2>&1 && echo "$$python" && break; done)
 
-test-classic: $(CLASSIC)/.installed
-	$(CLASSIC)/bin/python -m pytest $(PYTEST_ARGS)
+# The parts that need no AllenNLP.
+PLAIN_TESTS := tests/encoders tests/exits tests/calibration tests/tradeoff tests/test_installs.py
+
+# The first that runs, of these versions.
+first_python = $(shell for version in $(1); do \
+	for python in python$$version "$$(pyenv root 2> /dev/null)"/versions/$$version.*/bin/python; do \
+	"$$python" --version > /dev/null 2>&1 && echo "$$python" && exit; done; done)
+PLAIN_PYTHON ?= $(call first_python,3.13 3.12 3.11 3.10)
+PYTHON310 ?= $(call first_python,3.10)
+
+# $(call install_wheel,ENVIRONMENT,EXTRAS,OTHER REQUIREMENTS): builds the wheel in the copy, installs it, and
+# removes the package from the copy but for its configs, which training_config/ imports: a link to those that
+# were installed.
+define install_wheel
+	rm -rf $(1)/copy && mkdir $(1)/copy
+	git ls-files --cached --others --exclude-standard | xargs ls -d 2> /dev/null | tar -cf - -T - | tar -xf - -C $(1)/copy
+	$(1)/bin/python -m pip wheel --no-deps --wheel-dir $(1)/copy/dist $(1)/copy
+	rm -rf $(1)/copy/sledgehammer_allennlp $(1)/copy/build $(1)/copy/*.egg-info
+	$(1)/bin/python -m pip uninstall --quiet --yes sledgehammer_allennlp
+	$(1)/bin/python -m pip install "$$(echo $(1)/copy/dist/*.whl)$(2)" $(3)
+	configs=$$(echo $(CURDIR)/$(1)/lib/python3*/site-packages/sledgehammer_allennlp/configs); test ! -d "$$configs" \
+		|| { mkdir $(1)/copy/sledgehammer_allennlp && ln -s "$$configs" $(1)/copy/sledgehammer_allennlp/configs; }
+endef
+
+test-plain: $(PLAIN)/.made $(INSTALLED)
+	$(call install_wheel,$(PLAIN),,hypothesis pytest pytest-xdist)
+	rm -rf $(PLAIN)/archives
+	$(BIN)/python -m tests.make_archives $(PLAIN)/archives
+	cd $(PLAIN)/copy && INSTALL=plain MAIN_STACK_ARCHIVES=$(CURDIR)/$(PLAIN)/archives \
+		../bin/python -m pytest $(PYTEST_ARGS) $(PLAIN_TESTS)
+
+test-classic: $(CLASSIC)/.made
+	$(call install_wheel,$(CLASSIC),[test])
+	cd $(CLASSIC)/copy && INSTALL=classic ../bin/python -m pytest $(PYTEST_ARGS)
 
 has-python310:
 	@test -n "$(PYTHON310)" || { echo "No Python 3.10 is found: name one with PYTHON310=..."; exit 1; }
 
-$(CLASSIC)/.installed: setup.py | has-python310
-	@$(CLASSIC)/bin/python -m pip --version > /dev/null 2>&1 || rm -rf $(CLASSIC)
-	@test -d $(CLASSIC) || $(PYTHON310) -m venv $(CLASSIC)
-	$(CLASSIC)/bin/python -m pip install -e ".[test]"
+# Anew when requirements change.
+$(PLAIN)/.made: setup.py
+	@test -n "$(PLAIN_PYTHON)" || { echo "No Python from 3.10 to 3.13 is found: name one with PLAIN_PYTHON=..."; exit 1; }
+	rm -rf $(PLAIN)
+	$(PLAIN_PYTHON) -m venv $(PLAIN)
+	@touch $@
+
+$(CLASSIC)/.made: setup.py | has-python310
+	rm -rf $(CLASSIC)
+	$(PYTHON310) -m venv $(CLASSIC)
 	@touch $@
 
 # Folders of libraries that take the place of the environment's own.
-TRANSFORMERS5 := .transformers5
 BENCHMARKS := .benchmarks
 FUZZ := .fuzz
-
-test-transformers5: $(TRANSFORMERS5)/.installed
-	WITHOUT_ALLENNLP=1 PYTHONPATH=$(TRANSFORMERS5) $(BIN)/pytest $(PYTEST_ARGS) \
-		tests/encoders tests/exits tests/calibration tests/tradeoff
 
 benchmark-%: $(BENCHMARKS)/.installed
 	PYTHONPATH=$(BENCHMARKS) $(BIN)/python -m benchmarks.$* $(ARGS)
@@ -115,4 +148,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CLASSIC) $(TRANSFORMERS5) $(BENCHMARKS) $(FUZZ) data runs
+	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) data runs

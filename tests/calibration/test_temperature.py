@@ -4,10 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import log_loss
 
 from sledgehammer_allennlp.calibration import (
     TEMPERATURE_BOUNDS,
@@ -15,31 +11,6 @@ from sledgehammer_allennlp.calibration import (
     negative_log_likelihood,
 )
 from sledgehammer_allennlp.calibration.temperature import is_determined, why_undetermined
-
-needs_scikit_learns = pytest.mark.skipif(
-    "temperature" not in CalibratedClassifierCV._parameter_constraints["method"][0].options,
-    reason="this scikit-learn has no temperature scaling",
-)
-
-
-class _Logits(ClassifierMixin, BaseEstimator):
-    """A classifier whose decision function is what it is given."""
-
-    def fit(self, X, y):
-        self.classes_ = np.unique(y)
-        return self
-
-    def decision_function(self, X):
-        return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
-
-    def predict(self, X):
-        return self.classes_[X.argmax(1)]
-
-
-def scikit_learns_probabilities(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    classifier = FrozenEstimator(_Logits().fit(logits, labels))
-    calibrated = CalibratedClassifierCV(classifier, method="temperature", ensemble=False)
-    return calibrated.fit(logits, labels).predict_proba(logits)
 
 
 def noisy_logits(num_labels: int, scale: float, seed: int, size: int = 400):
@@ -53,21 +24,6 @@ def noisy_logits(num_labels: int, scale: float, seed: int, size: int = 400):
 def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
     scaled = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
     return scaled / scaled.sum(1, keepdims=True)
-
-
-@needs_scikit_learns
-@settings(max_examples=25, deadline=None)
-@given(
-    num_labels=st.integers(2, 6),
-    scale=st.floats(0.05, 20),
-    seed=st.integers(0, 10_000),
-)
-def test_probabilities_equal_scikit_learns_temperature_scaling(num_labels, scale, seed):
-    logits, labels = noisy_logits(num_labels, scale, seed)
-    found = probabilities(logits, fit_temperature(logits, labels))
-    wanted = scikit_learns_probabilities(logits, labels)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
-    assert log_loss(labels, found) <= log_loss(labels, wanted) + 1e-9
 
 
 @settings(max_examples=25, deadline=None)
@@ -127,12 +83,6 @@ def test_temperatures_are_within_bounds_whatever_the_logits(data):
     if is_determined(logits, labels):
         assert after <= before * (1 + 1e-9) + 1e-12
         assert lowest < temperature < highest
-
-
-def test_negative_log_likelihood_equals_scikit_learns_log_loss():
-    logits, labels = noisy_logits(4, 3.0, 0)
-    wanted = log_loss(labels, probabilities(logits, 1.7))
-    assert negative_log_likelihood(logits, labels, 1.7) == pytest.approx(wanted)
 
 
 def test_large_logits_do_not_overflow():

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from sledgehammer_allennlp.calibration import expected_calibration_error, fit_temperature
 from sledgehammer_allennlp.ngrams import NgramClassifier, fitting, training_texts
 from sledgehammer_allennlp.ngrams.fitting import fit_ngram_classifier
 from sledgehammer_allennlp.ngrams.training_texts import TrainingTexts
 from tests.ngrams.ngram_reference import FIRST, SEPARATOR, ngrams_of, texts_of_lists
+
+text_features = pytest.importorskip("sklearn.feature_extraction.text")
+LogisticRegression = pytest.importorskip("sklearn.linear_model").LogisticRegression
+make_pipeline = pytest.importorskip("sklearn.pipeline").make_pipeline
 
 
 def made_texts(num_texts: int, num_labels: int = 3, seed: int = 0, pairs: bool = False):
@@ -58,7 +59,7 @@ def test_probabilities_are_those_of_scikit_learn(monkeypatch, num_labels, pairs)
     def analyzer(text):
         return [str(ngram) for ngram in ngrams_of(text, 2, FIRST, SEPARATOR, pairs)]
 
-    vectorizer = CountVectorizer(analyzer=analyzer)
+    vectorizer = text_features.CountVectorizer(analyzer=analyzer)
     counts = vectorizer.fit_transform(texts).toarray()
     occurs = counts > 0
     prior = np.bincount(labels) / len(labels)
@@ -66,7 +67,7 @@ def test_probabilities_are_those_of_scikit_learn(monkeypatch, num_labels, pairs)
     for column in occurs.T:
         with_ngram = np.bincount(labels[column], minlength=num_labels) + prior
         divergence.append(entropy(with_ngram / with_ngram.sum(), prior))
-    weights = TfidfTransformer().fit(counts).idf_ * np.sqrt(divergence)
+    weights = text_features.TfidfTransformer().fit(counts).idf_ * np.sqrt(divergence)
 
     def features(counts):
         lengths = np.sqrt(counts @ weights**2)
@@ -261,7 +262,7 @@ def bbc_news():
     for number, topic in enumerate(sorted(folder.iterdir())):
         for file in sorted(topic.glob("*.txt")):
             text = file.read_text(encoding="utf-8", errors="replace")
-            words = TfidfVectorizer().build_analyzer()(text)[:120]
+            words = text_features.TfidfVectorizer().build_analyzer()(text)[:120]
             articles[tuple(words)] = number
     assert len(articles) > 2000
     words = list(articles)
@@ -286,7 +287,9 @@ def bbc_logits(bbc_news):
 def test_is_as_accurate_as_tf_idf_and_logistic_regression_on_bbc_news(bbc_news, bbc_logits):
     words, _, labels = bbc_news
     documents = [" ".join(text) for text in words]
-    reference = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10))
+    reference = make_pipeline(
+        text_features.TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10)
+    )
     reference.fit(documents[:1200], labels[:1200])
     wanted = reference.score(documents[1200:], labels[1200:])
     found = (bbc_logits.argmax(1) == labels[1200:]).mean()

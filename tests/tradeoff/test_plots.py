@@ -10,6 +10,8 @@ from sledgehammer_allennlp.tradeoff.plots import (
 )
 from tests.tradeoff.made_results import made_results
 
+pytest.importorskip("matplotlib")
+
 
 def test_the_curve_has_every_threshold_the_exits_and_the_recommended():
     results = made_results()

@@ -13,6 +13,8 @@ from sledgehammer_allennlp.tradeoff.report import write_report
 from sledgehammer_allennlp.tradeoff.results import write_json
 from tests.tradeoff.made_results import ATTACK, made_results
 
+pytest.importorskip("bokeh")
+
 EXIT_NAMES = ["before layer 0", "layer 0", "layer 2", "layer 3"]
 
 

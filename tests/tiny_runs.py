@@ -1,0 +1,44 @@
+"""Training runs of the tiny models, with AllenNLP."""
+
+from pathlib import Path
+from typing import Any, Dict
+
+from tests.tiny import save_tiny_bert, tiny_experiment
+
+
+def train_and_move_pretrained(folder: Path, tsv: Dict[str, str]) -> Dict[str, Any]:
+    """
+    A training run with calibration whose pretrained model is gone: `run`, its folder; `archive`,
+    its archive; `config`, what it was trained with; `model`, as it was at the end of training.
+    """
+    from allennlp.commands.train import train_model
+    from allennlp.common import Params
+
+    pretrained = save_tiny_bert(folder / "pretrained")
+    model = train_model(Params(tiny_experiment(str(pretrained), tsv)), str(folder / "run"))
+    pretrained.rename(folder / "moved-away")
+    return {
+        "run": folder / "run",
+        "archive": str(folder / "run" / "model.tar.gz"),
+        "config": tiny_experiment(str(pretrained), tsv),
+        "model": model,
+    }
+
+
+def train_with_heads(folder: Path, pretrained: str, tsv: Dict[str, str]) -> str:
+    """
+    An archive whose exits have heads and see the logits before them, with an exit on n-grams.
+    """
+    from allennlp.commands.train import train_model
+    from allennlp.common import Params
+
+    config = tiny_experiment(
+        pretrained,
+        tsv,
+        embedding_exit="ngrams",
+        confidence="learned",
+        use_previous_logits=True,
+        loss="alternating",
+    )
+    train_model(Params(config), str(folder))
+    return str(folder / "model.tar.gz")
