@@ -17,7 +17,7 @@ from sledgehammer_allennlp.configs.settings_copy import (
     settings_text,
     write_together,
 )
-from sledgehammer_allennlp.shown import shown
+from sledgehammer_allennlp.values import short_repr
 
 HELP = "Write a first config for your data and a pretrained model."
 _DESCRIPTION = (
@@ -101,7 +101,7 @@ def _check_names(args: argparse.Namespace) -> None:
     for name in ("train", "dev", "model"):
         value = getattr(args, name)
         if any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ValueError(f"--{name} is {shown(value)}: wanted a name in UTF-8")
+            raise ValueError(f"--{name} is {short_repr(value)}: wanted a name in UTF-8")
 
 
 def _check_targets(config_file: Path, settings_file: Path, settings: str, force: bool) -> None:
@@ -127,7 +127,7 @@ def _check_targets(config_file: Path, settings_file: Path, settings: str, force:
 
 
 def _description(data: DataSummary) -> str:
-    counts = [f"{count:,} {shown(label)}" for label, count in data.counts.items()]
+    counts = [f"{count:,} {short_repr(label)}" for label, count in data.counts.items()]
     more = f", and {len(counts) - _MOST_LABELS:,} more" if len(counts) > _MOST_LABELS else ""
     return (
         f"{data.path}: {data.num_texts:,} {kind(data)}, {len(counts):,} labels: "

@@ -3,7 +3,7 @@
 from typing import Iterable, List
 
 from sledgehammer_allennlp.configs.data_summary import DataSummary
-from sledgehammer_allennlp.shown import shown
+from sledgehammer_allennlp.values import short_repr
 
 FEW_TEXTS_OF_A_LABEL = 10
 """Fewer training texts than this are named: a label needs some to be learned."""
@@ -26,7 +26,7 @@ def check(train: DataSummary, dev: DataSummary) -> None:
     """
     if len(train.first_lines) == 1:
         raise ValueError(
-            f"{train.path}: found one label only, {shown(next(iter(train.first_lines)))}, in "
+            f"{train.path}: found one label only, {short_repr(next(iter(train.first_lines)))}, in "
             f"{_texts(train.num_texts)}: wanted two labels at least"
         )
     if train.is_pairs != dev.is_pairs:
@@ -39,8 +39,8 @@ def check(train: DataSummary, dev: DataSummary) -> None:
     if unseen:
         others = f" (and {len(unseen) - 1:,} other labels of it)" if len(unseen) > 1 else ""
         raise ValueError(
-            f"{dev.path}, line {dev.first_lines[unseen[0]]}: the label {shown(unseen[0])}{others} "
-            f"does not stand in {train.path}: wanted one of {_some(sorted(train.first_lines))}"
+            f"{dev.path}, line {dev.first_lines[unseen[0]]}: the label {short_repr(unseen[0])}"
+            f"{others} does not stand in {train.path}: wanted one of {_some(sorted(train.first_lines))}"
         )
 
 
@@ -107,9 +107,9 @@ def _imbalance(train: DataSummary, dev: DataSummary) -> Iterable[str]:
     if most >= STRONG_IMBALANCE * fewest:
         share = dev.counts.get(largest, 0) / dev.num_texts
         yield (
-            f"{train.path}: {most / fewest:,.0f} times as many texts of {shown(largest)} as of "
-            f"{shown(smallest)}. Compare accuracies with {share:.3f}, what {shown(largest)} for "
-            "every text has on dev."
+            f"{train.path}: {most / fewest:,.0f} times as many texts of {short_repr(largest)} as "
+            f"of {short_repr(smallest)}. Compare accuracies with {share:.3f}, what "
+            f"{short_repr(largest)} for every text has on dev."
         )
 
 
@@ -122,7 +122,7 @@ def _small_dev(dev: DataSummary) -> Iterable[str]:
 
 
 def _some(labels: Iterable[str]) -> str:
-    named = [shown(label) for label in labels]
+    named = [short_repr(label) for label in labels]
     more = ", …" if len(named) > _MOST_NAMED else ""
     return ", ".join(named[:_MOST_NAMED]) + more
 

@@ -15,7 +15,7 @@ from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.encoders import TokenBatch
 from tests.tiny import needs_layout
 
-pytest.importorskip("allennlp")
+pytest.importorskip("allennlp")  # which makes the archives
 
 TEXTS = ["the film was good", "", "this book was very bad indeed and long , all in all"]
 PAIRS = [("the film was good", "it was a day"), ("a day", "her song was bad")]
@@ -66,7 +66,7 @@ def test_it_needs_no_allennlp(trained):
     program = """
 import sys
 sys.modules["allennlp"] = None
-from sledgehammer_allennlp.exits import load_archived_classifier
+from sledgehammer_allennlp import load_archived_classifier
 classifier = load_archived_classifier(sys.argv[1], confidence_threshold=0.7)
 print([answer["label"] for answer in classifier.predict(["the film was good", "it was bad"])])
 assert not any(name.startswith("allennlp.") for name in sys.modules)
