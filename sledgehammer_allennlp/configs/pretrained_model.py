@@ -55,6 +55,9 @@ def read_model(name: str) -> PretrainedModel:
     family_of(config)  # or raises
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            # Transformers 5 makes one for a folder that has none.
+            raise ValueError("It has no vocabulary.")
     except Exception as error:  # of many kinds, by what is missing or cannot be parsed
         raise ValueError(
             f"cannot read the tokenizer of transformer_model '{name}': wanted a Hugging Face name "
