@@ -40,7 +40,8 @@ def check(train: DataSummary, dev: DataSummary) -> None:
         others = f" (and {len(unseen) - 1:,} other labels of it)" if len(unseen) > 1 else ""
         raise ValueError(
             f"{dev.path}, line {dev.first_lines[unseen[0]]}: the label {short_repr(unseen[0])}"
-            f"{others} does not stand in {train.path}: wanted one of {_some(sorted(train.first_lines))}"
+            f"{others} does not stand in {train.path}: wanted one of "
+            f"{_some(sorted(train.first_lines))}"
         )
 
 

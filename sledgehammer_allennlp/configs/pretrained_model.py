@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sledgehammer_allennlp.configs.data_summary import DataSummary, chosen_rows
 from sledgehammer_allennlp.encoders.families import family_of, max_positions_of
-from sledgehammer_allennlp.encoders.layered_encoder import load_config
+from sledgehammer_allennlp.encoders.loading import load_config
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.labeled_lines import Row
 

@@ -3,11 +3,8 @@
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from sledgehammer_allennlp.encoders.archived_files import StrPath
-from sledgehammer_allennlp.encoders.layered_encoder import (
-    LayeredEncoder,
-    load_encoder,
-    num_layers_of,
-)
+from sledgehammer_allennlp.encoders.layered_encoder import LayeredEncoder
+from sledgehammer_allennlp.encoders.loading import load_encoder, num_layers_of
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 from sledgehammer_allennlp.values import is_number

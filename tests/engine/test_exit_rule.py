@@ -20,7 +20,7 @@ from sledgehammer_allennlp.engine import (
 )
 from sledgehammer_allennlp.exits import ExitScores
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
-from tests.engine.test_early_exit import (
+from tests.engine.plain_computation import (
     exit_layer_lists,
     length_lists,
     make_case,
