@@ -95,7 +95,7 @@ endef
 test-plain: $(PLAIN)/.made $(INSTALLED)
 	$(call install_wheel,$(PLAIN),,hypothesis pytest pytest-xdist)
 	rm -rf $(PLAIN)/archives
-	$(BIN)/python -m tests.make_archives $(PLAIN)/archives
+	ALLENNLP_LOG_LEVEL=WARNING $(BIN)/python -m tests.make_archives $(PLAIN)/archives
 	cd $(PLAIN)/copy && INSTALL=plain MAIN_STACK_ARCHIVES=$(CURDIR)/$(PLAIN)/archives \
 		../bin/python -m pytest $(PYTEST_ARGS) $(PLAIN_TESTS)
 
@@ -137,14 +137,25 @@ fuzz-%: $(FUZZ)/.installed
 setup: $(INSTALLED)
 	@echo "Ready: $(VENV). Next: make demo, or make test"
 
+# CUDA=no: without CUDA's libraries, with the CPU build of torch, which pip must find (README, Install); also
+# where that is installed already.
+CUDA ?= $(if $(wildcard $(VENV)/lib/python3*/site-packages/torch-*+cpu.dist-info),no,yes)
+SIZE_yes := it downloads 3.2 GB and takes 6.3 GB of disk. The CPU build of torch takes 2.6 GB: see README, Install
+SIZE_no := it downloads 0.7 GB and takes 2.6 GB of disk
+REQUIREMENTS := $(VENV)/requirements.txt
+FOR_CPU := -e '/^(nvidia|cuda)-/d' -e '/^triton==/d' -e 's/^(torch|torchvision)==[0-9.]+/&+cpu/'
+
 # The mark is written last: after an interruption, set-up goes on where it was.
 $(INSTALLED): requirements.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
 		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): wanted Python 3.11 or 3.12."; \
 		echo "Choose one with PYTHON=..., for example: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV): $(SIZE_$(CUDA))."
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || rm -rf $(VENV)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --no-deps -r requirements.txt
+	@sed -E $(if $(filter no,$(CUDA)),$(FOR_CPU)) -e '/^#/d' requirements.txt > $(REQUIREMENTS)
+	$(BIN)/python -m pip install --no-deps -r $(REQUIREMENTS) || { \
+		test "$(CUDA)" != no || echo "With CUDA=no pip must find the CPU build of torch: see README, Install."; exit 1; }
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 

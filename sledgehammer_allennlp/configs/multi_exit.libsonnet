@@ -89,7 +89,7 @@
   validation_data_loader: loader(128),
   trainer: {
     num_epochs: settings.num_epochs,
-    // With two_stage the last exit's accuracy says nothing of the second stage.
+    // With two_stage the last exit's accuracy does not change in the second stage.
     validation_metric: if objective == 'two_stage' then '+mean_exit_accuracy' else '+accuracy',
     grad_norm: 1.0,
     optimizer: {
