@@ -17,9 +17,9 @@ from allennlp.training import TrainerCallback
 from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.calibration import fit_temperature
 from sledgehammer_allennlp.training.full_depth import run_at_full_depth
-from tests.calibration.test_temperature import (
+from tests.calibration.test_temperature import probabilities
+from tests.calibration.test_temperature_of_scikit_learn import (
     needs_scikit_learns,
-    probabilities,
     scikit_learns_probabilities,
 )
 from tests.tiny import tiny_experiment
