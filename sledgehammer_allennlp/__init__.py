@@ -22,7 +22,7 @@ if has_allennlp():
         predictors,
         training,
     )
-    from sledgehammer_allennlp.predictors import bulk_input  # noqa: F401
+    from sledgehammer_allennlp.predictors import predict_command_input  # noqa: F401
     from sledgehammer_allennlp.training import (  # noqa: F401
         crash_safe_checkpointer,
         ngram_fitting,

@@ -110,7 +110,7 @@ def unreadable(name: str, with_exit_layers: bool, error: Exception) -> ValueErro
 
 
 def unseen_label(where: str, label: Union[str, int], known: Sequence[str]) -> str:
-    """What to say of a label at some place that is none of those the model knows."""
+    """The message for a label, read at `where`, that is none of the model's labels."""
     some = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
     return (
         f"{where}: label '{str(label)[:200]}' was not among the labels the model was trained with: "

@@ -1,4 +1,4 @@
-"""Values of settings: whether one is a number, and how it stands in an error message."""
+"""Values of settings: whether one is a number, and how it is written in an error message."""
 
 import reprlib
 from typing import Any

@@ -2,7 +2,7 @@
 
 A file that `torch.save` wrote is a pickle, and a pickle can name any function to call. Here it may
 name only what weights are made of: torch can read so by itself from version 1.13 on, and for those
-before it there is an unpickler that knows nothing else.
+before it there is an unpickler that accepts nothing else.
 """
 
 import inspect
@@ -102,7 +102,7 @@ def _load(file: Any, **settings: Any) -> Any:
     return _WeightsUnpickler(file, **settings).load()
 
 
-# What torch asks of a `pickle_module`.
+# The attributes of a `pickle_module` that `torch.load` uses.
 _WEIGHTS_PICKLE = types.ModuleType("weights_pickle")
 _WEIGHTS_PICKLE.Unpickler = _WeightsUnpickler  # type: ignore[attr-defined]
 _WEIGHTS_PICKLE.load = _load  # type: ignore[attr-defined]

@@ -103,9 +103,19 @@ def _tokenizer_runs_code(config):
     settings["tokenizer_kwargs"] = {"trust_remote_code": True}
 
 
+def _labels_elsewhere(config):
+    config["model"]["label_namespace"] = "../../secret"
+
+
+def _model_is_a_list(config):
+    config["model"] = [1]
+
+
 @pytest.mark.parametrize(
     "change, problem",
     [
+        (_labels_elsewhere, "model.label_namespace is '../../secret', which would be read as a fi"),
+        (_model_is_a_list, "config key model is [1]: wanted a dictionary"),
         (_other_model, "model is of type 'basic_classifier': wanted 'multi_exit_classifier'"),
         (_no_transformer, "config has no key model.transformer_model"),
         (_other_transformer, "it has no config.json of '/etc'"),

@@ -3,15 +3,10 @@
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from sledgehammer_allennlp.archives.contents import (
-    check_contents,
-    check_model_files,
-    find_weights,
-    read_config,
-    settings_of_model,
-)
+from sledgehammer_allennlp.archives.contents import find_weights, read_config, settings_of_model
 from sledgehammer_allennlp.archives.extraction import archive_folder
 from sledgehammer_allennlp.archives.reader_tokenizer import tokenizer_of_reader
+from sledgehammer_allennlp.archives.safety_checks import check_contents, check_model_files
 from sledgehammer_allennlp.encoders.archived_files import StrPath
 from sledgehammer_allennlp.weights_file import read_weights
 
@@ -75,7 +70,7 @@ def check_archive(
 
 
 def check_folder(folder: Path, check_config: CheckConfig, with_weights: bool) -> ArchiveCheck:
-    """The same for the folder of an archive; `with_weights`: whether they are read, too."""
+    """What `check_archive` gives, for a folder; `with_weights`: whether weights are read, too."""
     files = {
         str(file.relative_to(folder)): file.stat().st_size
         for file in sorted(folder.rglob("*"))

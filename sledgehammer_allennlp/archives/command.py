@@ -1,4 +1,4 @@
-"""`check-archive`: what an archive has, and whether loading it would run code."""
+"""`check-archive`, also without AllenNLP: what an archive has, and whether loading it runs code."""
 
 import argparse
 from typing import Callable, List
@@ -36,7 +36,7 @@ def check_and_print(archive_file: str, check: Callable[[str], ArchiveCheck], whe
 
 
 def summary(archive_file: str, check: ArchiveCheck, when_good: str) -> str:
-    """What is printed. What the archive says is shown escaped, so that it cannot fake a line."""
+    """The printed text. Strings of the archive are escaped, so that none can fake a line."""
     lines: List[str] = [f"{archive_file}: {len(check.files)} files"]
     lines += [f"  {size:>13,}  {name!r}" for name, size in check.files.items()]
     if check.classes:

@@ -1,4 +1,4 @@
-"""Which members of an archive may be written? Only files and folders, inside of one folder."""
+"""Extracting an archive: only files and folders, inside of one folder."""
 
 import gzip
 import lzma

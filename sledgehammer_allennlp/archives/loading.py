@@ -11,16 +11,11 @@ from typing import Any, Dict, List, Optional, Union
 
 import torch
 
-from sledgehammer_allennlp.archives.classifier import ArchivedClassifier
-from sledgehammer_allennlp.archives.contents import (
-    check_contents,
-    check_model_files,
-    find_weights,
-    read_config,
-    settings_of_model,
-)
+from sledgehammer_allennlp.archives.archived_classifier import ArchivedClassifier
+from sledgehammer_allennlp.archives.contents import find_weights, read_config, settings_of_model
 from sledgehammer_allennlp.archives.extraction import archive_folder
 from sledgehammer_allennlp.archives.reader_tokenizer import tokenizer_of_reader
+from sledgehammer_allennlp.archives.safety_checks import check_contents, check_model_files
 from sledgehammer_allennlp.encoders.archived_files import StrPath, find_config
 from sledgehammer_allennlp.exits import build_encoder_and_exits
 from sledgehammer_allennlp.exits.classifiers import HEAD

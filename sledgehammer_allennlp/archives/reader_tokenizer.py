@@ -5,7 +5,10 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sledgehammer_allennlp.archives.contents import check_tokenizer_files, check_tokenizer_kwargs
+from sledgehammer_allennlp.archives.safety_checks import (
+    check_tokenizer_files,
+    check_tokenizer_kwargs,
+)
 from sledgehammer_allennlp.encoders.archived_files import find_tokenizer
 
 _PLAIN_READERS = {

@@ -10,7 +10,7 @@ TEMPERATURE_BOUNDS = (1e-36, 1e36)
 """The lowest and the highest temperature. Models keep them in float32, which ends beyond 1e38."""
 
 _FLAT = float(np.exp(10))
-"""How many times as high as logits differ at most is a temperature that leaves all labels alike."""
+"""Times the largest difference of logits: a temperature that makes all probabilities equal."""
 
 
 def negative_log_likelihood(

@@ -1,4 +1,4 @@
-"""What the subcommands share: an archive, labelled data, and what all exits say of it."""
+"""What the subcommands share: an archive, labelled data, and the scores of all exits for it."""
 
 import argparse
 import logging
@@ -28,7 +28,7 @@ BATCH_SIZE = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which model and which data, as those of `allennlp evaluate`."""
+    """The arguments that name the model and the data, as those of `allennlp evaluate`."""
     parser.add_argument("archive_file", help="model.tar.gz, or the folder of a training run")
     parser.add_argument("input_file", help="labelled data, in the format of the archive's reader")
     parser.add_argument(
@@ -125,12 +125,12 @@ def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
 
 def read_labelled(archive: Archive, model: MultiExitClassifier, path: str) -> List[Instance]:
     """
-    The instances of a file, with labels that the model knows, in the file's order.
+    The instances of a file, in the file's order, each with one of the model's labels.
 
     # Raises
 
     ConfigurationError
-        If there are none, or one has no label, or one that the model does not know.
+        If there are none, or one has no label, or one that is not among the model's.
     """
     reader, known = archive.validation_dataset_reader, model.label_names()
     instances = []

@@ -37,7 +37,7 @@ class Oracle(Subcommand):
     def add_subparser(self, parser: argparse._SubParsersAction) -> argparse.ArgumentParser:
         description = (
             "Find for each labelled text the cheapest exit of a multi_exit_classifier that is "
-            "right, say how accurate and how fast a model that knew it would be, and write "
+            "right, say how accurate and how fast early exit by that rule would be, and write "
             "label<TAB>layer<TAB>text lines, with which the model exits there."
         )
         subparser = parser.add_parser(

@@ -156,7 +156,7 @@ class LabeledTsvReader(DatasetReader):
     ) -> Optional[TokenBatch]:
         """
         The token ids that `text_to_instance` and the token indexers would give, without making
-        instances; `None` if only they know.
+        instances; `None` if the ids cannot be computed without them.
         """
         indexers = list(self._token_indexers.values())
         is_plain = (
@@ -181,7 +181,7 @@ class LabeledTsvReader(DatasetReader):
 
 
 class _SourcedLabelField(LabelField):
-    """A label that knows where it was read, to say so if it is not in the vocabulary."""
+    """A label with the place that it was read from, named if it is not in the vocabulary."""
 
     __slots__ = ["_source"]
 

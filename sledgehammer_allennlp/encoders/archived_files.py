@@ -85,8 +85,8 @@ def keep_config(
 
 def _save_into(folder: Path, save: Callable[[str], Any]) -> None:
     """
-    Has files written beside `folder` and moves them into it one by one, the one that says that
-    they are there last: several workers may do this at once.
+    Has files written beside `folder` and moves them into it one by one, `tokenizer_config.json`
+    last, which marks them complete: several workers may do this at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder.parent) as beside:

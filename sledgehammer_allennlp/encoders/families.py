@@ -212,7 +212,7 @@ def _embed_distilbert(
     type_ids: torch.Tensor,
     positions: torch.Tensor,
 ) -> torch.Tensor:
-    # Its own forward knows no positions but those of one text.
+    # DistilBERT's own forward takes no positions; it numbers the tokens of one text.
     embeddings = transformer.embeddings
     embedded = embeddings.word_embeddings(token_ids) + embeddings.position_embeddings(positions)
     return embeddings.dropout(embeddings.LayerNorm(embedded))

@@ -107,7 +107,7 @@ class InferenceProducts:
         self._keys_values = _product([parts.key, parts.value], precision)
         self._attention_output = _product([parts.attention_output], precision)
         self._feed_forward_in = _product([parts.feed_forward_in], precision, fused)
-        # A product that has not computed the activation leaves it to us.
+        # Applied separately where the product does not compute it.
         self._activation: Optional[Product] = parts.activation
         if fused is not None:
             is_fused = isinstance(self._feed_forward_in, _OneDnnProduct)

@@ -373,8 +373,8 @@ class LayeredEncoder(nn.Module):
 
 def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
     """
-    They number positions. Older versions of the transformers library would have them in weights
-    files, where newer ones do not know them.
+    Buffers of position numbers. Older versions of the transformers library would write them to
+    weights files, where newer ones reject them as unexpected keys.
     """
     for module in transformer.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):

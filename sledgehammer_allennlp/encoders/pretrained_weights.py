@@ -1,6 +1,6 @@
 """Pretrained weights, from safetensors files too where the transformers library cannot read them.
 
-Versions of it before 4.22 know only files that `torch.save` wrote, and many models of today have
+Before its version 4.22 it reads only files that `torch.save` wrote, and many models of today have
 none.
 """
 

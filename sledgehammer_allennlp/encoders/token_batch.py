@@ -2,7 +2,7 @@
 
 All tokens of a batch stand in one row, text after text. Everything a transformer does token by
 token then costs what the tokens cost, however different the texts' lengths are; only attention
-has to know where a text begins and ends, and that is what a `Layout` tells.
+depends on where a text begins and ends, and that is what a `Layout` holds.
 """
 
 from dataclasses import dataclass

@@ -47,7 +47,7 @@ def truncate_to_positions(texts: TokenBatch, max_positions: int) -> TokenBatch:
 
 def positions_kept(token_ids: List[int], max_tokens: int) -> List[int]:
     """
-    Which positions of a tokenised text or pair of texts stay when it is cut to `max_tokens`.
+    Which positions of a tokenised text or pair of texts are kept when it is cut to `max_tokens`.
 
     The last token is taken to be the separator. The texts are what is between the first token
     and the last, divided by the separators between them, if there are any.
@@ -75,7 +75,7 @@ def positions_kept(token_ids: List[int], max_tokens: int) -> List[int]:
 
 def longest_first(first: int, second: int, room: int) -> Tuple[int, int]:
     """
-    How many tokens two texts of `first` and `second` tokens keep when only `room` may stay and
+    How many tokens two texts of `first` and `second` tokens keep when only `room` are kept and
     tokens are taken one at a time from the longer.
     """
     shorter = min(first, second, room // 2)

@@ -1,11 +1,12 @@
 """Instances that are still active: their hidden states, and the layers that they run through."""
 
-from typing import List
+from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
+from sledgehammer_allennlp.encoders.layer_products import KeysValues
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
 from sledgehammer_allennlp.exits.classifiers import (
     ExitClassifiers,
@@ -18,6 +19,10 @@ class ActiveInstances:
     """
     A batch of instances on their way through the layers, without padding.
 
+    A layer is run by `start_layer` and then either `run_whole_layer`, or `run_first_tokens` and,
+    for instances that are still active after the exit, `compact` and `run_other_tokens`. Each of
+    them also keeps in `layer_vectors` what the exits mix of this layer.
+
     # Parameters
 
     encoder : `LayeredEncoder`
@@ -29,7 +34,9 @@ class ActiveInstances:
     hidden : `torch.Tensor`
         `(num_tokens, hidden_size)`, the hidden states that enter the next layer.
     layer_vectors : `List[torch.Tensor]`
-        What the exits mix, one vector a layer so far, each `(num_active, hidden_size)`.
+        What the exits mix, one vector a layer so far, each `(num_active, hidden_size)`: with
+        pooling `"mean"` the mean over tokens of what enters a layer, with `"first"` the pooled
+        first token of what a layer gives.
     earlier_scores : `List[ExitScores]`
         Of the exits so far, where a later one depends on them.
     """
@@ -49,6 +56,7 @@ class ActiveInstances:
         self.indices = indices
         self.layout = Layout(lengths, hidden.device)
         self.hidden = hidden
+        self._keys_values: Optional[KeysValues] = None  # of the layer that is started
         self.layer_vectors = layer_vectors
         self.earlier_scores = earlier_scores
 
@@ -98,63 +106,63 @@ class ActiveInstances:
         """Computes the keys and values of layer `i`, for all tokens."""
         if self.exits.pooling == "mean" and len(self.layer_vectors) == i:
             self.layer_vectors.append(self._token_means())
-        self.keys_values = self.encoder.keys_values(i, self.hidden)
+        self._keys_values = self.encoder.keys_values(i, self.hidden)
 
     def run_whole_layer(self, i: int) -> torch.Tensor:
         """Runs layer `i` for all tokens; gives the first ones' output, `(num_active, hidden)`."""
-        self.hidden = self.encoder.rows(i, self.hidden, self.layout, self.keys_values, self.layout)
-        return self._pooled(self.hidden.index_select(0, self.layout.first_tokens))
+        self.hidden = self._run_rows(i, self.hidden, self.layout)
+        self._keys_values = None
+        first = self.hidden.index_select(0, self.layout.first_tokens)
+        self._append_pooled(first)
+        return first
 
     def run_first_tokens(self, i: int) -> torch.Tensor:
         """Layer `i`'s output for the first tokens alone, `(num_active, hidden_size)`."""
-        layout = self.layout
-        first = self.hidden.index_select(0, layout.first_tokens)
-        return self._pooled(
-            self.encoder.rows(i, first, layout.of_first_tokens(), self.keys_values, layout)
-        )
+        rows = self.hidden.index_select(0, self.layout.first_tokens)
+        first = self._run_rows(i, rows, self.layout.of_first_tokens())
+        self._append_pooled(first)
+        return first
 
     def run_other_tokens(self, i: int, first: torch.Tensor) -> None:
         """Completes layer `i`, whose output for the first tokens is `first`."""
         layout = self.layout
         if layout.num_tokens > layout.num_texts:
-            others = self.encoder.rows(
-                i,
-                self.hidden.index_select(0, layout.other_tokens),
-                layout.of_other_tokens(),
-                self.keys_values,
-                layout,
-            )
+            rows = self.hidden.index_select(0, layout.other_tokens)
+            others = self._run_rows(i, rows, layout.of_other_tokens())
             first = torch.cat([first, others]).index_select(0, layout.from_first_and_others)
         self.hidden = first
+        self._keys_values = None
 
-    def compact(self, active: torch.Tensor, layer_is_started: bool) -> None:
+    def compact(self, active: torch.Tensor) -> None:
         """
         Takes out all instances but those that stay active.
 
         # Parameters
 
         active : `torch.Tensor`
-            `(num_still_active,)`, their places among these.
-        layer_is_started : `bool`
-            Whether keys and values of a layer are still needed.
+            `(num_still_active,)`, their positions among these.
         """
-        texts = active.cpu()
-        tokens = token_indices(self.layout.lengths, texts).to(self.hidden.device)
+        positions = active.cpu()
+        tokens = token_indices(self.layout.lengths, positions).to(self.hidden.device)
         self.indices = self.indices.index_select(0, active)
-        self.layout = Layout(self.layout.lengths[texts], self.hidden.device)
+        self.layout = Layout(self.layout.lengths[positions], self.hidden.device)
         self.hidden = self.hidden.index_select(0, tokens)
         self.layer_vectors = [vectors.index_select(0, active) for vectors in self.layer_vectors]
         self.earlier_scores = [scores.select(active) for scores in self.earlier_scores]
-        if layer_is_started:
-            keys, values = self.keys_values
-            self.keys_values = keys.index_select(0, tokens), values.index_select(0, tokens)
+        if self._keys_values is not None:
+            keys, values = self._keys_values
+            self._keys_values = keys.index_select(0, tokens), values.index_select(0, tokens)
 
-    def _pooled(self, first: torch.Tensor) -> torch.Tensor:
-        """Pools a layer's first tokens, where exits see them pooled; gives `first` as it is."""
+    def _run_rows(self, i: int, rows: torch.Tensor, rows_layout: Layout) -> torch.Tensor:
+        """Layer `i`'s output for some of the tokens, of the shape of `rows`."""
+        assert self._keys_values is not None
+        return self.encoder.rows(i, rows, rows_layout, self._keys_values, self.layout)
+
+    def _append_pooled(self, first: torch.Tensor) -> None:
+        """Keeps a layer's first tokens, pooled, where exits see them so."""
         if self.exits.pooling == "first":
             pool = self.encoder.pool if self.exits.pooler is None else self.exits.pooler
             self.layer_vectors.append(pool(first.to(self.exits.dtype)))
-        return first
 
     def _token_means(self) -> torch.Tensor:
         """The means over tokens of what enters the next layer, `(num_active, hidden_size)`."""
@@ -163,7 +171,7 @@ class ActiveInstances:
         if layout.num_texts == 1:
             return hidden.mean(0, keepdim=True).to(dtype)
         if not torch.is_grad_enabled():
-            # Sums of rows of a table: what an embedding bag computes, too, and the fastest way.
+            # An embedding bag over consecutive rows computes these means, and is the fastest way.
             rows = torch.arange(layout.num_tokens, device=hidden.device)
             return F.embedding_bag(rows, hidden, layout.first_tokens, mode="mean").to(dtype)
         lengths = layout.lengths.to(hidden.device)

@@ -8,6 +8,8 @@ from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 
 _CPU_ACTIVATIONS = 3 * 2**20
+"""Numbers: tokens times the feed-forward size."""
+
 _GPU_TOKENS = 65536
 
 

@@ -11,7 +11,7 @@ The order of events, for any number of instances:
    once, unless it is the last.
 4. Survivors wait until there are enough of them for another chunk (`regrouping`).
 
-A prediction never depends on what else is in the batch, nor on order or budget.
+A prediction does not depend on the rest of the batch, its order or the budget, up to rounding.
 """
 
 from contextlib import contextmanager
@@ -67,6 +67,16 @@ def run_early_exit(
     forced_exits : `torch.Tensor`, optional (default = `None`)
         `(num_instances,)`, at which exit each instance exits, counted from 0, whatever its
         confidence.
+
+    # Returns
+
+    `EarlyExitOutput`
+        In the order of the texts.
+
+    # Raises
+
+    ValueError
+        If the device cannot compute in the encoder's precision.
     """
     if token_budget is None:
         token_budget = default_token_budget(encoder)
@@ -87,8 +97,12 @@ def _decide_by_ngrams(
     texts: TokenBatch, exits: ExitClassifiers, decisions: ExitDecisions
 ) -> Tuple[TokenBatch, torch.Tensor, List[ExitScores]]:
     """
-    The exit over n-grams, if there is one. Gives the texts that stay active; which texts of the
-    input they are, `(num_active,)`, on the CPU; and their scores, if later exits need them.
+    The exit over n-grams, if there is one.
+
+    # Returns
+
+    The texts that stay active; which texts of the input they are, `(num_active,)`, on the CPU; and
+    a list of their scores, if later exits need them, else an empty one.
     """
     instances = torch.arange(len(texts))
     if exits.ngrams is None or len(texts) == 0 or not decisions.needs_scores_of(0):
@@ -132,10 +146,10 @@ def _run_layers(
                 break
             next_exit += 1
             waiting.add(next_exit, survivors)
-            batch = waiting.take(next_exit, more_than=token_budget // 2)
-    # Too few to go on before; now nobody comes after them.
+            batch = waiting.take_if_enough(next_exit, more_than=token_budget // 2)
+    # All chunks have run: the survivors that still wait go on, however few tokens they have.
     for next_exit in range(1, num_exits):
-        batch = waiting.take(next_exit, more_than=0)
+        batch = waiting.take_if_enough(next_exit, more_than=0)
         if batch is not None:
             survivors = _run_to_exit(batch, next_exit, decisions, few_tokens)
             if survivors is not None:
@@ -159,18 +173,18 @@ def _run_to_exit(
         batch.run_whole_layer(i)
     batch.start_layer(layer)
     first_tokens_first = decisions.is_last(exit_index) or (
-        not decisions.none_exits_at(exit_index) and batch.num_tokens >= few_tokens
+        decisions.may_exit_at(exit_index) and batch.num_tokens >= few_tokens
     )
     first = batch.run_first_tokens(layer) if first_tokens_first else batch.run_whole_layer(layer)
     if not decisions.needs_scores_of(exit_index):
-        return batch
+        return batch  # no instance exits here, so the whole layer has run
     scores = exits.score(
         exit_index, batch.layer_vectors, first.to(exits.dtype), batch.earlier_scores
     )
     active = decisions.decide(exit_index, batch.indices, [*batch.earlier_scores, scores])
     if decisions.needs_earlier_scores:
         batch.earlier_scores.append(scores)
-    survivors = _survivors(batch, active, layer_is_started=first_tokens_first)
+    survivors = _survivors(batch, active)
     if survivors is not None and first_tokens_first:
         survivors.run_other_tokens(
             layer, first if active is None else first.index_select(0, active)
@@ -187,18 +201,16 @@ def _decide_by_embeddings(
     scores = batch.exits.score(exit_index, batch.embedding_exit_input(), None)
     active = decisions.decide(exit_index, batch.indices, [scores])
     batch.earlier_scores = [scores] if decisions.needs_earlier_scores else []
-    return _survivors(batch, active, layer_is_started=False)
+    return _survivors(batch, active)
 
 
-def _survivors(
-    batch: ActiveInstances, active: Optional[torch.Tensor], layer_is_started: bool
-) -> Optional[ActiveInstances]:
-    """What is left of a batch when the others have exited; `active` as `decide` gives it."""
+def _survivors(batch: ActiveInstances, active: Optional[torch.Tensor]) -> Optional[ActiveInstances]:
+    """Compacts a batch to its active instances; `None` if all exited. `active`: see `decide`."""
     if active is None:
         return batch
     if active.numel() == 0:
         return None
-    batch.compact(active, layer_is_started)
+    batch.compact(active)
     return batch
 
 

@@ -29,8 +29,8 @@ class Ensemble:
 
     def average(self, probs: Sequence[torch.Tensor]) -> torch.Tensor:
         """
-        The average of the first exits' probabilities, each `(num_instances, num_labels)`, but for
-        what is not a number. Where nothing that has a weight is left, those of the last of them.
+        The weighted average of the first exits' probabilities, each `(num_instances, num_labels)`.
+        NaNs are skipped; where no value with a weight remains, the last exit's probabilities.
         """
         stacked = torch.stack(list(probs))  # (exits, instances, labels)
         weights = stacked.new_tensor(self.weights[: len(probs)])[:, None, None]

@@ -49,21 +49,20 @@ class ExitDecisions:
         """Whether every instance that reaches an exit exits there."""
         return exit_index == self._last_exit
 
-    def none_exits_at(self, exit_index: int) -> bool:
-        """Whether no instance exits at an exit, whatever its scores."""
+    def may_exit_at(self, exit_index: int) -> bool:
+        """Whether an instance may exit at an exit, depending on its scores."""
         may_exit_early = self._forced_exits is not None or not self._rule.never_early
-        return not may_exit_early and not self.is_last(exit_index)
+        return may_exit_early or self.is_last(exit_index)
 
     def needs_scores_of(self, exit_index: int) -> bool:
         """Whether the scores of an exit make any difference."""
-        is_used = self._record_exits or self.needs_earlier_scores
-        return is_used or not self.none_exits_at(exit_index)
+        return self._record_exits or self.needs_earlier_scores or self.may_exit_at(exit_index)
 
     def decide(
         self, exit_index: int, instances: torch.Tensor, scores: Sequence[ExitScores]
     ) -> Optional[torch.Tensor]:
         """
-        Has instances exit that may, and keeps their predictions.
+        Exits the instances that the rule, or `forced_exits`, selects, and keeps their predictions.
 
         # Parameters
 
@@ -77,11 +76,11 @@ class ExitDecisions:
         # Returns
 
         `torch.Tensor`, optional
-            `(num_active,)`, which of them stay active, as places among them; `None` if all do.
+            `(num_active,)`, positions in `instances` of those still active; `None` if all are.
         """
         if self._record_exits:
             self._records[exit_index].append(ExitRecord(instances, scores[-1]))
-        if self.none_exits_at(exit_index):
+        if not self.may_exit_at(exit_index):
             return None
         prediction = self._rule.predict(scores, exit_index)
         predicted = (instances, *prediction, torch.full_like(instances, exit_index))

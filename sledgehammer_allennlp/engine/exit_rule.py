@@ -7,7 +7,8 @@ from typing import Any, List, Optional, Sequence
 import torch
 
 from sledgehammer_allennlp.engine.ensemble import Ensemble
-from sledgehammer_allennlp.engine.prediction import Prediction, divide_by_temperature
+from sledgehammer_allennlp.engine.prediction import Prediction
+from sledgehammer_allennlp.engine.temperature_scaling import scale_by_temperature
 from sledgehammer_allennlp.exits.classifiers import ExitScores
 from sledgehammer_allennlp.exits.confidence import AtExit, ConfidenceMeasure
 from sledgehammer_allennlp.values import is_number, short_repr
@@ -59,20 +60,26 @@ class ExitRule:
         scores : `Sequence[ExitScores]`
             Of the exits up to this one; if the rule does not look back, its own are enough.
         exit_index : `int`
+
+        # Returns
+
+        `Prediction`
+            With `logits` and `probs`, `(num_instances, num_labels)`, and `confidence`,
+            `(num_instances,)`.
         """
         logits, correctness = scores[-1]
         temperatures = self.temperatures.to(logits.device)
-        probs = divide_by_temperature(logits, temperatures[exit_index]).softmax(-1)
+        probs = scale_by_temperature(logits, temperatures[exit_index]).softmax(-1)
         probs_so_far = [probs]
         if self.looks_back:
             earlier = zip(scores[:-1], temperatures)
             probs_so_far = [
-                divide_by_temperature(one.logits, temperature).softmax(-1)
+                scale_by_temperature(one.logits, temperature).softmax(-1)
                 for one, temperature in earlier
             ] + probs_so_far
         if self.ensemble is not None:
             probs = self.ensemble.average(probs_so_far)
-            # That of a probability which is rounded to 0 would be infinite.
+            # A probability that is rounded to 0 would have the logarithm -inf.
             floats = torch.finfo(probs.dtype)
             logits = probs.log().clamp(min=math.log(floats.tiny * floats.eps))
         at_exit = AtExit(probs, exit_index, len(temperatures), probs_so_far, correctness)
@@ -86,8 +93,8 @@ class ExitRule:
 
     def is_confident(self, prediction: Prediction) -> torch.Tensor:
         """
-        Which instances exit with this prediction, at an exit before the last,
-        `(num_instances,)`, of booleans.
+        Which instances exit with this prediction, `(num_instances,)`, of booleans; at an exit
+        before the last, and unless the rule is `never_early`.
         """
         # A comparison with NaN is false: what is not a number is never confident.
         return prediction.confidence >= self.threshold

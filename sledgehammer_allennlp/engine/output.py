@@ -40,7 +40,7 @@ class EarlyExitOutput:
     exit_index : `torch.Tensor`
         `(num_instances,)`, which exit, counted from 0.
     exit_records : `List[ExitRecord]`
-        For each exit, which instances reached it, and their scores. Empty unless asked for.
+        For each exit, which instances reached it, and their scores. Empty unless `record_exits`.
     """
 
     logits: torch.Tensor

@@ -22,10 +22,10 @@ class WaitingSurvivors:
         """Instances that will run to exit `next_exit` go to those that wait for the same."""
         self._by_next_exit[next_exit].append(survivors)
 
-    def take(self, next_exit: int, more_than: int) -> Optional[ActiveInstances]:
+    def take_if_enough(self, next_exit: int, more_than: int) -> Optional[ActiveInstances]:
         """
-        All that wait for the same exit, as one batch, if they have more than so many tokens; `None`
-        if they have not, and so go on waiting.
+        All that wait for the same exit, as one batch, if they have more than `more_than` tokens;
+        `None` if they have not, and so go on waiting.
         """
         waiting = self._by_next_exit[next_exit]
         if sum(batch.num_tokens for batch in waiting) <= more_than:

@@ -21,15 +21,15 @@ _EXTRA_STATE = "_extra_state"  # torch's name, in state dicts, for what `get_ext
 class ExitScores(NamedTuple):
     """
     The scores of an exit: `logits`, `(num_instances, num_labels)`, before any temperature, and
-    where it has a head for that, `correctness`, `(num_instances,)`, the probability that it is
-    right.
+    `correctness`, `(num_instances,)`, its head's probability that it is right; `None` without a
+    head.
     """
 
     logits: torch.Tensor
     correctness: Optional[torch.Tensor] = None
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "ExitScores":
-        """The same, with each tensor changed: on another device, say."""
+        """The same, with `change` applied to each tensor: to move it to a device, for example."""
         correctness = None if self.correctness is None else change(self.correctness)
         return ExitScores(change(self.logits), correctness)
 

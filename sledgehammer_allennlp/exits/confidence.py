@@ -157,7 +157,7 @@ def patience(at_exit: AtExit) -> torch.Tensor:
 @register_confidence("learned", is_learned=True)
 def learned(at_exit: AtExit) -> torch.Tensor:
     """
-    The output of a small head on the exit, trained to tell whether the exit is right (BERxiT's
+    The output of a linear head on the exit, trained to predict whether the exit is right (BERxiT's
     "learning to exit", Xin et al. 2021, with one head for all layers, which here see vectors of
     different kinds). At an exit over n-grams, which has no vector that a head could see, the
     largest probability.

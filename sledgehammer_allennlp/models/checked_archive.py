@@ -11,8 +11,8 @@ from allennlp.models.archival import Archive, load_archive
 from sledgehammer_allennlp import archives
 from sledgehammer_allennlp.archives.check import ArchiveCheck, check_folder
 from sledgehammer_allennlp.archives.extraction import archive_folder
+from sledgehammer_allennlp.models.config_class_check import check_config
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
-from sledgehammer_allennlp.models.registered_classes import check_config
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def load_checked_archive(
     AllenNLP's `load_archive` for archives of a `multi_exit_classifier` from anybody.
 
     Files are written into a temporary folder only, weights are read as tensors, and nothing is
-    made but objects of classes that are registered already: see `models.registered_classes`.
+    made but objects of classes that are registered already: see `models.config_class_check`.
 
     # Parameters
 

@@ -37,7 +37,7 @@ from sledgehammer_allennlp.engine import (
 )
 from sledgehammer_allennlp.engine.chunks import check_token_budget
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
-from sledgehammer_allennlp.engine.prediction import divide_by_temperature
+from sledgehammer_allennlp.engine.temperature_scaling import scale_by_temperature
 from sledgehammer_allennlp.exits import ExitScores, build_encoder_and_exits
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.models.exit_metrics import ExitMetrics
@@ -267,7 +267,7 @@ class MultiExitClassifier(Model):
                 temperatures = self.temperatures[output.exit_index].unsqueeze(1)
                 # So that the mean of infinities, which it may be, is a number.
                 lowest = max(-1e30, torch.finfo(logits.dtype).min)
-                logits = divide_by_temperature(logits, temperatures).clamp(min=lowest)
+                logits = scale_by_temperature(logits, temperatures).clamp(min=lowest)
             outputs["loss"] = F.cross_entropy(logits, label)
         return outputs
 
@@ -417,7 +417,7 @@ class MultiExitClassifier(Model):
         # Raises
 
         ConfigurationError
-            If there are more labels than the exits know.
+            If the vocabulary has more labels than the exits.
         """
         names = vocab.get_index_to_token_vocabulary(self._label_namespace)
         num_labels = self.exits.num_labels

@@ -37,8 +37,8 @@ class NgramClassifier(nn.Module):
     N-grams have no special tokens in them and do not go beyond the text, nor from one text of a
     pair to the other. In a pair each text has its own n-grams.
 
-    Fitted by `fit_ngram_classifier`, never trained. Before, its logits are not numbers, which never
-    counts as confident.
+    Fitted by `fit_ngram_classifier`, never trained. Before fitting, its logits are NaN, so that no
+    instance exits there.
 
     # Parameters
 
@@ -60,7 +60,7 @@ class NgramClassifier(nn.Module):
         self.num_labels = num_labels
         self.max_n = _check_max_n(max_n)
         self.num_buckets = _check_num_buckets(num_buckets) or default_num_buckets(num_labels)
-        # In parameters, which distributed training does not send at every step as it does buffers.
+        # Parameters, not buffers: distributed training broadcasts buffers at every step.
         self.table = _fixed(torch.zeros(self.num_buckets, num_labels + 1))  # s_g w_g, and s_g²
         self.bias = _fixed(torch.zeros(num_labels))
         self.marks: torch.Tensor

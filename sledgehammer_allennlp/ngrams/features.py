@@ -40,10 +40,10 @@ def ngram_buckets(
     follows[starts] = False
     if has_pairs:
         ids = ids + _is_second(ids == separator, starts, texts.lengths) * 2**32
-    hashes, is_ngram = _mixed(ids), is_word
+    hashes, is_ngram = _hash(ids), is_word
     buckets = [_bucket(hashes, num_buckets) * is_ngram]
     for _ in range(1, max_n):
-        hashes = _mixed(_shifted(hashes) + ids)
+        hashes = _hash(_shifted(hashes) + ids)
         is_ngram = _shifted(is_ngram) & follows
         buckets.append(_bucket(hashes, num_buckets) * is_ngram)
     return torch.stack(buckets, dim=1)
@@ -71,7 +71,7 @@ def _shifted(values: torch.Tensor) -> torch.Tensor:
     return F.pad(values[:-1], (1, 0))
 
 
-def _mixed(values: torch.Tensor) -> torch.Tensor:
+def _hash(values: torch.Tensor) -> torch.Tensor:
     """A hash of each number; products are taken modulo 2**64."""
     values = (values + 1) * _MULTIPLIER
     return (values ^ (values >> 32)) * _MULTIPLIER

@@ -78,11 +78,11 @@ def fit_ngram_classifier(classifier: NgramClassifier, samples: Sequence[Training
         logger.info("Fitting the n-gram exit to a sample of %d of %d texts", len(labels), num_seen)
     classifier.set_special_tokens(*_special_tokens(texts))
     counts = sparse.vstack([_counts(classifier, batch) for batch in texts.batches()], format="csr")
-    counts, buckets = _of_known_ngrams(counts, num_labels)
-    strength, accuracy, nll = _choose(counts, labels, num_labels)
-    weights = _weights(counts, labels, num_labels)
+    counts, buckets = _keep_known_ngrams(counts, num_labels)
+    strength, accuracy, nll = _choose_strength(counts, labels, num_labels)
+    weights = _ngram_weights(counts, labels, num_labels)
     model = _Regression(num_labels)
-    model.fit(_scaled(counts, weights), labels, strength)
+    model.fit(_unit_length_features(counts, weights), labels, strength)
     table = np.zeros((classifier.num_buckets, num_labels + 1), dtype=np.float32)
     table[buckets, :-1] = weights[:, None] * model.coefficients
     table[buckets, -1] = weights**2
@@ -125,7 +125,7 @@ def _counts(classifier: NgramClassifier, texts: TokenBatch) -> sparse.csr_matrix
     return counts
 
 
-def _of_known_ngrams(
+def _keep_known_ngrams(
     counts: sparse.csr_matrix, num_labels: int
 ) -> Tuple[sparse.csr_matrix, np.ndarray]:
     """
@@ -143,7 +143,7 @@ def _of_known_ngrams(
     return counts[:, buckets], buckets
 
 
-def _weights(counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int) -> np.ndarray:
+def _ngram_weights(counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int) -> np.ndarray:
     """The weight of each n-gram, `(num_ngrams,)`."""
     num_texts = counts.shape[0]
     occurs = counts.copy()
@@ -155,12 +155,12 @@ def _weights(counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int) -> 
     num_with = with_label.sum(1)
     idf = np.log((1 + num_texts) / (1 + num_with)) + 1  # as scikit-learn's TF-IDF has it
     prior = np.bincount(labels, minlength=num_labels) / num_texts
-    # One text more, of average label: a single occurrence says little.
+    # Smoothing by one text of average label: a single occurrence is weak evidence.
     given_ngram = (with_label + prior) / (num_with + 1)[:, None]
     return idf * np.sqrt(rel_entr(given_ngram, prior).sum(1).clip(min=0))
 
 
-def _scaled(counts: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix:
+def _unit_length_features(counts: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix:
     """What the regression sees: c_g s_g, for each text divided by sqrt(Σ_g c_g s_g²)."""
     lengths = np.sqrt(counts @ weights**2)
     scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
@@ -171,7 +171,7 @@ def _scaled(counts: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix
     return scaled
 
 
-def _choose(
+def _choose_strength(
     counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int
 ) -> Tuple[float, Optional[float], Optional[float]]:
     """The strength that does best on held-out texts, accuracy and NLL there."""
@@ -180,8 +180,8 @@ def _choose(
         return _STRENGTHS[len(_STRENGTHS) // 2], None, None
     # Texts are in an order that is as good as random.
     held_out, kept = slice(num_held_out), slice(num_held_out, _MOST_TO_CHOOSE_BY)
-    weights = _weights(counts[kept], labels[kept], num_labels)
-    inside, outside = (_scaled(counts[part], weights) for part in (kept, held_out))
+    weights = _ngram_weights(counts[kept], labels[kept], num_labels)
+    inside, outside = (_unit_length_features(counts[part], weights) for part in (kept, held_out))
     model = _Regression(num_labels)
     results: List[Tuple[float, float, float]] = []
     for strength in _STRENGTHS:

@@ -9,7 +9,7 @@ from sledgehammer_allennlp.objectives.objective import Objective, Plan
 class Alternating(Objective):
     """
     The cross-entropy of the last exit for one batch, the sum of all exits' for the next, and so on
-    (BERxiT, Xin et al. 2021), so that the last exit has more say in the transformer. Where
+    (BERxiT, Xin et al. 2021), so that the last exit has more weight in the loss. Where
     gradients of several batches are accumulated, an update has batches of both kinds.
 
     Registered as an `Objective` with name "alternating". It has no parameters.

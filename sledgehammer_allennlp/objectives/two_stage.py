@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 @Objective.register("two_stage")
 class TwoStage(Objective):
     """
-    In the first epochs, the transformer and the last exit learn; then the transformer and the last
-    exit stay as they are, and the other exits learn (DeeBERT, Xin et al. 2020). So the last exit
-    is as good as without early exits, and the others have to do with what it leaves.
+    In the first epochs, the transformer and the last exit learn; then both are frozen, and the
+    other exits learn (DeeBERT, Xin et al. 2020). So the last exit is as accurate as without early
+    exits, and the others use hidden states that were not trained for them.
 
     The second stage changes neither the last exit's accuracy nor the validation loss, by which its
     epochs could not be told from one another: choose the best epoch by `+mean_exit_accuracy`.
-    Nothing else may change the weights that stay, so that there can be neither a regularizer nor a
+    Nothing else may change the frozen weights: there can be neither a regularizer nor a
     moving average, and exits cannot use previous logits.
 
     Registered as an `Objective` with name "two_stage".

@@ -44,7 +44,7 @@ class LineCounts:
         self.num_answered = 0
         self.num_skipped = 0
         self._first_skipped: List[int] = []
-        # AllenNLP tells a predictor of each line, but not of the end, whichever it is.
+        # AllenNLP calls a predictor for each line, but not at the end, normal or not.
         weakref.finalize(owner, self._report)
 
     def skip(self, number: int) -> None:

@@ -13,7 +13,7 @@ from allennlp.data import DatasetReader, Instance
 from allennlp.models import Model
 from allennlp.predictors import Predictor
 
-from sledgehammer_allennlp.archives.classifier import as_dicts
+from sledgehammer_allennlp.archives.archived_classifier import as_dicts
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
@@ -212,7 +212,7 @@ class MultiExitClassifierPredictor(Predictor):
 
 
 def _with_pairs(line: str) -> Tuple[Any, List[Tuple[str, Any]]]:
-    """What a line says, and if that is an object, its keys and values, all of them."""
+    """A line's JSON value, and the keys and values of the outermost object, repeated ones too."""
     pairs: List[Tuple[str, Any]] = []
 
     def as_dict(pairs_of_object: List[Tuple[str, Any]]) -> Dict[str, Any]:

@@ -20,7 +20,7 @@ def check_config(config: Path, space: SearchSpace, overrides: str) -> str:
     # Returns
 
     `str`
-        A digest of all that these configs say, but for the device they run on.
+        A digest of all settings of these configs, except the device that they run on.
 
     # Raises
 

@@ -28,7 +28,7 @@ _KEYS_OF_TYPES = {
     "categorical": {"type", "choices"},
 }
 _MAX_CONFIGURATIONS = 10_000
-_MAX_INTEGER = 2**53  # beyond, Jsonnet knows not each one
+_MAX_INTEGER = 2**53  # above, not every integer is exact in Jsonnet
 _MAX_NUMBER = 1e300  # so that a range's length is finite
 
 
@@ -79,13 +79,13 @@ class SearchSpace:
         return {name: as_text(value) for name, value in values.items()}
 
     def digest(self) -> str:
-        """The same for files that say the same."""
-        said = [
+        """Equal for search spaces with the same parameters, fixed values and seeds."""
+        content = [
             {name: repr(distribution) for name, distribution in self.distributions.items()},
             self.fixed,
             [self.seeds.name, sorted(self.seeds.values)] if self.seeds is not None else None,
         ]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode("utf-8")).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
     def samples(self) -> List[Dict[str, Value]]:
         """Configurations in which each choice and each end of a range occurs at least once."""

@@ -83,7 +83,7 @@ def open_study(
             study_name=name,
             direction=optuna.study.StudyDirection[direction.upper()],
             load_if_exists=True,
-            # A grid's trials are all given; what the sampler says is not asked.
+            # The trials of a grid are all enqueued beforehand: this sampler is not used.
             sampler=optuna.samplers.TPESampler(constant_liar=True)
             if sampler == "tpe"
             else optuna.samplers.RandomSampler(),
@@ -134,7 +134,7 @@ def claim(
         "metric": "--metric",
     }
     if known is not None:
-        # What a config says depends on the search space, which is therefore looked at first.
+        # Configs are evaluated with values of the search space, so the space is compared first.
         for key in ("space", "config", "metric"):
             if known.get(key) != digests[key]:
                 was = f" ('{known[key]}')" if key == "metric" else ""

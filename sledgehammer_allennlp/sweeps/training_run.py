@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-# Written beside the run's folder, which `allennlp train` wants empty, and moved into it at the end.
+# Written beside the run's folder, which `allennlp train` needs empty, and moved into it at the end.
 LOG_FILE = "train.log"
 METRICS_FILE = "metrics.json"
 ARCHIVE_FILE = "model.tar.gz"

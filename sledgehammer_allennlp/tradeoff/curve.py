@@ -78,7 +78,7 @@ class TradeoffCurve:
         return speed_up(self.layer_equivalents, self.costs[-1])
 
     def row_of(self, threshold: float) -> int:
-        """The row that says what happens at a threshold in [0, 1]."""
+        """The row of a threshold in [0, 1]."""
         if threshold >= 1:
             return len(self) - 1
         single = float(np.float32(threshold))  # the precision in which the model compares
@@ -184,8 +184,8 @@ class _Passes:
 
     def num_leaving(self, which: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """
-        How many of some instances exit at each exit: `which`, `(num_exits, num_instances)`, says
-        who is counted where. Gives `(num_exits, num_rows)`.
+        How many of some instances exit at each exit, `(num_exits, num_rows)`. `which`,
+        `(num_exits, num_instances)`, of booleans: which instances are counted at which exit.
         """
         return np.stack(
             [

@@ -1,4 +1,4 @@
-"""All that is known of a model's trade-off on labelled data, and the files that say it."""
+"""The results of a model's trade-off on labelled data, and the files they are written to."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ class Measurement:
 @dataclass(frozen=True)
 class Example:
     """
-    One instance, and what each exit says of it.
+    One instance, with the label and the confidence of each exit.
 
     # Parameters
 

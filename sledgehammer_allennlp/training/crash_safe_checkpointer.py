@@ -25,7 +25,7 @@ class CrashSafeCheckpointer(Checkpointer):
     AllenNLP's checkpointer, but for what it leaves behind when training is killed:
 
     - A checkpoint is written beside its files and renamed, so that it is there whole or not at all.
-    - A recovery goes on from the newest checkpoint that can be read, and says which cannot.
+    - A recovery goes on from the newest checkpoint that can be read, and logs which cannot.
     - `best.th` is written again at a recovery if the checkpoint is the best: AllenNLP replaces it
       after it has written the checkpoint, and may have been killed before.
 

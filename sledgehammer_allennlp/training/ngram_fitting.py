@@ -77,7 +77,7 @@ class NgramFitting(TrainerCallback):
         self._has_fitted = state_dict.get("has_fitted", False)
 
 
-# What a config need not ask for.
+# One of AllenNLP's default callbacks, so that no config has to list it.
 if NgramFitting not in gradient_descent_trainer.DEFAULT_CALLBACKS:
     gradient_descent_trainer.DEFAULT_CALLBACKS += (NgramFitting,)  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""The trainer callback that tells the objective how far training is."""
+"""The trainer callback that passes the progress of training to the objective."""
 
 import inspect
 from functools import partial
@@ -87,8 +87,8 @@ class ObjectiveProgress(TrainerCallback):
 
 def _clear_gradients(optimizer: torch.optim.Optimizer) -> None:
     """
-    Before version 2, torch sets gradients to zero between batches, with which weights that a batch
-    does not train would move on by their momentum; now to `None`, with which they stay.
+    Before version 2, torch sets gradients to zero between batches: weights that a batch does not
+    train are then still changed by their momentum. With `None` they are not.
     """
     setting = inspect.signature(optimizer.zero_grad).parameters.get("set_to_none")
     if setting is not None and not setting.default:
@@ -108,7 +108,7 @@ def _check_that_nothing_else_changes_weights(trainer: "GradientDescentTrainer") 
             )
 
 
-# What a config need not ask for.
+# One of AllenNLP's default callbacks, so that no config has to list it.
 if ObjectiveProgress not in gradient_descent_trainer.DEFAULT_CALLBACKS:
     gradient_descent_trainer.DEFAULT_CALLBACKS += (  # type: ignore[assignment]
         ObjectiveProgress,

@@ -1,4 +1,4 @@
-"""The random numbers that training draws, and how they stay the same."""
+"""The random numbers that training draws, and how they are kept reproducible."""
 
 import random
 from contextlib import contextmanager

@@ -176,6 +176,6 @@ def _save_best_weights_whole(trainer: "GradientDescentTrainer") -> None:
     )
 
 
-# What a config need not ask for.
+# One of AllenNLP's default callbacks, so that no config has to list it.
 if Recovery not in gradient_descent_trainer.DEFAULT_CALLBACKS:
     gradient_descent_trainer.DEFAULT_CALLBACKS += (Recovery,)  # type: ignore[assignment]

@@ -182,7 +182,7 @@ def _log(calibration: ModelCalibration) -> None:
 
 
 def _warn_if_not_archived(serialization_dir: Optional[str]) -> None:
-    """Says so if the training config will not put `calibration.json` into the archive."""
+    """Warns if the training config will not put `calibration.json` into the archive."""
     if serialization_dir is None:
         return
     config_path = Path(serialization_dir) / "config.json"

@@ -25,7 +25,7 @@ from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.data import LabeledTsvReader
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.models.checked_archive import check_archive, load_checked_archive
-from sledgehammer_allennlp.models.registered_classes import check_config
+from sledgehammer_allennlp.models.config_class_check import check_config
 from tests.test_weights_file import Touch
 
 ROOT = Path(__file__).parents[2]

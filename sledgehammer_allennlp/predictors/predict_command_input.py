@@ -1,6 +1,6 @@
 """
 Has `allennlp predict` give the predictor the lines that are not UTF-8 too. AllenNLP opens the file
-itself and would end with Python's error, which says neither in which line nor of which file.
+itself and would end with Python's error, which names neither the line nor the file.
 """
 
 import lzma
@@ -23,7 +23,7 @@ _KEEP_BYTES = "surrogateescape"
 @wraps(_get_json_data)
 def _get_lines(manager: _PredictManager) -> Iterator[JsonDict]:
     predictor = manager._predictor
-    # A predictor that reads lines itself need not know what stands for such bytes.
+    # Only our `load_line` reads such bytes; another one gets what AllenNLP gives it.
     if type(predictor).load_line is not MultiExitClassifierPredictor.load_line:
         yield from _get_json_data(manager)
         return

@@ -17,7 +17,7 @@ from allennlp.evaluation import Evaluator
 from allennlp.models import Model
 
 from sledgehammer_allennlp.archives.check import ConfigCheck
-from sledgehammer_allennlp.archives.contents import (
+from sledgehammer_allennlp.archives.safety_checks import (
     check_model_files,
     check_tokenizer_files,
     check_tokenizer_kwargs,
@@ -55,7 +55,7 @@ ALLENNLPS = {
         "from_pretrained_transformer",
     },
 }
-"""AllenNLP's classes that do nothing but what their names say, by what they are."""
+"""AllenNLP's classes that load no other archive and unpickle no file, by base class."""
 
 _GIVEN_BY_ALLENNLP = {"ddp_accelerator", "serialization_dir", "vocab"}
 _NOT_USED_IN_ARCHIVES = {"initializer", "load_pretrained_weights"}
@@ -160,7 +160,7 @@ class _Check:
                 self.problems.append(problem)
 
     def value(self, value: Any, annotation: Any, key: str) -> None:
-        """The value of a parameter, by the type that the parameter is said to have."""
+        """Checks the value of a parameter against the parameter's annotation."""
         origin = getattr(annotation, "__origin__", None)
         arguments: Tuple[Any, ...] = getattr(annotation, "__args__", ())
         if origin in (Union, Lazy):

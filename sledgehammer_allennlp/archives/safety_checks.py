@@ -1,0 +1,169 @@
+"""Checks of the files of an archive: would reading them run code, or reach outside of it?
+
+Without AllenNLP: the config, and the pretrained model's configuration and tokenizer.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any, Dict, List
+
+from sledgehammer_allennlp.archives.contents import read_json
+from sledgehammer_allennlp.encoders.archived_files import StrPath, archived_folder
+from sledgehammer_allennlp.encoders.families import FAMILIES
+from sledgehammer_allennlp.values import short_repr
+
+TOKENIZERS = {
+    "AlbertTokenizer",
+    "BertJapaneseTokenizer",
+    "BertTokenizer",
+    "BertweetTokenizer",
+    "CamembertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "GPT2Tokenizer",
+    "HerbertTokenizer",
+    "PhobertTokenizer",
+    "PreTrainedTokenizer",
+    "RobertaTokenizer",
+    "TokenizersBackend",
+    "XLMRobertaTokenizer",
+}
+"""Tokenizers, each also with "Fast" at its end, that read text files and never unpickle."""
+
+TOKENIZER_SETTINGS = {
+    "add_prefix_space",
+    "additional_special_tokens",
+    "bos_token",
+    "clean_up_tokenization_spaces",
+    "cls_token",
+    "do_basic_tokenize",
+    "do_lower_case",
+    "eos_token",
+    "keep_accents",
+    "mask_token",
+    "max_len",
+    "model_max_length",
+    "never_split",
+    "pad_token",
+    "padding_side",
+    "revision",
+    "sep_token",
+    "strip_accents",
+    "tokenize_chinese_chars",
+    "truncation_side",
+    "unk_token",
+    "use_fast",
+}
+"""What `tokenizer_kwargs` may set: nothing that names a file, a class or a place in the network."""
+
+_CODE_KEYS = ("auto_map", "custom_pipelines")
+"""With these the library would import code that the archive names."""
+
+_FILE_KEYS = ("configuration_files", "vocab_file", "merges_file", "tokenizer_file")
+"""With these the library would read other files than were checked."""
+
+
+def check_contents(folder: Path, config: Dict[str, Any]) -> List[str]:
+    """What is wrong with an archive's files, apart from those of pretrained models."""
+    problems = []
+    vocabulary = folder / "vocabulary"
+    if vocabulary.exists() and not vocabulary.is_dir():
+        problems.append("'vocabulary' is a file, which would be unpacked: wanted a folder")
+    namespace = _label_namespace(config)
+    if not isinstance(namespace, str) or re.fullmatch(r"[^/\\\0:]+", namespace) is None:
+        problems.append(
+            f"config key model.label_namespace is {short_repr(namespace)}, which would be read as "
+            "a file elsewhere: wanted a name without separators"
+        )
+    for name in config.get("include_in_archive") or []:
+        parts = str(name).replace("\\", "/").split("/")
+        if ".." in parts or posixpath.isabs(str(name)):
+            problems.append(
+                f"config key include_in_archive has {name!r}, which is outside of the archive"
+            )
+    return problems
+
+
+def _label_namespace(config: Dict[str, Any]) -> Any:
+    model = config.get("model")
+    return model.get("label_namespace", "labels") if isinstance(model, dict) else "labels"
+
+
+def check_model_files(transformer_model: StrPath, folder: Path) -> List[str]:
+    """What is wrong with the archived configuration of a pretrained model."""
+    return _check_files(transformer_model, folder, "config.json")
+
+
+def check_tokenizer_files(transformer_model: StrPath, folder: Path) -> List[str]:
+    """What is wrong with the archived tokenizer of a pretrained model."""
+    return _check_files(transformer_model, folder, "tokenizer_config.json")
+
+
+def _check_files(transformer_model: StrPath, folder: Path, needed: str) -> List[str]:
+    files = archived_folder(transformer_model, folder)
+    if not (files / needed).is_file():
+        return [
+            f"it has no {needed} of '{transformer_model}', which would be read from the hub or "
+            "from elsewhere on this machine"
+        ]
+    problems = []
+    for name in ("config.json", "tokenizer_config.json"):
+        if (files / name).is_file():
+            try:
+                problems += _check_settings(read_json(files / name), name)
+            except ValueError as error:
+                problems.append(str(error))
+    return problems
+
+
+def _check_settings(settings: Dict[str, Any], file: str) -> List[str]:
+    where = f"the pretrained model's {file} has the key"
+    problems = [
+        f"{where} {key} with {settings[key]!r}, which names code to run"
+        for key in _CODE_KEYS
+        if settings.get(key)
+    ]
+    problems += [
+        f"{where} {key} with {settings[key]!r}, which names another file"
+        for key in _FILE_KEYS
+        if settings.get(key)
+    ]
+    tokenizer = settings.get("tokenizer_class")
+    if isinstance(tokenizer, (list, tuple, dict)) or (
+        tokenizer is not None and _without_fast(str(tokenizer)) not in TOKENIZERS
+    ):
+        problems.append(
+            f"{where} tokenizer_class with {tokenizer!r}, which may run code: wanted one of "
+            f"{', '.join(sorted(TOKENIZERS))}"
+        )
+    if file == "config.json" and settings.get("model_type") not in FAMILIES:
+        problems.append(
+            f"{where} model_type with {settings.get('model_type')!r}: wanted one of "
+            f"{', '.join(sorted(FAMILIES))}"
+        )
+    return problems
+
+
+def _without_fast(name: str) -> str:
+    return name[: -len("Fast")] if name.endswith("Fast") else name
+
+
+def check_tokenizer_kwargs(kwargs: Any, key: str) -> List[str]:
+    """What is wrong with the `tokenizer_kwargs` of a config, at some key of it."""
+    if not kwargs:
+        return []
+    if not isinstance(kwargs, dict):
+        return [f"config key {key} is {kwargs!r}: wanted a dictionary"]
+    problems = []
+    for name, value in kwargs.items():
+        if name == "trust_remote_code" and value is False:
+            continue
+        parts = value if isinstance(value, list) else [value]
+        is_plain = all(part is None or isinstance(part, (str, int, float)) for part in parts)
+        if name not in TOKENIZER_SETTINGS or not is_plain:
+            problems.append(
+                f"config key {key}.{name} is {value!r}, which may run code or read files: wanted "
+                f"only {', '.join(sorted(TOKENIZER_SETTINGS))}"
+            )
+    return problems
