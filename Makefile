@@ -44,7 +44,7 @@ demo: $(TRAINED) data/bbc_news/examples.jsonl
 	@echo "  $(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) \\"
 	@echo "    --overrides '{\"model.confidence_threshold\": $(DEMO_THRESHOLD)}'"
 
-$(TRAINED): training_config/bbc_news.jsonnet training_config/multi_exit.libsonnet data/bbc_news/examples.jsonl
+$(TRAINED): training_config/bbc_news.jsonnet sledgehammer_allennlp/configs/multi_exit.libsonnet data/bbc_news/examples.jsonl
 	ALLENNLP_LOG_LEVEL=WARNING \
 	$(BIN)/allennlp train training_config/bbc_news.jsonnet --serialization-dir $(DEMO_RUN) --force \
 		$(INCLUDE) --file-friendly-logging --overrides '$(DEMO_OVERRIDES)'
@@ -68,7 +68,8 @@ PLAIN := .plain
 CLASSIC := .classic
 
 # The parts that need no AllenNLP.
-PLAIN_TESTS := tests/encoders tests/exits tests/calibration tests/tradeoff tests/test_installs.py
+PLAIN_TESTS := tests/archives tests/calibration tests/configs tests/encoders tests/engine tests/exits tests/ngrams tests/tradeoff \
+	tests/test_installs.py tests/test_layout.py tests/test_names.py tests/test_main.py
 
 # The first that runs, of these versions.
 first_python = $(shell for version in $(1); do \

@@ -29,13 +29,12 @@ from tqdm import tqdm
 
 from benchmarks.timing import machine
 from sledgehammer_allennlp.calibration import expected_calibration_error, max_probabilities
-from sledgehammer_allennlp.exits import ExitRule, Said
+from sledgehammer_allennlp.configs import SETTINGS_FILE
+from sledgehammer_allennlp.engine import ExitRule, check_ensemble
+from sledgehammer_allennlp.exits import ExitScores
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
-from sledgehammer_allennlp.exits.exit_rule import check_ensemble
 from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.tradeoff import TradeoffCurve, tradeoff_curve
-
-SETTINGS = Path(__file__).parent.parent / "training_config" / "multi_exit.libsonnet"
 
 TRAINING_TEXTS = {"sst2": 4000, "ag_news": 2000, "snli": 4000}
 VALIDATION_SHARE = 0.25
@@ -260,7 +259,7 @@ def config_of(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
         **METHODS[run.method],
     }
     hidden = ", ".join(f"{name}:: {json.dumps(value)}" for name, value in settings.items())
-    source = f"(import {json.dumps(str(SETTINGS))}) + {{ {hidden} }}"
+    source = f"(import {json.dumps(str(SETTINGS_FILE))}) + {{ {hidden} }}"
     return json.loads(_jsonnet.evaluate_snippet(run.name, source))
 
 
@@ -268,7 +267,7 @@ def config_of(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
 class Result:
     """What the exits of a trained model say of the test data."""
 
-    said: List[Said]
+    scores: List[ExitScores]
     labels: np.ndarray
     temperatures: torch.Tensor
     costs: List[float]
@@ -279,12 +278,12 @@ class Result:
     def read(cls, path: Path) -> "Result":
         with np.load(path) as file:
             correctness = torch.from_numpy(file["correctness"])
-            said = [
-                Said(logits, None if learned.isnan().all() else learned)
+            scores = [
+                ExitScores(logits, None if learned.isnan().all() else learned)
                 for logits, learned in zip(torch.from_numpy(file["logits"]), correctness)
             ]
             return cls(
-                said,
+                scores,
                 file["labels"],
                 torch.from_numpy(file["temperatures"]),
                 file["costs"].tolist(),
@@ -295,7 +294,7 @@ class Result:
     def without_first(self) -> "Result":
         """As if there were no exit on n-grams."""
         return Result(
-            self.said[1:],
+            self.scores[1:],
             self.labels,
             self.temperatures[1:],
             self.costs[1:],
@@ -305,20 +304,20 @@ class Result:
 
     def curve(self, confidence: str, ensemble: Optional[str] = None) -> TradeoffCurve:
         """What every threshold gives with a measure of confidence."""
-        over = check_ensemble(ensemble, len(self.said))
+        over = check_ensemble(ensemble, len(self.scores))
         rule = ExitRule(self.temperatures, confidence_by_name(confidence), 1.0, over)
-        answers = rule.answer_at_each_exit(self.said)
+        predictions = rule.predict_at_each_exit(self.scores)
         return tradeoff_curve(
-            np.stack([answer.confidence.numpy() for answer in answers]),
-            np.stack([answer.logits.argmax(-1).numpy() == self.labels for answer in answers]),
+            np.stack([one.confidence.numpy() for one in predictions]),
+            np.stack([one.logits.argmax(-1).numpy() == self.labels for one in predictions]),
             self.costs,
         )
 
     def calibration_error(self) -> float:
         """The mean over exits, after temperature."""
         errors = []
-        for said, temperature in zip(self.said, self.temperatures.tolist()):
-            logits = said.logits.numpy()
+        for scores, temperature in zip(self.scores, self.temperatures.tolist()):
+            logits = scores.logits.numpy()
             errors.append(
                 expected_calibration_error(
                     max_probabilities(logits, temperature), logits.argmax(1) == self.labels
@@ -352,7 +351,8 @@ def summary(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
         "seconds": result.seconds,
         "exit_layers": result.exit_layers,
         "accuracy_of_exits": [
-            float((said.logits.argmax(-1).numpy() == result.labels).mean()) for said in result.said
+            float((scores.logits.argmax(-1).numpy() == result.labels).mean())
+            for scores in result.scores
         ],
         "num_test_texts": len(result.labels),
         "calibration_error": result.without_first().calibration_error(),

@@ -37,7 +37,7 @@ def main() -> None:
     model = predictor._model
     assert isinstance(model, multi_exit_classifier.MultiExitClassifier)
     tokenising = _Clock(labeled_tsv, "tokenize")
-    engine = _Clock(multi_exit_classifier, "run_to_exits")
+    engine = _Clock(multi_exit_classifier, "run_early_exit")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder) / "in.jsonl"

@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 from benchmarks.subjects import add_arguments, read_archive
 from benchmarks.timing import print_table, write
-from sledgehammer_allennlp.exits import ArchivedClassifier
+from sledgehammer_allennlp.archives import ArchivedClassifier
 
 _MOST_IN_A_CALL = 64
 _LONGEST = 6  # texts of the data that are put together

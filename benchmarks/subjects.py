@@ -11,18 +11,13 @@ import torch
 from torch import nn
 from transformers import AutoModel, BertConfig
 
+from sledgehammer_allennlp.archives import ArchivedClassifier, load_archived_classifier
 from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
-from sledgehammer_allennlp.exits import (
-    ArchivedClassifier,
-    AtExit,
-    ExitClassifiers,
-    ExitOutput,
-    NgramClassifier,
-    cost_of_exits,
-    load_archived_classifier,
-)
+from sledgehammer_allennlp.engine import EarlyExitOutput, cost_of_exits
+from sledgehammer_allennlp.exits import AtExit, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
+from sledgehammer_allennlp.ngrams import NgramClassifier
 
 Texts = List[TokenBatch]
 """One batch after the other."""
@@ -152,7 +147,7 @@ class Engine:
             classifier._measure = ConfidenceMeasure(self.chance)
             classifier.confidence_threshold = 0.5
 
-    def outputs(self, texts: Texts, threshold: Optional[float] = None) -> Iterator[ExitOutput]:
+    def outputs(self, texts: Texts, threshold: Optional[float] = None) -> Iterator[EarlyExitOutput]:
         """Of each batch."""
         if threshold is not None:
             self.classifier.confidence_threshold = threshold

@@ -35,7 +35,8 @@ def main() -> None:
     with atheris.instrument_imports(include=INSTRUMENTED):
         from sledgehammer_allennlp.commands.calibrate import _check_overrides
         from sledgehammer_allennlp.commands.labelled_data import overrides_in
-        from sledgehammer_allennlp.exits import building, exit_rule
+        from sledgehammer_allennlp.engine import chunks, ensemble, exit_rule
+        from sledgehammer_allennlp.exits import building
         from sledgehammer_allennlp.sweeps.search_space import read_search_space
         from sledgehammer_allennlp.tradeoff import recommendation
 
@@ -61,7 +62,7 @@ def main() -> None:
             return
         each(
             value,
-            building.check_threshold,
+            exit_rule.check_threshold,
             recommendation.check_accuracy_drop,
             recommendation.check_target_speedup,
             recommendation.check_confidence_level,
@@ -74,10 +75,10 @@ def main() -> None:
             return
         each(
             value,
-            building.check_threshold,
-            building.check_token_budget,
+            exit_rule.check_threshold,
+            chunks.check_token_budget,
             lambda x: building.check_exit_layers(x, 12, "bert"),
-            lambda x: exit_rule.check_ensemble(x, 3),
+            lambda x: ensemble.check_ensemble(x, 3),
             building._check_embedding_exit,
         )
 

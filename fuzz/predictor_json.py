@@ -36,7 +36,7 @@ def main() -> None:
     from allennlp.data import Vocabulary
     from allennlp.models import Model
 
-    from sledgehammer_allennlp.exits.archived_classifier import ArchivedClassifier
+    from sledgehammer_allennlp.archives.classifier import ArchivedClassifier
     from sledgehammer_allennlp.predictors import MultiExitClassifierPredictor
     from tests.tiny import tiny_experiment
 

@@ -1,17 +1,19 @@
 """Sledgehammer for AllenNLP: text classifiers with early exits.
 
-Importing the package registers its classes with AllenNLP. Without AllenNLP installed, `encoders`,
-`exits`, `calibration` and `tradeoff` can be used alone.
+Importing the package registers its classes with AllenNLP. Without AllenNLP installed, archives can
+be used all the same: `load_archived_classifier`.
 """
+
+from typing import TYPE_CHECKING, Any
+
+from sledgehammer_allennlp.needs_allennlp import has_allennlp
+
+if TYPE_CHECKING:
+    from sledgehammer_allennlp.archives import load_archived_classifier as load_archived_classifier
 
 __version__ = "0.1.0"
 
-try:
-    import allennlp as _allennlp  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "allennlp":
-        raise
-else:
+if has_allennlp():
     from sledgehammer_allennlp import (  # noqa: F401
         commands,
         data,
@@ -29,3 +31,12 @@ else:
         temperature_calibration,
         whole_archive,
     )
+
+
+# Not imported at once, so that commands that need no torch start quickly without it.
+def __getattr__(name: str) -> Any:
+    if name == "load_archived_classifier":
+        from sledgehammer_allennlp.archives import load_archived_classifier
+
+        return load_archived_classifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,13 +3,15 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sledgehammer_allennlp
-from sledgehammer_allennlp.exits import load_archived_classifier
+from sledgehammer_allennlp import load_archived_classifier
 from tests.make_archives import ANSWERS, PAIRS, SENTENCES
 
 INSTALL = os.environ.get("INSTALL")
@@ -57,3 +59,15 @@ def test_an_archive_of_the_main_stack_answers_as_there(archive, kind):
             )
         layers.update(a["exit_layer"] for a in found)
     assert len(layers) > 1
+
+
+@needs_archives
+@pytest.mark.parametrize("archive", ["trained.tar.gz", "heads.tar.gz"])
+def test_the_command_checks_an_archive_of_the_main_stack(archive):
+    found = subprocess.run(
+        [sys.executable, "-m", "sledgehammer_allennlp", "check-archive", Path(ARCHIVES) / archive],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "load_archived_classifier can load it: nothing of it is run." in found.stdout

@@ -1,6 +1,8 @@
-"""Trained models of others: what is in an archive, and what is done without running any of it."""
+"""Trained models: checking an archive, loading it without running its code, and predicting."""
 
-from sledgehammer_allennlp.archives.contents import check_contents as check_contents
-from sledgehammer_allennlp.archives.contents import read_config as read_config
-from sledgehammer_allennlp.archives.extraction import archive_folder as archive_folder
-from sledgehammer_allennlp.archives.extraction import checked_members as checked_members
+from sledgehammer_allennlp.archives.check import ArchiveCheck as ArchiveCheck
+from sledgehammer_allennlp.archives.check import check_archive as check_archive
+from sledgehammer_allennlp.archives.classifier import ArchivedClassifier as ArchivedClassifier
+from sledgehammer_allennlp.archives.loading import (
+    load_archived_classifier as load_archived_classifier,
+)

@@ -55,6 +55,10 @@ TOKENIZER_SETTINGS = {
 }
 """What `tokenizer_kwargs` may set: nothing that names a file, a class or a place in the network."""
 
+MODEL_TYPE = "multi_exit_classifier"
+
+_WEIGHTS = ("weights.th", "best.th")
+
 _CODE_KEYS = ("auto_map", "custom_pipelines")
 # With these the library would read other files than were looked at.
 _FILE_KEYS = ("configuration_files", "vocab_file", "merges_file", "tokenizer_file")
@@ -70,6 +74,47 @@ def read_config(folder: Path) -> Dict[str, Any]:
         If it is anything else, such as a jsonnet program, which could read files.
     """
     return _read_json(folder / "config.json")
+
+
+def settings_of_model(config: Dict[str, Any]) -> Dict[str, Any]:
+    """
+    What a config has at the key `model`.
+
+    # Raises
+
+    ValueError
+        If that is not a `multi_exit_classifier` with its `transformer_model`.
+    """
+    settings = config.get("model", {})
+    if settings.get("type") == "from_archive":
+        raise ValueError(
+            "the archive's model is of type 'from_archive', of "
+            f"'{settings.get('archive_file')}': what it is made of is said there only, and labels "
+            "may be in another order. Wanted a model trained further by a config of its own, with "
+            "an initializer of type 'pretrained', or AllenNLP's load_archive"
+        )
+    if settings.get("type") != MODEL_TYPE:
+        raise ValueError(
+            f"the archive's model is of type '{settings.get('type')}': wanted '{MODEL_TYPE}'"
+        )
+    if "transformer_model" not in settings:
+        raise ValueError("the archive's config has no key model.transformer_model")
+    return settings
+
+
+def find_weights(folder: Path) -> Path:
+    """
+    The file of weights in an archive's folder, or in that of a training run.
+
+    # Raises
+
+    ValueError
+        If there is none.
+    """
+    for name in _WEIGHTS:
+        if (folder / name).exists():
+            return folder / name
+    raise ValueError(f"found no weights: wanted one of {', '.join(_WEIGHTS)}")
 
 
 def _read_json(file: Path) -> Dict[str, Any]:

@@ -1,116 +1,165 @@
-"""Loading an archive for AllenNLP, without running what others may have put into it."""
+"""Loading a trained model without AllenNLP, and without running any code of its archive.
 
-import logging
-import os
+For example,
+
+    classifier = load_archived_classifier("runs/mine/model.tar.gz", confidence_threshold=0.9)
+    classifier.predict(["A quick answer, please."])
+"""
+
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Union
+from typing import Any, Dict, List, Optional, Union
 
-from allennlp.common.checks import ConfigurationError
-from allennlp.common.file_utils import cached_path
-from allennlp.models.archival import Archive, get_weights_path, load_archive
+import torch
 
-from sledgehammer_allennlp.archives.contents import check_contents, read_config
+from sledgehammer_allennlp.archives.classifier import ArchivedClassifier
+from sledgehammer_allennlp.archives.contents import (
+    check_contents,
+    check_model_files,
+    find_weights,
+    read_config,
+    settings_of_model,
+)
 from sledgehammer_allennlp.archives.extraction import archive_folder
-from sledgehammer_allennlp.archives.registered import check_config
-from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
+from sledgehammer_allennlp.archives.reader_tokenizer import tokenizer_of_reader
+from sledgehammer_allennlp.encoders.archived_files import StrPath, find_config
+from sledgehammer_allennlp.exits import build_encoder_and_exits
+from sledgehammer_allennlp.exits.classifiers import HEAD
+from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from sledgehammer_allennlp.old_names import moved
 from sledgehammer_allennlp.weights_file import read_weights
 
-logger = logging.getLogger(__name__)
+_EXIT_SETTINGS = ("exit_layers", "embedding_exit", "pooling", "dropout", "use_previous_logits")
 
 
-class ArchiveCheck(NamedTuple):
-    """What an archive has, and why it should not be loaded, if there is any reason."""
-
-    files: Dict[str, int]
-    """The size of each, in bytes."""
-    classes: Dict[str, str]
-    """What is called when it is loaded, by key of the config."""
-    problems: List[str]
-
-
-def check_archive(archive_file: Union[str, "os.PathLike[str]"]) -> ArchiveCheck:
-    """
-    What would be run if an archive were loaded, found without running it.
-
-    # Parameters
-
-    archive_file : `str`
-        A `model.tar.gz`, or the folder of a training run; or a URL.
-    """
-    try:
-        with archive_folder(cached_path(archive_file)) as folder:
-            return _check(folder, with_weights=True)
-    except (ValueError, FileNotFoundError) as error:
-        return ArchiveCheck({}, {}, [str(error)])
-
-
-def _check(folder: Path, with_weights: bool) -> ArchiveCheck:
-    files = {
-        str(file.relative_to(folder)): file.stat().st_size
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
-    try:
-        config = read_config(folder)
-    except ValueError as error:
-        return ArchiveCheck(files, {}, [str(error)])
-    findings = check_config(config, folder)
-    problems = check_contents(folder, config) + findings.problems
-    if with_weights:
-        try:
-            read_weights(get_weights_path(folder), "weights.th")
-        except (ValueError, FileNotFoundError) as error:
-            problems.append(str(error))
-    return ArchiveCheck(files, findings.classes, problems)
-
-
-def load_checked_archive(
-    archive_file: Union[str, "os.PathLike[str]"],
-    cuda_device: int = -1,
-    overrides: Union[str, Dict[str, Any]] = "",
+def load_archived_classifier(
+    archive: StrPath,
+    confidence_threshold: Optional[float] = None,
+    precision: Optional[str] = None,
+    device: Union[str, torch.device] = "cpu",
+    token_budget: Optional[int] = None,
+    confidence: Optional[str] = None,
+    ensemble: Any = None,
+    inference_only: bool = False,
     trust: bool = False,
-) -> Archive:
+) -> ArchivedClassifier:
     """
-    AllenNLP's `load_archive` for archives of a `multi_exit_classifier` from anybody.
-
-    Files are written into a temporary folder only, weights are read as tensors, and nothing is
-    made but objects of classes that are registered already: see `archives.registered`.
+    A trained model, without AllenNLP. No code of the archive is run: weights are read as tensors
+    only, files are written into a temporary folder only, and the tokenizer is one of those that
+    read text files.
 
     # Parameters
 
-    archive_file, cuda_device, overrides
-        As for `load_archive`. Overrides are yours and not checked.
+    archive : `str`
+        A `model.tar.gz`, or the folder of a training run.
+    confidence_threshold, precision, token_budget, confidence, ensemble : optional
+        (default = what the archive has)
+        As in the model's config.
+    device : optional (default = `"cpu"`)
+    inference_only : `bool`, optional (default = `False`)
+        Whether to give up the weights of which there is a copy for inference, see
+        `LayeredEncoder.give_up_weights`: less memory, no training.
     trust : `bool`, optional (default = `False`)
-        Whether to load an archive whose config names other classes, or whose tokenizer is a
-        program, too. What is then run is logged. Files and weights are read with care all the same.
+        Whether other tokenizers of the transformers library may be loaded, which may unpickle
+        files, and what the archive lacks be read from where its config points. Programs in the
+        archive are not run even so.
 
     # Raises
 
-    ConfigurationError
-        If the archive cannot be read, should not be loaded, or is not of a multi_exit_classifier.
+    ValueError
+        If the archive is not of a multi_exit_classifier, something of it is missing, or loading it
+        could run code.
     """
-    try:
-        with archive_folder(cached_path(archive_file)) as folder:
-            problems = _check(folder, with_weights=False).problems
-            if problems and not trust:
-                raise ConfigurationError(refusal(archive_file, problems))
-            for problem in problems:
-                logger.warning("'%s' is trusted, although %s", archive_file, problem)
-            archive = load_archive(folder, cuda_device=cuda_device, overrides=overrides)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
-    if not isinstance(archive.model, MultiExitClassifier):
-        raise ConfigurationError(
-            f"'{archive_file}' has a model of class {type(archive.model).__name__}: wanted a "
-            "multi_exit_classifier"
-        )
-    return archive
+    given = {
+        "confidence_threshold": confidence_threshold,
+        "precision": precision,
+        "token_budget": token_budget,
+        "confidence": confidence,
+        "ensemble": ensemble,
+    }
+    with archive_folder(archive) as folder:
+        classifier = _load(folder, given, device, trust)
+    if inference_only:
+        classifier.encoder.give_up_weights()
+    return classifier
 
 
-def refusal(archive_file: Any, problems: List[str]) -> str:
-    """Why an archive is not loaded, and what to do."""
-    reasons = "".join(f"\n- {problem}" for problem in problems)
-    return (
-        f"'{archive_file}' is not loaded, because loading it could run code or read files that it "
-        f"names:{reasons}\nIf you know who made it, --trust-archive, in Python trust=True, loads it"
+def _load(
+    folder: Path, given: Dict[str, Any], device: Union[str, torch.device], trust: bool
+) -> ArchivedClassifier:
+    """The classifier in a folder, with other settings where they are given, not `None`."""
+    config = read_config(folder)
+    _refuse(check_contents(folder, config))
+    settings = {
+        **settings_of_model(config),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    transformer_model = settings["transformer_model"]
+    if not trust:
+        _refuse(check_model_files(transformer_model, folder))
+    confidence = settings.get("confidence", "max_probability")
+    labels = _labels(folder, settings.get("label_namespace", "labels"), settings.get("num_labels"))
+    encoder, exits = build_encoder_and_exits(
+        transformer_model,
+        len(labels),
+        **{name: settings[name] for name in _EXIT_SETTINGS if name in settings},
+        precision=settings.get("precision", "float32"),
+        with_correctness=confidence_by_name(confidence).is_learned,
+        config_folder=find_config(transformer_model, folder),
+        load_weights=False,
     )
+    tokenizer = tokenizer_of_reader(config)
+    if tokenizer is not None and not trust:
+        _refuse(tokenizer.problems(folder))
+    classifier = ArchivedClassifier(
+        encoder,
+        exits,
+        labels,
+        None if tokenizer is None else tokenizer.load(folder),
+        None if tokenizer is None else tokenizer.max_length,
+        confidence,
+        settings.get("ensemble"),
+        settings.get("confidence_threshold"),
+        settings.get("token_budget"),
+    )
+    state = read_weights(find_weights(folder))
+    if exits.with_correctness and not any(HEAD in name for name in state):
+        raise ValueError(
+            "confidence is 'learned', which takes heads, and the archive has none: wanted another "
+            "confidence, or a model trained with confidence 'learned'"
+        )
+    try:
+        classifier.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the archive's weights are not those of its config: {error}") from error
+    return classifier.eval().to(device)
+
+
+def _labels(folder: Path, namespace: str, num_labels: Optional[int]) -> List[str]:
+    """The name of each label; labels that are numbers in the data have no file of names."""
+    file = folder / "vocabulary" / f"{namespace}.txt"
+    labels: List[str] = []
+    if file.exists() or num_labels is None:
+        labels = _read(file).split("\n")
+        # AllenNLP ends the file with a line break or not, and writes "@@NEWLINE@@" for others.
+        labels = labels[:-1] if labels[-1] == "" else labels
+        labels = [label.replace("@@NEWLINE@@", "\n") for label in labels]
+    return labels + [str(label) for label in range(len(labels), num_labels or 0)]
+
+
+def _refuse(problems: List[str]) -> None:
+    if problems:
+        raise ValueError(
+            f"the archive is not loaded: {'; '.join(problems)}. If you know who made it: trust=True"
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(f"the archive has no {path.name}. {error}") from error
+
+
+def __getattr__(name: str) -> Any:
+    return moved(__name__, name)

@@ -43,11 +43,11 @@ def fit_temperature(
     data determines none, see `why_undetermined`, it is
 
     - `if_always_right`, where the best would be 0, because no instance is classified wrong: what
-      is sure enough leaves there as before, and has been right. (Also if all logits are equal,
+      is confident enough exits there as before, and has been right. (Also if all logits are equal,
       where none makes a difference.)
     - e^10, about 22,026, times the largest difference of logits, where the best would be infinite
       or is higher still, because the exit is no better than chance: its probabilities are then
-      those of chance, so that nothing leaves there for being sure.
+      those of chance, so that nothing exits there for being confident.
     - the bound, where the best is beyond it.
 
     # Parameters

@@ -1,5 +1,9 @@
 """The subcommands of `allennlp`."""
 
+from sledgehammer_allennlp.needs_allennlp import require_allennlp
+
+require_allennlp(__name__)
+
 from sledgehammer_allennlp.commands.calibrate import Calibrate as Calibrate
 from sledgehammer_allennlp.commands.check_archive import CheckArchive as CheckArchive
 from sledgehammer_allennlp.commands.oracle import Oracle as Oracle

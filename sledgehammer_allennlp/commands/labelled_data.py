@@ -17,12 +17,12 @@ from allennlp.data.fields import TextField
 from allennlp.data.token_indexers import PretrainedTransformerIndexer
 from allennlp.models.archival import Archive
 
-from sledgehammer_allennlp.archives.loading import load_checked_archive
 from sledgehammer_allennlp.calibration import check_logits
-from sledgehammer_allennlp.data.labeled_tsv import unseen_label
+from sledgehammer_allennlp.labeled_lines import unseen_label
 from sledgehammer_allennlp.models import MultiExitClassifier
-from sledgehammer_allennlp.shown import shown
+from sledgehammer_allennlp.models.checked_archive import load_checked_archive
 from sledgehammer_allennlp.training.full_depth import FullDepth, run_at_full_depth
+from sledgehammer_allennlp.values import short_repr
 
 BATCH_SIZE = 256
 
@@ -82,10 +82,12 @@ def overrides_in(args: argparse.Namespace) -> Dict[str, Any]:
         overrides = parse_overrides(args.overrides)
     except (RuntimeError, ValueError) as error:  # Jsonnet's, and json's
         raise ConfigurationError(
-            f"--overrides is {shown(args.overrides)}: wanted a JSON object. {str(error)[:500]}"
+            f"--overrides is {short_repr(args.overrides)}: wanted a JSON object. {str(error)[:500]}"
         ) from error
     if not isinstance(overrides, dict):
-        raise ConfigurationError(f"--overrides is {shown(args.overrides)}: wanted a JSON object")
+        raise ConfigurationError(
+            f"--overrides is {short_repr(args.overrides)}: wanted a JSON object"
+        )
     return overrides
 
 
@@ -113,8 +115,8 @@ def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
         if not overrides:
             raise
         raise ConfigurationError(
-            f"'{args.archive_file}' does not load with --overrides {shown(args.overrides)}: wanted "
-            f"what its config takes. {str(error)[:1000]}"
+            f"'{args.archive_file}' does not load with --overrides {short_repr(args.overrides)}: "
+            f"wanted what its config takes. {str(error)[:1000]}"
         ) from error
     model = archive.model
     assert isinstance(model, MultiExitClassifier)

@@ -21,7 +21,7 @@ from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.tradeoff.oracle import OraclePoint, cheapest_right_exit, oracle_curve
 from sledgehammer_allennlp.tradeoff.results import aligned, times
-from sledgehammer_allennlp.training.full_depth import answers_at_exits
+from sledgehammer_allennlp.training.full_depth import predictions_at_exits
 
 
 @Subcommand.register("oracle")
@@ -38,7 +38,7 @@ class Oracle(Subcommand):
         description = (
             "Find for each labelled text the cheapest exit of a multi_exit_classifier that is "
             "right, say how accurate and how fast a model that knew it would be, and write "
-            "label<TAB>layer<TAB>text lines, with which the model leaves there."
+            "label<TAB>layer<TAB>text lines, with which the model exits there."
         )
         subparser = parser.add_parser(
             self.name, description=description, help="Find the cheapest exit that is right."
@@ -68,12 +68,12 @@ def oracle_from_args(args: argparse.Namespace) -> List[OraclePoint]:
     if not isinstance(reader, LabeledTsvReader):
         raise ConfigurationError(
             f"the archive's reader is {type(reader).__name__}: wanted labeled_tsv, whose files "
-            "can say at which layer to leave"
+            "can say at which layer to exit"
         )
     instances = read_labelled(archive, model, args.input_file)
     full_depth = run_all_exits_on(model, instances, args.batch_size)
-    answers, _ = answers_at_exits(model, full_depth)
-    correct = answers == full_depth.labels
+    predicted, _ = predictions_at_exits(model, full_depth)
+    correct = predicted == full_depth.labels
     chosen = cheapest_right_exit(correct).tolist()
     lines = []
     for row, exit_index in zip(reader.rows(args.input_file), chosen):
@@ -116,7 +116,7 @@ def _summary(
     return "\n".join(
         [
             "",
-            f"{num_texts:,} instances. An oracle leaves at the first exit that is right, and where "
+            f"{num_texts:,} instances. An oracle exits at the first exit that is right, and where "
             "none is at the first:",
             "",
             aligned(rows),
@@ -124,7 +124,7 @@ def _summary(
             f"With all exits: accuracy {last.accuracy:.4f} instead of {last.accuracy_of_exit:.4f} "
             f"at the last exit, {times(speed_up)}.",
             "",
-            f"Written to {args.output_file}. To have the model leave there:",
+            f"Written to {args.output_file}. To have the model exit there:",
             f"  allennlp evaluate {args.archive_file} {args.output_file} --include-package "
             "sledgehammer_allennlp \\",
             f"    --overrides {shlex.quote(json.dumps(overrides))}",

@@ -33,8 +33,8 @@ from sledgehammer_allennlp.commands.labelled_data import (
     run_all_exits_on,
     text_of,
 )
-from sledgehammer_allennlp.exits.building import check_threshold
-from sledgehammer_allennlp.exits.exit_rule import most_probable
+from sledgehammer_allennlp.engine import most_probable
+from sledgehammer_allennlp.engine.exit_rule import check_threshold
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.models.multi_exit_classifier import texts_in
 from sledgehammer_allennlp.tradeoff import (
@@ -60,7 +60,7 @@ from sledgehammer_allennlp.tradeoff.results import (
     write_csv,
     write_json,
 )
-from sledgehammer_allennlp.training.full_depth import FullDepth, answers_at_exits, curve_of
+from sledgehammer_allennlp.training.full_depth import FullDepth, curve_of, predictions_at_exits
 
 SHOWN_THRESHOLDS = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 ACCURACY_DROPS = (0.0, 0.005, 0.01)
@@ -146,8 +146,8 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
     archive, model = load(args)
     if model.exit_rule.never_early_by_ensemble:
         raise ConfigurationError(
-            'the model answers by an ensemble over "all" exits, with which nobody leaves early: '
-            'wanted "reached", or none'
+            'the model answers by an ensemble over "all" exits, with which no instance exits '
+            'early: wanted "reached", or none'
         )
     instances = read_labelled(archive, model, args.input_file)
     full_depth = run_all_exits_on(model, instances, args.batch_size)
@@ -233,11 +233,11 @@ def measure(
     turns = [threshold for _ in range(rounds) for threshold in thresholds]
     try:
         with torch.inference_mode():
-            model.run_to_exits(batches[0][0])  # what is prepared once is not counted
+            model.run_early_exit(batches[0][0])  # what is prepared once is not counted
             for threshold in Tqdm.tqdm(turns, desc="measuring"):
                 model.confidence_threshold = threshold
                 start = time.perf_counter()
-                outputs = [model.run_to_exits(texts) for texts, _ in batches]
+                outputs = [model.run_early_exit(texts) for texts, _ in batches]
                 answers = [most_probable(output.logits, output.probs) for output in outputs]
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
@@ -270,7 +270,7 @@ def _examples(
     """The easiest and the hardest instances, easiest and hardest first."""
     names = model.label_names()
     logits, labels = full_depth.logits, full_depth.labels
-    answers, confidences = answers_at_exits(model, full_depth)
+    answers, confidences = predictions_at_exits(model, full_depth)
     temperatures = model.temperatures.cpu().numpy()[:, None, None]
     log_probs = log_softmax(logits.astype(np.float64) / temperatures, axis=-1)
     difficulty = -log_probs[:, np.arange(len(labels)), labels].mean(axis=0)

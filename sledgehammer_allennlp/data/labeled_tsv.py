@@ -1,9 +1,8 @@
 """The dataset reader: labelled texts, one a line."""
 
 import codecs
-import logging
 from os import PathLike
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
@@ -15,25 +14,7 @@ from allennlp.data.tokenizers import PretrainedTransformerTokenizer
 from sledgehammer_allennlp.data.pretrained_transformer import ArchivedTransformerIndexer
 from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
-from sledgehammer_allennlp.files import check_regular
-
-logger = logging.getLogger(__name__)
-
-_MAX_LABELS = 100_000
-_MAX_LABEL_LENGTH = 1000
-_NUM_LINES_WITH_EQUAL_LABELS = 1000
-_MAX_EXIT_LAYER = 1000
-_CHUNK_SIZE = 2**16
-
-
-class Row(NamedTuple):
-    """One line of a file, in columns."""
-
-    line_number: int
-    label: str
-    exit_layer: Optional[int]
-    text: str
-    second_text: Optional[str]
+from sledgehammer_allennlp.labeled_lines import Row, checked_rows, unreadable, unseen_label
 
 
 @DatasetReader.register("labeled_tsv")
@@ -128,90 +109,11 @@ class LabeledTsvReader(DatasetReader):
     def rows(self, file_path: Union[str, "PathLike[str]"]) -> Iterator[Row]:
         """The lines of a file, checked; raises as reading does."""
         name = str(file_path)
-        wanted = "label<TAB>layer<TAB>text" if self._with_exit_layers else "label<TAB>text"
         try:
             path = str(cached_path(file_path))
-            check_regular(path)
         except (OSError, ValueError) as error:
-            raise ValueError(
-                f"cannot read {name!r}: wanted a file of {wanted} lines. {error}"
-            ) from error
-        labels: Set[str] = set()
-        num_columns = None
-        blank_line = None
-        for line_number, line in enumerate(self._lines(path, name), start=1):
-            if not line.strip():
-                blank_line = blank_line or line_number
-                continue
-            if blank_line is not None:
-                raise ValueError(f"{name}, line {blank_line}: the line is blank: wanted {wanted}")
-            columns = line.split("\t")
-            where = f"{name}, line {line_number}"
-            exit_layer = None
-            if self._with_exit_layers:
-                exit_layer = _exit_layer_in(columns, where)
-                del columns[1]
-            _check_columns(columns, where)
-            if line_number == 1 and _is_header(columns):
-                raise ValueError(f"{where}: found a header, {line[:200]!r}: wanted none")
-            num_columns = num_columns or len(columns)
-            if len(columns) != num_columns:
-                raise ValueError(
-                    f"{where}: found {len(columns)} tab-separated columns, but {num_columns} in "
-                    "the lines before: wanted the same number in every line"
-                )
-            label = columns[0].strip()
-            labels.add(label)
-            if len(labels) > _MAX_LABELS:
-                raise ValueError(
-                    f"{where}: found more than {_MAX_LABELS:,} different labels: wanted "
-                    f"{wanted}, of which the first column is {label[:60]!r} here"
-                )
-            if line_number == len(labels) == _NUM_LINES_WITH_EQUAL_LABELS:
-                logger.warning(
-                    "%s: the first %d lines have %d different labels, the last one %r. Is the "
-                    "text in the first column? Wanted %s.",
-                    *(name, line_number, line_number, label[:60], wanted),
-                )
-            yield Row(
-                line_number,
-                label,
-                exit_layer,
-                columns[1],
-                (columns[2] if num_columns == 3 else None),
-            )
-        if num_columns is None:
-            raise ValueError(f"{name}: the file is empty: wanted {wanted} in each line")
-
-    def _lines(self, path: str, name: str) -> Iterable[str]:
-        # Only "\n" ends a line: other characters that Python could take for one are text.
-        # Files from Windows programs begin with a byte order mark, which is not part of a label.
-        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-        with open(path, encoding=encoding, newline="\n") as file:
-            try:
-                for line in file:
-                    yield line.rstrip("\n").rstrip("\r")
-            except UnicodeError as error:
-                raise ValueError(
-                    f"{name}, line {self._line_with_bad_bytes(path)}: the bytes are not "
-                    f"{self.encoding} text: wanted another 'encoding'? {error}"
-                ) from error
-
-    def _line_with_bad_bytes(self, path: str) -> int:
-        # A chunk at a time: a file may be larger than memory.
-        decoder = codecs.getincrementaldecoder(self.encoding)()
-        line_number = 1
-        with open(path, "rb") as file:
-            while True:
-                chunk = file.read(_CHUNK_SIZE)
-                before = decoder.getstate()
-                try:
-                    line_number += decoder.decode(chunk, not chunk).count("\n")
-                except UnicodeError:
-                    decoder.setstate(before)
-                    return line_number + _num_lines_before_error(decoder, chunk)
-                if not chunk:
-                    return line_number
+            raise unreadable(name, self._with_exit_layers, error) from error
+        yield from checked_rows(path, name, self.encoding, self._with_exit_layers)
 
     def text_to_instance(
         self, text: str, second_text: Optional[str] = None, label: Optional[str] = None
@@ -293,72 +195,3 @@ class _SourcedLabelField(LabelField):
         except KeyError:
             known = sorted(vocab.get_token_to_index_vocabulary(self._label_namespace))
             raise ValueError(unseen_label(self._source, self.label, known)) from None
-
-
-def _num_lines_before_error(decoder: codecs.IncrementalDecoder, chunk: bytes) -> int:
-    number = 0
-    for position in range(len(chunk)):
-        try:
-            number += decoder.decode(chunk[position : position + 1]).count("\n")
-        except UnicodeError:
-            break
-    return number
-
-
-def unseen_label(where: str, label: Union[str, int], known: Sequence[str]) -> str:
-    """What to say of a label at some place that is none of those the model knows."""
-    some = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    return (
-        f"{where}: label '{str(label)[:200]}' was not among the labels the model was trained with: "
-        f"wanted one of {some}"
-    )
-
-
-def _is_header(columns: List[str]) -> bool:
-    names = [column.strip().lower() for column in columns]
-    return names[0] in ("label", "gold_label") and names[1] in ("text", "sentence", "premise")
-
-
-def _exit_layer_in(columns: List[str], where: str) -> int:
-    try:
-        exit_layer = int(columns[1])
-        if not -1 <= exit_layer <= _MAX_EXIT_LAYER:
-            raise ValueError
-        return exit_layer
-    except (IndexError, ValueError):
-        found = f"{columns[1][:60]!r}" if len(columns) > 1 else "nothing"
-        raise ValueError(
-            f"{where}: found {found} in the second column: wanted the layer of an exit, -1 or "
-            f"a number up to {_MAX_EXIT_LAYER:,}, as in label<TAB>layer<TAB>text, because of "
-            "with_exit_layers"
-        ) from None
-
-
-def _check_columns(columns: List[str], where: str) -> None:
-    if not 2 <= len(columns) <= 3:
-        raise ValueError(
-            f"{where}: found {len(columns)} tab-separated column{'s' * (len(columns) != 1)}: "
-            "wanted label<TAB>text or label<TAB>text<TAB>second text. "
-            f"The line starts {columns[0][:60]!r}"
-        )
-    for name, column in zip(("label", "text", "second text"), columns):
-        if not column.strip():
-            raise ValueError(f"{where}: the {name} is empty: wanted some text")
-    if "\r" in columns[0] or "\r" in "".join(columns[1:-1]):
-        raise ValueError(
-            f"{where}: found a carriage return before the last column: wanted lines that end in "
-            f"\\n or \\r\\n. The line starts {columns[0][:60]!r}"
-        )
-    label = columns[0].strip()
-    if label.startswith("\ufeff"):
-        raise ValueError(
-            f"{where}: the label starts with a byte order mark, {label[:60]!r}: wanted one at the "
-            "start of the file, or none"
-        )
-    if len(label) > _MAX_LABEL_LENGTH:
-        raise ValueError(
-            f"{where}: the label has {len(label)} characters: wanted at most {_MAX_LABEL_LENGTH}. "
-            f"It starts {label[:60]!r}"
-        )
-    if any("\ud800" <= character <= "\udfff" for character in label):
-        raise ValueError(f"{where}: the label {label!r} has half a character: wanted whole ones")

@@ -128,11 +128,6 @@ def _distilbert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
 
 def _albert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
     config = transformer.config
-    if config.inner_group_num != 1:
-        raise ValueError(
-            f"an ALBERT model with inner_group_num {config.inner_group_num} is not supported: "
-            "wanted 1, which all published ALBERT models have"
-        )
     parts = []
     for i in range(config.num_hidden_layers):
         group = int(i / (config.num_hidden_layers / config.num_hidden_groups))
@@ -283,6 +278,11 @@ def family_of(config: PretrainedConfig) -> Family:
         )
     if getattr(config, "is_decoder", False):
         raise ValueError("a transformer with is_decoder true is not supported: wanted an encoder")
+    if config.model_type == "albert" and config.inner_group_num != 1:
+        raise ValueError(
+            f"an ALBERT model with inner_group_num {config.inner_group_num} is not supported: "
+            "wanted 1, which all published ALBERT models have"
+        )
     return FAMILIES[config.model_type]
 
 

@@ -292,3 +292,14 @@ def _rounded(x: torch.Tensor, zero_point: int) -> torch.Tensor:
 
 def _has_vnni() -> bool:
     return bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
+
+
+def with_round_number_of_rows(x: torch.Tensor) -> torch.Tensor:
+    """
+    `(num_rows, size)` with some rows repeated, so that the number of rows is one of few: oneDNN
+    makes a program for every number of rows, and keeps some.
+    """
+    num_rows = x.size(0)
+    step = 1 if num_rows <= 128 else 32 if num_rows <= 1024 else 64
+    missing = -num_rows % step
+    return x if missing == 0 else torch.cat([x, x[:missing]])

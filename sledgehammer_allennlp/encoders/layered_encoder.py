@@ -2,20 +2,18 @@
 
 A layer's first token can be had before its other tokens, for about a sixth of the layer's work:
 it needs the keys and values of all tokens, but queries, attention and feed-forward for itself
-alone. An exit looks only at first tokens, so instances that leave never pay for the rest.
+alone. An exit looks only at first tokens, so instances that exit never pay for the rest.
 """
 
 import ctypes
-import math
 from contextlib import suppress
-from os import PathLike
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
+from sledgehammer_allennlp.encoders.attention import attend
 from sledgehammer_allennlp.encoders.families import (
     family_of,
     feed_forward_size_of,
@@ -29,9 +27,9 @@ from sledgehammer_allennlp.encoders.layer_products import (
     TrainableProducts,
     check_precision_name,
     inference_products,
+    with_round_number_of_rows,
 )
 from sledgehammer_allennlp.encoders.locks import fork_safe_lock
-from sledgehammer_allennlp.encoders.pretrained_weights import load_pretrained
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
 from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 
@@ -40,8 +38,6 @@ HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 
 # Of all encoders, because modules with locks could not be copied.
 _LAYING_OUT = fork_safe_lock()
-
-_HAS_FUSED_ATTENTION = hasattr(F, "scaled_dot_product_attention")
 
 
 class LayeredEncoder(nn.Module):
@@ -168,7 +164,7 @@ class LayeredEncoder(nn.Module):
         for parameter in self.transformer.parameters():
             parameter.requires_grad_(parameter in trained)
 
-    def fit(self, texts: TokenBatch) -> TokenBatch:
+    def truncate(self, texts: TokenBatch) -> TokenBatch:
         """
         Truncates texts that are longer than the model has positions, see
         `truncation.truncate_to_positions`.
@@ -242,12 +238,14 @@ class LayeredEncoder(nn.Module):
         products = self._products(i)
         dropout = self._layers[i].attention_dropout if self.training else 0.0
         if isinstance(products, TrainableProducts):
-            context = self._attend(products.query(rows), rows_layout, keys_values, layout, dropout)
+            context = attend(
+                products.query(rows), rows_layout, keys_values, layout, self.num_heads, dropout
+            )
             return products.after_attention(context, rows)
         num_rows = rows.size(0)
         rows = with_round_number_of_rows(rows)
         query = products.query(rows)[:num_rows]
-        context = self._attend(query, rows_layout, keys_values, layout, dropout)
+        context = attend(query, rows_layout, keys_values, layout, self.num_heads, dropout)
         return products.after_attention(with_round_number_of_rows(context), rows)[:num_rows]
 
     def pool(self, first_token: torch.Tensor) -> torch.Tensor:
@@ -255,39 +253,6 @@ class LayeredEncoder(nn.Module):
         if not self.has_pooler or self._family.pool is None:
             raise ValueError("this encoder has no pretrained pooler")
         return self._family.pool(self.transformer, first_token)
-
-    def _attend(
-        self,
-        queries: torch.Tensor,
-        rows_layout: Layout,
-        keys_values: KeysValues,
-        layout: Layout,
-        dropout: float,
-    ) -> torch.Tensor:
-        """Each row's mean of its text's values, by attention, `(num_rows, hidden_size)`."""
-        segments, rows_segments = layout.segments(), rows_layout.segments()
-        query_runs = queries.split([segment.num_tokens for segment in rows_segments])
-        sizes = [segment.num_tokens for segment in segments]
-        key_runs, value_runs = (x.split(sizes) for x in keys_values)
-        contexts = []
-        for segment, rows_segment, query, key, value in zip(
-            segments, rows_segments, query_runs, key_runs, value_runs
-        ):
-            if rows_segment.num_tokens == 0:
-                continue
-            context = attention(
-                self._heads(rows_segment.pad(query)),
-                self._heads(segment.pad(key)),
-                self._heads(segment.pad(value)),
-                segment.mask,
-                dropout,
-            )
-            contexts.append(rows_segment.unpad(context.transpose(1, 2).flatten(2)))
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
-
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        """From `(texts, tokens, hidden_size)` to `(texts, heads, tokens, head_size)`."""
-        return x.view(*x.shape[:2], self.num_heads, self.head_size).transpose(1, 2)
 
     @property
     def _is_inference(self) -> bool:
@@ -406,17 +371,6 @@ class LayeredEncoder(nn.Module):
         return state
 
 
-def with_round_number_of_rows(x: torch.Tensor) -> torch.Tensor:
-    """
-    `(num_rows, size)` with some rows repeated, so that the number of rows is one of few: oneDNN
-    makes a program for every number of rows, and keeps some.
-    """
-    num_rows = x.size(0)
-    step = 1 if num_rows <= 128 else 32 if num_rows <= 1024 else 64
-    missing = -num_rows % step
-    return x if missing == 0 else torch.cat([x, x[:missing]])
-
-
 def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
     """
     They number positions. Older versions of the transformers library would have them in weights
@@ -442,103 +396,3 @@ def _return_freed_memory() -> None:
     """Asks the C library to give the system what it keeps for later, where it can be asked."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: Optional[torch.Tensor],
-    dropout: float,
-) -> torch.Tensor:
-    """
-    Scaled dot product attention (Vaswani et al. 2017).
-
-    # Parameters
-
-    query : `torch.Tensor`
-        `(texts, heads, rows, head_size)`
-    key, value : `torch.Tensor`
-        `(texts, heads, tokens, head_size)`
-    mask : `torch.Tensor`, optional
-        `(texts, 1, 1, tokens)`, true where there is a token; `None` if there is no padding.
-    dropout : `float`
-        Of the weights.
-
-    # Returns
-
-    `torch.Tensor`
-        `(texts, heads, rows, head_size)`
-    """
-    if _HAS_FUSED_ATTENTION:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return F.dropout(scores.softmax(-1), dropout) @ value
-
-
-def load_encoder(
-    transformer_model: Union[str, "PathLike[str]"],
-    config_folder: Optional[Union[str, "PathLike[str]"]] = None,
-    load_weights: bool = True,
-    num_layers: Optional[int] = None,
-    keep_pooler: bool = True,
-    precision: str = "float32",
-) -> LayeredEncoder:
-    """
-    A `LayeredEncoder` from a Hugging Face name or a local folder.
-
-    # Parameters
-
-    transformer_model : `str`
-        A Hugging Face name or a local folder.
-    config_folder : `str`, optional (default = `transformer_model`)
-        Where to read the configuration instead.
-    load_weights : `bool`, optional (default = `True`)
-        Whether to read the pretrained weights; if not, the weights are random, to be overwritten.
-    num_layers, keep_pooler, precision
-        See `LayeredEncoder`.
-
-    # Raises
-
-    ValueError
-        If there is no such model, it has no weights, or its architecture is not supported.
-    """
-    config = _load_config(config_folder or transformer_model)
-    family_of(config)
-    if num_layers is not None and not 1 <= num_layers <= config.num_hidden_layers:
-        raise ValueError(
-            f"num_layers is {num_layers}: wanted 1 to {config.num_hidden_layers}, "
-            f"the layers of '{transformer_model}'"
-        )
-    if not load_weights:
-        transformer = AutoModel.from_config(config)
-    else:
-        try:
-            transformer, loading = load_pretrained(transformer_model, config)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"cannot read pretrained weights from transformer_model '{transformer_model}': "
-                f"wanted a Hugging Face name or a folder with weights. {error}"
-            ) from error
-        if any("pooler" in name.split(".") for name in loading["missing_keys"]):
-            setattr(transformer.config, HAS_PRETRAINED_POOLER, False)
-    return LayeredEncoder(transformer, num_layers, keep_pooler, precision)
-
-
-def num_layers_of(folder_or_name: Union[str, "PathLike[str]"]) -> int:
-    """How many layers a pretrained model has; raises as `load_encoder` does."""
-    config = _load_config(folder_or_name)
-    family_of(config)
-    return config.num_hidden_layers
-
-
-def _load_config(folder_or_name: Union[str, "PathLike[str]"]) -> PretrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(folder_or_name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"cannot read the configuration of transformer_model '{folder_or_name}': wanted a "
-            f"Hugging Face name or a folder with a config.json. {error}"
-        ) from error

@@ -3,14 +3,11 @@
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from sledgehammer_allennlp.encoders.archived_files import StrPath
-from sledgehammer_allennlp.encoders.layered_encoder import (
-    LayeredEncoder,
-    load_encoder,
-    num_layers_of,
-)
+from sledgehammer_allennlp.encoders.layered_encoder import LayeredEncoder
+from sledgehammer_allennlp.encoders.loading import load_encoder, num_layers_of
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
-from sledgehammer_allennlp.exits.ngrams import NgramClassifier
-from sledgehammer_allennlp.shown import shown
+from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
+from sledgehammer_allennlp.values import is_number
 
 EMBEDDING_EXITS: Dict[str, Tuple[str, ...]] = {"mean": (), "ngrams": ("max_n", "num_buckets")}
 """Exits before layer 0, and the settings that each takes."""
@@ -141,36 +138,3 @@ def check_exit_layers(exit_layers: Any, num_layers: int, transformer_model: str)
     if problem:
         raise ValueError(f"exit_layers {exit_layers} {problem}: {wanted}")
     return list(exit_layers)
-
-
-def check_threshold(threshold: Any) -> float:
-    """
-    # Raises
-
-    ValueError
-        If `threshold` is not a number from 0 to 1.
-    """
-    if not is_number(threshold) or not 0 <= threshold <= 1:
-        raise ValueError(f"confidence_threshold is {shown(threshold)}: wanted a number from 0 to 1")
-    return float(threshold)
-
-
-def check_token_budget(token_budget: Any) -> Optional[int]:
-    """
-    # Raises
-
-    ValueError
-        If `token_budget` is neither a positive integer nor `None`.
-    """
-    is_integer = isinstance(token_budget, int) and not isinstance(token_budget, bool)
-    if token_budget is not None and (not is_integer or token_budget < 1):
-        raise ValueError(
-            f"token_budget is {token_budget!r}: wanted a positive integer, or null for the default"
-        )
-    return token_budget
-
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is a number, which true, false and NaN are not."""
-    is_numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_numeric and value == value  # which NaN is not; math.isnan takes no very large integer

@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Un
 import torch
 from torch import nn
 
-from sledgehammer_allennlp.exits.ngrams import NgramClassifier
+from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 
 EMBEDDING_EXIT = -1
 """The exit layer of an exit before layer 0."""
@@ -13,34 +13,35 @@ EMBEDDING_EXIT = -1
 POOLINGS = ("mean", "first")
 
 HEAD = ".correctness."
-"""In the names of the weights of a head that says how probably its exit is right."""
+"""In the names of the weights of a head that gives the probability that its exit is right."""
 
 _EXTRA_STATE = "_extra_state"  # torch's name, in state dicts, for what `get_extra_state` gives
 
 
-class Said(NamedTuple):
+class ExitScores(NamedTuple):
     """
-    What an exit says of texts: `logits`, `(num_texts, num_labels)`, before any temperature, and
-    where it has a head for that, `correctness`, `(num_texts,)`, how probably it is right.
+    The scores of an exit: `logits`, `(num_instances, num_labels)`, before any temperature, and
+    where it has a head for that, `correctness`, `(num_instances,)`, the probability that it is
+    right.
     """
 
     logits: torch.Tensor
     correctness: Optional[torch.Tensor] = None
 
-    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Said":
-        """The same, changed: of other texts, say, or on another device."""
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "ExitScores":
+        """The same, with each tensor changed: on another device, say."""
         correctness = None if self.correctness is None else change(self.correctness)
-        return Said(change(self.logits), correctness)
+        return ExitScores(change(self.logits), correctness)
 
-    def of(self, which: Union[torch.Tensor, slice]) -> "Said":
-        """What is said of some of the texts."""
-        return self.each(lambda part: part[which])
+    def select(self, which: Union[torch.Tensor, slice]) -> "ExitScores":
+        """The scores of some of the instances."""
+        return self.map(lambda part: part[which])
 
 
-def said_together(parts: Sequence[Said]) -> Said:
-    """What an exit says of several batches of texts, as of one."""
+def concatenate_scores(parts: Sequence[ExitScores]) -> ExitScores:
+    """The scores of several batches of instances, as of one."""
     logits, correctness = zip(*parts)
-    return Said(torch.cat(logits), None if correctness[0] is None else torch.cat(correctness))
+    return ExitScores(torch.cat(logits), None if correctness[0] is None else torch.cat(correctness))
 
 
 class ExitClassifiers(nn.Module):
@@ -59,8 +60,8 @@ class ExitClassifiers(nn.Module):
 
     The mix is Σ_j w_j · x_j with w of unit L2 norm, learned for each exit. An exit before layer 0
     sees the mean over tokens of h_-1, with either pooling, or it is an `NgramClassifier`, which
-    sees token ids. With `use_previous_logits`, what the earlier exits say, before temperature, is
-    appended to what an exit sees (section 3.1 there).
+    sees token ids. With `use_previous_logits`, the logits of the earlier exits, before temperature,
+    are appended to what an exit sees (section 3.1 there).
 
     # Parameters
 
@@ -78,8 +79,8 @@ class ExitClassifiers(nn.Module):
     use_previous_logits : `bool`, optional (default = `False`)
         Whether an exit sees the logits of those before it.
     with_correctness : `bool`, optional (default = `False`)
-        Whether each exit has a small head, one linear layer, that says how probably the exit is
-        right (Xin et al. 2021). What the exit sees gets no gradient from it.
+        Whether each exit has a small head, one linear layer, that gives the probability that the
+        exit is right (Xin et al. 2021). What the exit sees gets no gradient from it.
     """
 
     def __init__(
@@ -120,11 +121,11 @@ class ExitClassifiers(nn.Module):
             for k, layer in enumerate(self.exit_layers)
         )
         self.default_threshold = 1.0
-        """At which confidence texts leave if nobody says otherwise; kept with the weights."""
+        """The confidence threshold where no other is set; kept with the weights."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of what is to be given to the exits."""
+        """Of the weights, and of what the exits take."""
         return next(self.parameters()).dtype
 
     @property
@@ -178,30 +179,30 @@ class ExitClassifiers(nn.Module):
                 'an archive that was trained with confidence "learned"'
             )
 
-    def say(
+    def score(
         self,
         exit_index: int,
-        to_mix: List[torch.Tensor],
+        layer_vectors: List[torch.Tensor],
         first_token: Optional[torch.Tensor],
-        previous: Sequence[Said] = (),
-    ) -> Said:
+        previous: Sequence[ExitScores] = (),
+    ) -> ExitScores:
         """
-        What an exit says that is not an `NgramClassifier`.
+        The scores of an exit that is not an `NgramClassifier`.
 
         # Parameters
 
         exit_index : `int`
             Which exit, counted from 0.
-        to_mix : `List[torch.Tensor]`
+        layer_vectors : `List[torch.Tensor]`
             The vectors to mix, layer by layer, each `(batch_size, hidden_size)`.
         first_token : `torch.Tensor`, optional
             The first token's output of the exit's layer, `(batch_size, hidden_size)`; needed with
             pooling `"mean"`.
-        previous : `Sequence[Said]`
-            What the exits before this one say; needed with `use_previous_logits`.
+        previous : `Sequence[ExitScores]`
+            The scores of the exits before this one; needed with `use_previous_logits`.
         """
-        logits = [said.logits for said in previous] if self.use_previous_logits else []
-        return self.classifiers[exit_index](to_mix, first_token, logits)
+        logits = [scores.logits for scores in previous] if self.use_previous_logits else []
+        return self.classifiers[exit_index](layer_vectors, first_token, logits)
 
 
 def _described(num_exits: int, with_ngrams: bool) -> str:
@@ -246,11 +247,11 @@ class _ExitClassifier(nn.Module):
 
     def forward(
         self,
-        to_mix: List[torch.Tensor],
+        layer_vectors: List[torch.Tensor],
         first_token: Optional[torch.Tensor],
         previous: List[torch.Tensor],
-    ) -> Said:
-        seen = self.mix(to_mix)
+    ) -> ExitScores:
+        seen = self.mix(layer_vectors)
         if self.takes_first_token:
             assert first_token is not None
             seen = torch.cat([seen, first_token], dim=-1)
@@ -260,5 +261,5 @@ class _ExitClassifier(nn.Module):
         seen = self.dropout(seen)
         logits = self.linear(seen)
         if self.correctness is None:
-            return Said(logits)
-        return Said(logits, self.correctness(seen.detach()).squeeze(-1).sigmoid())
+            return ExitScores(logits)
+        return ExitScores(logits, self.correctness(seen.detach()).squeeze(-1).sigmoid())

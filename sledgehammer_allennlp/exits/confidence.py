@@ -1,4 +1,4 @@
-"""How sure an exit is: measures of confidence, all in [0, 1].
+"""Measures of the confidence of an exit, all in [0, 1].
 
 To add one, decorate a function from what is known at an exit to one number for each text:
 
@@ -7,7 +7,7 @@ To add one, decorate a function from what is known at an exit to one number for 
         first, second = at_exit.probs.topk(2, dim=-1).values.unbind(-1)
         return 1 - second / first
 
-What it gives is clamped to [0, 1]. A text with NaN does not leave before the last exit.
+What it gives is clamped to [0, 1]. An instance with NaN does not exit before the last exit.
 """
 
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ import torch
 @dataclass(frozen=True)
 class AtExit:
     """
-    What is known of texts at an exit.
+    What is known of instances at an exit.
 
     # Parameters
 
     probs : `torch.Tensor`
-        `(num_texts, num_labels)`, calibrated, of the answer that is given if they leave here.
+        `(num_instances, num_labels)`, calibrated, of the prediction if they exit here.
     exit_index, num_exits : `int`
         Which exit it is, counted from 0, and of how many.
     probs_so_far : `Sequence[torch.Tensor]`
-        What each exit up to this one says itself, each `(num_texts, num_labels)`, calibrated. Of
-        this exit only, for a measure that does not look back.
+        The probabilities of each exit up to this one, each `(num_instances, num_labels)`,
+        calibrated. Of this exit only, for a measure that does not look back.
     correctness : `torch.Tensor`, optional
-        `(num_texts,)`, for a learned measure: how probably this exit is right, as it has learned
-        to tell. `None` where it cannot learn: at an exit over n-grams.
+        `(num_instances,)`, for a learned measure: the probability that this exit is right, by its
+        head. `None` where it has none: at an exit over n-grams.
     """
 
     probs: torch.Tensor
@@ -45,8 +45,8 @@ class AtExit:
 @dataclass(frozen=True)
 class ConfidenceMeasure:
     """
-    A registered measure: its `function`; whether it `looks_back` at what earlier exits said; and
-    whether it `is_learned`, so that exits get heads for it, which are trained.
+    A registered measure: its `function`; whether it `looks_back` at earlier exits; and whether
+    it `is_learned`, so that exits get heads for it, which are trained.
     """
 
     function: Callable[[AtExit], torch.Tensor]
@@ -54,7 +54,7 @@ class ConfidenceMeasure:
     is_learned: bool = False
 
     def __call__(self, at_exit: AtExit) -> torch.Tensor:
-        """`(num_texts,)`, in [0, 1], or NaN where the probabilities are."""
+        """`(num_instances,)`, in [0, 1], or NaN where the probabilities are."""
         nan_where_probs_are = at_exit.probs[:, 0] * 0
         return (self.function(at_exit) + nan_where_probs_are).clamp(0, 1)
 
@@ -157,7 +157,7 @@ def patience(at_exit: AtExit) -> torch.Tensor:
 @register_confidence("learned", is_learned=True)
 def learned(at_exit: AtExit) -> torch.Tensor:
     """
-    What a small head on the exit, trained to say whether the exit is right, says (BERxiT's
+    The output of a small head on the exit, trained to tell whether the exit is right (BERxiT's
     "learning to exit", Xin et al. 2021, with one head for all layers, which here see vectors of
     different kinds). At an exit over n-grams, which has no vector that a head could see, the
     largest probability.

@@ -1,4 +1,7 @@
-"""The AllenNLP model."""
+"""The AllenNLP model.
+
+One class, because AllenNLP makes it by one constructor; its parameters fill a third of the file.
+"""
 
 from dataclasses import replace
 from os import PathLike
@@ -22,25 +25,26 @@ from sledgehammer_allennlp.encoders.archived_files import (
 )
 from sledgehammer_allennlp.encoders.layer_products import check_precision
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
-from sledgehammer_allennlp.exits import (
-    ExitOutput,
+from sledgehammer_allennlp.engine import (
+    EarlyExitOutput,
     ExitRule,
-    Said,
-    build_encoder_and_exits,
-    cost_of_exits,
-    run_exits,
-    run_to_exits,
-)
-from sledgehammer_allennlp.exits.building import check_threshold, check_token_budget
-from sledgehammer_allennlp.exits.confidence import confidence_by_name
-from sledgehammer_allennlp.exits.exit_rule import (
-    Answer,
+    Prediction,
     check_ensemble,
+    cost_of_exits,
     most_probable,
-    over_temperature,
+    run_early_exit,
+    run_exits,
 )
+from sledgehammer_allennlp.engine.chunks import check_token_budget
+from sledgehammer_allennlp.engine.exit_rule import check_threshold
+from sledgehammer_allennlp.engine.prediction import divide_by_temperature
+from sledgehammer_allennlp.exits import ExitScores, build_encoder_and_exits
+from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from sledgehammer_allennlp.models.exit_metrics import ExitMetrics
+from sledgehammer_allennlp.models.settings import check_num_labels, check_trainable
+from sledgehammer_allennlp.models.text_fields import texts_in
 from sledgehammer_allennlp.objectives import Joint, Objective
-from sledgehammer_allennlp.training.exit_metrics import ExitMetrics
+from sledgehammer_allennlp.objectives.correctness import correctness_loss
 from sledgehammer_allennlp.weights_file import read_weights
 
 
@@ -50,13 +54,13 @@ class MultiExitClassifier(Model):
     A pretrained transformer with classifiers ("exits") on several layers, after Schwartz et al.
     2020, "The Right Tool for the Job: Matching Model and Instance Complexities".
 
-    In training, a registered objective says which exits learn and from what; an exit over n-grams
-    does not, because it is fitted when training starts. In evaluation, an instance leaves at
+    In training, a registered objective chooses which exits learn, and from what; an exit over
+    n-grams does not, because it is fitted when training starts. In evaluation, an instance exits at
     the first exit whose confidence, from probabilities calibrated by that exit's temperature, is
-    at least `confidence_threshold`; what has left is computed no further.
+    at least `confidence_threshold`; what has exited is computed no further.
 
-    The model takes the fields `tokens`, `label`, `exit_layer` (where an instance is to leave) and
-    `metadata` (not used). Its answers have `label`, `probs`, `confidence`, `exit_layer`, and
+    The model takes the fields `tokens`, `label`, `exit_layer` (where an instance is to exit) and
+    `metadata` (not used). Its predictions have `label`, `probs`, `confidence`, `exit_layer`, and
     `logits`, which are before temperature.
 
     Temperatures are 1 until the `temperature_calibration` callback sets them. They are kept with
@@ -80,18 +84,19 @@ class MultiExitClassifier(Model):
     pooling : `str`, optional (default = `"mean"`)
         What exits see, `"mean"` or `"first"` (the paper's), see `ExitClassifiers`.
     confidence_threshold : `float`, optional (default = `1.0`)
-        In [0, 1]. At 1 every instance leaves at the last exit, at 0 at the first. If
+        In [0, 1]. At 1 every instance exits at the last exit, at 0 at the first. If
         `temperature_calibration` was told to choose one, that is the default of the archive.
     confidence : `str`, optional (default = `"max_probability"`)
         A registered measure of confidence, see `exits.confidence`. An archive may be loaded with
         another, but for `"learned"`, which has to be trained.
     ensemble : optional (default = `None`)
-        `"reached"`: answers are an average of the exits up to the one taken, and so is confidence;
-        `"all"`: of all exits, and nobody leaves early; `{"over": …, "weights": […]}`: weighted.
+        `"reached"`: predictions are an average of the exits up to the one taken, and so is
+        confidence; `"all"`: of all exits, and no instance exits early; `{"over": …, "weights":
+        […]}`: weighted.
     loss : `Objective`, optional (default = `"joint"`)
         What training minimises, see `objectives`.
     use_previous_logits : `bool`, optional (default = `False`)
-        Whether exits see, besides, what the exits before them say.
+        Whether exits see, besides, the logits of the exits before them.
     trainable : optional (default = `True`)
         Whether the transformer is trained; `{"from_layer": n}`: only its layers from n on.
     dropout : `float`, optional (default = `0.1`)
@@ -99,9 +104,9 @@ class MultiExitClassifier(Model):
     precision : `str`, optional (default = `"float32"`)
         Of inference: `"float32"`, `"bfloat16"`, `"int8"` (on CPUs) or `"float16"` (on GPUs).
         Training, and what is archived, is always float32.
-    token_budget : `int`, optional (default = by device and model, see `exits.engine`)
+    token_budget : `int`, optional (default = by device and model, see `engine.early_exit`)
         About how many tokens inference runs through a layer together. Changes speed and memory,
-        not answers.
+        not predictions.
     num_labels : `int`, optional (default = the labels in the vocabulary)
     label_namespace : `str`, optional (default = `"labels"`)
     initializer : `InitializerApplicator`, optional
@@ -152,7 +157,7 @@ class MultiExitClassifier(Model):
         )
         self.confidence_threshold = confidence_threshold
         self._label_namespace = label_namespace
-        num_labels = self._check_num_labels(num_labels)
+        num_labels = check_num_labels(num_labels, self.vocab, label_namespace)
         try:
             self._token_budget = check_token_budget(token_budget)
             measure = confidence_by_name(confidence)
@@ -188,15 +193,15 @@ class MultiExitClassifier(Model):
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(self.exit_layers)))
         self.exit_costs = cost_of_exits(self.encoder, self.exits)
-        """The layer-equivalents of leaving at each exit."""
+        """The layer-equivalents of exiting at each exit."""
         self._metrics = ExitMetrics(self.exit_layers, self.exit_costs)
         initializer(self)
 
     @property
     def confidence_threshold(self) -> float:
         """
-        The threshold that instances leave at, in [0, 1]. Can be set at any time, to `None` for the
-        default.
+        The confidence at which instances exit, in [0, 1]. Can be set at any time, to `None` for
+        the default.
         """
         if self.configured_threshold is None:
             return self.exits.default_threshold
@@ -208,25 +213,6 @@ class MultiExitClassifier(Model):
             self.configured_threshold = None if threshold is None else check_threshold(threshold)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
-
-    def _check_num_labels(self, num_labels: Optional[int]) -> int:
-        namespace = self._label_namespace
-        known = self.vocab.get_vocab_size(namespace)
-        if known and self.vocab.is_padded(namespace):
-            raise ConfigurationError(
-                f"label_namespace is '{namespace}', in which the vocabulary has entries for "
-                "padding and unknown labels: wanted a name that ends in 'labels' or 'tags', or one "
-                "listed in the vocabulary's non_padded_namespaces"
-            )
-        if num_labels is None:
-            num_labels = known
-        if num_labels < max(known, 1):
-            raise ConfigurationError(
-                f"num_labels is {num_labels}, and the vocabulary has {known} labels in namespace "
-                f"'{namespace}': wanted at least one label, and at least as many as "
-                "the vocabulary has"
-            )
-        return num_labels
 
     def forward(
         self,
@@ -245,7 +231,7 @@ class MultiExitClassifier(Model):
         metadata : `List[Any]`, optional (default = `None`)
             Not used.
         exit_layer : `torch.Tensor`, optional (default = `None`)
-            `(batch_size,)`, the layer of the exit at which each instance leaves, whatever its
+            `(batch_size,)`, the layer of the exit at which each instance exits, whatever its
             confidence. Makes no difference in training.
 
         # Returns
@@ -253,11 +239,12 @@ class MultiExitClassifier(Model):
         A dictionary with
 
         logits, probs : `torch.Tensor`
-            `(batch_size, num_labels)`, of the exit each instance left at; `probs` are calibrated.
+            `(batch_size, num_labels)`, of the exit at which each instance exited; `probs` are
+            calibrated.
         confidence : `torch.Tensor`
             `(batch_size,)`, in [0, 1].
         exit_layer : `torch.Tensor`
-            `(batch_size,)`, where each instance left; in training the last exit that was run.
+            `(batch_size,)`, where each instance exited; in training the last exit that was run.
         loss : `torch.Tensor`
             With labels only. In training that of the objective. In evaluation the mean negative
             log of the probability given to the right label.
@@ -270,9 +257,9 @@ class MultiExitClassifier(Model):
         texts = texts_in(tokens)
         if self.training:
             return self._forward_in_training(texts, label)
-        leave_at = None if exit_layer is None else self._exits_at(exit_layer)
-        output = self._run_to_exits(texts, self.exit_rule, label is not None, leave_at)
-        outputs = self._answers(output)
+        forced_exits = None if exit_layer is None else self._exits_at(exit_layer)
+        output = self._run_early_exit(texts, self.exit_rule, label is not None, forced_exits)
+        outputs = self._as_outputs(output)
         if label is not None:
             self._metrics.add_early_exit(output, label)
             logits = output.logits
@@ -280,7 +267,7 @@ class MultiExitClassifier(Model):
                 temperatures = self.temperatures[output.exit_index].unsqueeze(1)
                 # So that the mean of infinities, which it may be, is a number.
                 lowest = max(-1e30, torch.finfo(logits.dtype).min)
-                logits = over_temperature(logits, temperatures).clamp(min=lowest)
+                logits = divide_by_temperature(logits, temperatures).clamp(min=lowest)
             outputs["loss"] = F.cross_entropy(logits, label)
         return outputs
 
@@ -298,40 +285,40 @@ class MultiExitClassifier(Model):
 
     @property
     def exit_rule(self) -> ExitRule:
-        """What is answered at an exit, and who leaves, at this model's threshold."""
+        """Which instances exit where, and with what prediction, at this model's threshold."""
         return ExitRule(self.temperatures, self._measure, self.confidence_threshold, self._ensemble)
 
-    def run_to_exits(self, texts: TokenBatch, record_reached: bool = False) -> ExitOutput:
+    def run_early_exit(self, texts: TokenBatch, record_exits: bool = False) -> EarlyExitOutput:
         """
-        Early exit for any number of texts, at this model's threshold; see `exits.engine`. Texts
-        may be on another device than the model; then only those go there that have to.
+        Early exit for any number of texts, at this model's threshold; see `engine.early_exit`.
+        Texts may be on another device than the model; then only those go there that have to.
 
         # Raises
 
         ConfigurationError
             If the device cannot compute in this model's precision.
         """
-        return self._run_to_exits(texts, self.exit_rule, record_reached)
+        return self._run_early_exit(texts, self.exit_rule, record_exits)
 
-    def _run_to_exits(
+    def _run_early_exit(
         self,
         texts: TokenBatch,
         rule: ExitRule,
-        record_reached: bool,
-        leave_at: Optional[torch.Tensor] = None,
-    ) -> ExitOutput:
+        record_exits: bool,
+        forced_exits: Optional[torch.Tensor] = None,
+    ) -> EarlyExitOutput:
         try:
             check_precision(self.encoder.precision, self.encoder.device)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
-        return run_to_exits(
+        return run_early_exit(
             self.encoder,
             self.exits,
             rule,
             texts,
             self._token_budget,
-            record_reached,
-            leave_at,
+            record_exits,
+            forced_exits,
         )
 
     def _forward_in_training(
@@ -341,24 +328,24 @@ class MultiExitClassifier(Model):
         plan = self.objective.plan(len(self.exit_layers) - num_fitted)
         trained = [num_fitted + k for k in sorted(plan.exits)]
         wanted = [*range(num_fitted), *trained]
-        said = run_exits(self.encoder, self.exits, texts, wanted, plan.encoder_learns)
-        deepest = said[wanted[-1]].logits.detach()
-        # Nobody looks at confidence in training.
+        scores = run_exits(self.encoder, self.exits, texts, wanted, plan.encoder_learns)
+        deepest = scores[wanted[-1]].logits.detach()
+        # Confidence makes no difference in training.
         rule = ExitRule(self.temperatures, confidence_by_name("max_probability"), 1.0)
-        answer = rule.answer([Said(deepest)], wanted[-1])
+        prediction = rule.predict([ExitScores(deepest)], wanted[-1])
         exit_index = torch.full_like(deepest[:, 0], wanted[-1], dtype=torch.long)
-        outputs = self._answers(ExitOutput(*answer, exit_index, reached=[]))
+        outputs = self._as_outputs(EarlyExitOutput(*prediction, exit_index, exit_records=[]))
         if label is not None:
-            self._metrics.add_exits({k: said[k].logits for k in wanted}, label)
-            logits = {k - num_fitted: said[k].logits for k in trained}
+            self._metrics.add_exits({k: scores[k].logits for k in wanted}, label)
+            logits = {k - num_fitted: scores[k].logits for k in trained}
             outputs["loss"] = self.objective.loss(logits, label)
             if self.exits.with_correctness:
                 outputs["loss"] = outputs["loss"] + correctness_loss(
-                    [said[k] for k in trained], label
+                    [scores[k] for k in trained], label
                 )
         return outputs
 
-    def _answers(self, output: ExitOutput) -> Dict[str, torch.Tensor]:
+    def _as_outputs(self, output: EarlyExitOutput) -> Dict[str, torch.Tensor]:
         exit_layers = output.exit_index.new_tensor(self.exit_layers)
         return {
             "logits": output.logits,
@@ -367,9 +354,9 @@ class MultiExitClassifier(Model):
             "exit_layer": exit_layers[output.exit_index],
         }
 
-    def all_exits(self, tokens: TextFieldTensors) -> List[Said]:
+    def all_exits(self, tokens: TextFieldTensors) -> List[ExitScores]:
         """
-        What every exit says of every instance, at full depth.
+        The scores of every exit for every instance, at full depth.
 
         # Parameters
 
@@ -377,8 +364,8 @@ class MultiExitClassifier(Model):
             From a "pretrained_transformer" indexer.
         """
         rule = replace(self.exit_rule, threshold=1.0)
-        output = self._run_to_exits(texts_in(tokens), rule, record_reached=True)
-        return [reached.in_order() for reached in output.reached]
+        output = self._run_early_exit(texts_in(tokens), rule, record_exits=True)
+        return [record.scores_in_order() for record in output.exit_records]
 
     def all_exit_logits(self, tokens: TextFieldTensors) -> torch.Tensor:
         """
@@ -394,18 +381,18 @@ class MultiExitClassifier(Model):
         `torch.Tensor`
             `(num_exits, batch_size, num_labels)`
         """
-        return torch.stack([said.logits for said in self.all_exits(tokens)])
+        return torch.stack([scores.logits for scores in self.all_exits(tokens)])
 
-    def answers_at_exits(self, said: Sequence[Said]) -> List[Answer]:
+    def predictions_at_exits(self, scores: Sequence[ExitScores]) -> List[Prediction]:
         """
-        What would be answered at every exit, to instances that leave there.
+        What would be predicted at every exit, for instances that exit there.
 
         # Parameters
 
-        said : `Sequence[Said]`
+        scores : `Sequence[ExitScores]`
             From `all_exits`.
         """
-        return self.exit_rule.answer_at_each_exit(said)
+        return self.exit_rule.predict_at_each_exit(scores)
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
         """Adds `label`, the most probable label of each instance, as a list of strings."""
@@ -463,68 +450,5 @@ class MultiExitClassifier(Model):
         return cast("MultiExitClassifier", model)
 
 
-def correctness_loss(said: Sequence[Said], label: torch.Tensor) -> torch.Tensor:
-    """
-    How far exits are from knowing whether they are right: the sum over exits of the mean squared
-    difference between `correctness` and 1 where they are right, 0 where they are wrong (Xin et al.
-    2021, "learning to exit").
-    """
-    losses = []
-    for logits, correctness in said:
-        assert correctness is not None
-        is_right = (logits.argmax(-1) == label).to(correctness.dtype)
-        losses.append(F.mse_loss(correctness, is_right))
-    return torch.stack(losses).sum()
-
-
-def check_trainable(trainable: Any, num_layers: int) -> int:
-    """
-    The first layer that is trained; 0 if the embeddings are, too; `num_layers` if none is.
-
-    # Raises
-
-    ValueError
-        If `trainable` is neither true nor false nor `{"from_layer": n}`, with n one of the layers.
-    """
-    if isinstance(trainable, bool):
-        return 0 if trainable else num_layers
-    if isinstance(trainable, dict) and set(trainable) == {"from_layer"}:
-        layer = trainable["from_layer"]
-        if isinstance(layer, int) and not isinstance(layer, bool) and 0 < layer < num_layers:
-            return layer
-    raise ValueError(
-        f"trainable is {trainable!r}: wanted true, false, or "
-        f'{{"from_layer": n}} with n from 1 to {num_layers - 1}, the last layer in use'
-    )
-
-
 def _as_plain(setting: Any) -> Any:
     return setting.as_dict(quiet=True) if isinstance(setting, Params) else setting
-
-
-def texts_in(tokens: TextFieldTensors) -> TokenBatch:
-    """
-    The texts of a batch, without padding.
-
-    # Raises
-
-    ConfigurationError
-        If the tensors are not those of one plain "pretrained_transformer" indexer.
-    """
-    indexed = [
-        tensors for tensors in tokens.values() if "token_ids" in tensors and "mask" in tensors
-    ]
-    if len(indexed) != 1 or "offsets" in indexed[0] or "segment_concat_mask" in indexed[0]:
-        raise ConfigurationError(
-            "multi_exit_classifier needs exactly one token indexer of type "
-            f"'pretrained_transformer', without max_length: found indexers {sorted(tokens)} "
-            f"with tensors {[sorted(tensors) for tensors in tokens.values()]}"
-        )
-    tensors = indexed[0]
-    token_ids = tensors["token_ids"]
-    type_ids = tensors.get("type_ids")
-    return TokenBatch.from_padded(
-        token_ids,
-        tensors["mask"].bool(),
-        torch.zeros_like(token_ids) if type_ids is None else type_ids,
-    )

@@ -1,5 +1,9 @@
 """Training objectives: which exits learn when, and from what."""
 
+from sledgehammer_allennlp.needs_allennlp import require_allennlp
+
+require_allennlp(__name__)
+
 from sledgehammer_allennlp.objectives.alternating import Alternating as Alternating
 from sledgehammer_allennlp.objectives.joint import Joint as Joint
 from sledgehammer_allennlp.objectives.objective import Objective as Objective

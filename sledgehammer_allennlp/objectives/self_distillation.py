@@ -5,8 +5,8 @@ from typing import Any, Dict
 import torch
 from allennlp.common.checks import ConfigurationError
 
-from sledgehammer_allennlp.exits.building import is_number
 from sledgehammer_allennlp.objectives.objective import Objective
+from sledgehammer_allennlp.values import is_number
 
 
 @Objective.register("self_distillation")

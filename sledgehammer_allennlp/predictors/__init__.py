@@ -1,5 +1,9 @@
 """The predictor."""
 
+from sledgehammer_allennlp.needs_allennlp import require_allennlp
+
+require_allennlp(__name__)
+
 from sledgehammer_allennlp.predictors.instance_serializer import (
     InstanceSerializer as InstanceSerializer,
 )

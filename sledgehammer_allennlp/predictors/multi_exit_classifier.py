@@ -13,12 +13,12 @@ from allennlp.data import DatasetReader, Instance
 from allennlp.models import Model
 from allennlp.predictors import Predictor
 
+from sledgehammer_allennlp.archives.classifier import as_dicts
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.exits.archived_classifier import answers
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
 from sledgehammer_allennlp.predictors.lines import BadLine, Line, LineCounts
-from sledgehammer_allennlp.shown import shown
+from sledgehammer_allennlp.values import short_repr
 
 _TEXT_KEYS = ("sentence", "premise", "hypothesis")
 _WANTED = 'wanted {"sentence": …} or {"premise": …, "hypothesis": …}, with texts as values'
@@ -165,8 +165,8 @@ class MultiExitClassifierPredictor(Predictor):
         model = self._model
         assert isinstance(model, MultiExitClassifier)
         with torch.no_grad():
-            output = model.run_to_exits(texts)
-        return answers(output, model.exit_layers, model.label_names())
+            output = model.run_early_exit(texts)
+        return as_dicts(output, model.exit_layers, model.label_names())
 
     @property
     def _takes_texts(self) -> bool:
@@ -232,16 +232,16 @@ def _check_no_text_twice(pairs: List[Tuple[str, Any]]) -> None:
 
 def _texts_in(json_dict: Any) -> List[str]:
     if not isinstance(json_dict, dict):
-        raise ValueError(f"the input is {shown(json_dict)}: {_WANTED}")
+        raise ValueError(f"the input is {short_repr(json_dict)}: {_WANTED}")
     if "sentence" in json_dict:
         keys = ["sentence"]
     elif "premise" in json_dict and "hypothesis" in json_dict:
         keys = ["premise", "hypothesis"]
     else:
-        found = ", ".join(shown(key) for key in islice(json_dict, 20)) or "none"
+        found = ", ".join(short_repr(key) for key in islice(json_dict, 20)) or "none"
         found += ", …" * (len(json_dict) > 20)
         raise ValueError(f"the input has the keys {found}: {_WANTED}")
     for key in keys:
         if not isinstance(json_dict[key], str):
-            raise ValueError(f"the value of '{key}' is {shown(json_dict[key])}: {_WANTED}")
+            raise ValueError(f"the value of '{key}' is {short_repr(json_dict[key])}: {_WANTED}")
     return [json_dict[key] for key in keys]

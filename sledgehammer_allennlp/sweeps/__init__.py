@@ -2,3 +2,7 @@
 
 Optuna is imported by this folder's modules alone, which `allennlp sweep` imports when it runs.
 """
+
+from sledgehammer_allennlp.needs_allennlp import require_allennlp
+
+require_allennlp(__name__)

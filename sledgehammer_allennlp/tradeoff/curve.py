@@ -8,7 +8,7 @@ import numpy as np
 _JUST_BELOW_ONE = 1 - 2.0**-25
 """
 As a threshold in double precision it is below 1, so that early exit is on, and in single precision,
-in which the model compares, it is 1: who leaves has a confidence of exactly 1.
+in which the model compares, it is 1: what exits early has a confidence of exactly 1.
 """
 
 
@@ -22,16 +22,16 @@ class TradeoffCurve:
     # Parameters
 
     thresholds : `np.ndarray`
-        `(num_rows,)`, ascending; the last is 1, at which everybody leaves at the last exit.
+        `(num_rows,)`, ascending; the last is 1, at which every instance exits at the last exit.
     exit_counts : `np.ndarray`
-        `(num_exits, num_rows)`, how many leave at each exit.
+        `(num_exits, num_rows)`, how many exit at each exit.
     num_lost, num_gained : `np.ndarray`
-        `(num_rows,)`, how many are right at the last exit and wrong where they leave, and the
+        `(num_rows,)`, how many are right at the last exit and wrong where they exit, and the
         other way round.
     num_right_at_last : `int`
         How many are right at the last exit.
     costs : `np.ndarray`
-        `(num_exits,)`, layer-equivalents of leaving at each exit.
+        `(num_exits,)`, layer-equivalents of exiting at each exit.
     """
 
     thresholds: np.ndarray
@@ -114,18 +114,18 @@ def tradeoff_curve(
     confidences: np.ndarray, correct: np.ndarray, costs: Sequence[float]
 ) -> TradeoffCurve:
     """
-    The outcome of every threshold: an instance leaves at the first exit whose confidence is at
+    The outcome of every threshold: an instance exits at the first exit whose confidence is at
     least the threshold, and at the last exit if there is none.
 
     # Parameters
 
     confidences : `np.ndarray`
         `(num_exits, num_instances)`, in [0, 1], of every exit for every instance; NaN where an
-        exit never lets the instance leave.
+        instance never exits there.
     correct : `np.ndarray`
         `(num_exits, num_instances)`, whether each exit is right.
     costs : `Sequence[float]`
-        The layer-equivalents of leaving at each exit.
+        The layer-equivalents of exiting at each exit.
 
     # Raises
 
@@ -160,7 +160,7 @@ def tradeoff_curve(
 @dataclass(frozen=True)
 class _Passes:
     """
-    Between which thresholds an instance leaves where: at exit k at those above `before[k]`, the
+    Between which thresholds an instance exits where: at exit k at those above `before[k]`, the
     highest confidence of the exits before, and up to `highest[k]`, the highest so far. Both are
     `(num_exits, num_instances)`.
     """
@@ -172,7 +172,7 @@ class _Passes:
     def of(cls, confidences: np.ndarray) -> "_Passes":
         early = np.where(np.isnan(confidences), -np.inf, confidences.astype(np.float64))
         early[early >= 1] = _JUST_BELOW_ONE
-        early[-1] = np.inf  # the last exit lets everybody leave
+        early[-1] = np.inf  # every instance exits at the last exit
         highest = np.maximum.accumulate(early, axis=0)
         before = np.concatenate([np.full_like(highest[:1], -np.inf), highest[:-1]])
         return cls(before, highest)
@@ -184,7 +184,7 @@ class _Passes:
 
     def num_leaving(self, which: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """
-        How many of some instances leave at each exit: `which`, `(num_exits, num_instances)`, says
+        How many of some instances exit at each exit: `which`, `(num_exits, num_instances)`, says
         who is counted where. Gives `(num_exits, num_rows)`.
         """
         return np.stack(

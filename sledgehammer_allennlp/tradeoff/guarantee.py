@@ -91,9 +91,9 @@ def drop_p_value(num_lost: int, num_gained: int, num_instances: int, max_drop: f
     # Parameters
 
     num_lost : `int`
-        How many instances are right at the last exit and wrong where they leave.
+        How many instances are right at the last exit and wrong where they exit.
     num_gained : `int`
-        How many are wrong at the last exit and right where they leave.
+        How many are wrong at the last exit and right where they exit.
     num_instances : `int`
     max_drop : `float`
         In [0, 1).

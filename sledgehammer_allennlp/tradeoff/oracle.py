@@ -1,4 +1,4 @@
-"""What early exit could give, if it always knew when to leave."""
+"""What early exit could give, with a rule that knows which exits are right."""
 
 from dataclasses import dataclass
 from typing import List, Sequence
@@ -54,7 +54,7 @@ def oracle_curve(correct: np.ndarray, costs: Sequence[float]) -> List[OraclePoin
     correct : `np.ndarray`
         `(num_exits, num_instances)`, whether each exit is right.
     costs : `Sequence[float]`
-        Layer-equivalents of leaving at each exit.
+        Layer-equivalents of exiting at each exit.
     """
     points = []
     for k, cost in enumerate(costs):

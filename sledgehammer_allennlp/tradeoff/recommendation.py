@@ -197,8 +197,8 @@ def threshold_for_speedup(curve: TradeoffCurve, target_speedup: float) -> Recomm
     else:
         row = int(curve.layer_equivalents.argmin())
         note = (
-            f"No threshold is so fast: the first exit, where everybody leaves at threshold 0, is "
-            f"{curve.speed_up[row]:.3g} times as fast as the last"
+            "No threshold is so fast: the first exit, where every instance exits at threshold 0, "
+            f"is {curve.speed_up[row]:.3g} times as fast as the last"
         )
     point = operating_point(curve, curve.short_threshold(row))
     return Recommendation(TARGET_SPEEDUP, target_speedup, None, point, bool(is_fast.any()), note)

@@ -286,7 +286,7 @@ class _Parts:
             height=60 + 26 * len(names),
             y_range=names[::-1],
             x_range=(0, 1),
-            x_axis_label="share of the instances that leave there",
+            x_axis_label="share of the instances that exit there",
             tools="",
             **_WIDE,
         )

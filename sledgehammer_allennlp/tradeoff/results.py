@@ -117,12 +117,12 @@ class TradeoffResults:
         return list({r.point.threshold: r.point for r in self.recommendations}.values())
 
     def exit_shares(self, threshold: float) -> np.ndarray:
-        """`(num_exits,)`, which share of the instances leaves where."""
+        """`(num_exits,)`, the share of the instances that exits at each exit."""
         counts = self.curve.exit_counts[:, self.curve.row_of(threshold)]
         return counts / self.curve.num_instances
 
     def average_exit_layer(self, threshold: float) -> float:
-        """The mean layer that instances leave after; -1 is before layer 0."""
+        """The mean layer that instances exit after; -1 is before layer 0."""
         return float(self.exit_shares(threshold) @ [e.exit_layer for e in self.exits])
 
 

@@ -1,3 +1,5 @@
-"""The metrics and the trainer callback."""
+"""What runs beside training: fitting, calibration, checkpoints, recovery."""
 
-from sledgehammer_allennlp.training.exit_metrics import ExitMetrics as ExitMetrics
+from sledgehammer_allennlp.needs_allennlp import require_allennlp
+
+require_allennlp(__name__)

@@ -1,4 +1,4 @@
-"""What all exits say of labelled data, computed once at full depth."""
+"""The scores of all exits for labelled data, computed once at full depth."""
 
 from dataclasses import dataclass
 from typing import Any, List, Optional, Tuple, Union
@@ -12,8 +12,8 @@ from allennlp.common.util import is_distributed
 from allennlp.data import DataLoader
 from allennlp.nn.util import move_to_device
 
-from sledgehammer_allennlp.exits import Said, said_together
-from sledgehammer_allennlp.exits.exit_rule import most_probable
+from sledgehammer_allennlp.engine import most_probable
+from sledgehammer_allennlp.exits import ExitScores, concatenate_scores
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import TradeoffCurve, tradeoff_curve
 
@@ -26,7 +26,7 @@ class FullDepth:
     logits : `np.ndarray`
         Of every exit, `(num_exits, num_instances, num_labels)`, before temperature.
     correctness : `List[Optional[np.ndarray]]`
-        Of each exit that has a head for it, how probably it is right, `(num_instances,)`.
+        Of each exit that has a head for it, the probability that it is right, `(num_instances,)`.
     labels : `np.ndarray`
         `(num_instances,)`
     """
@@ -35,10 +35,10 @@ class FullDepth:
     correctness: List[Optional[np.ndarray]]
     labels: np.ndarray
 
-    def said(self) -> List[Said]:
-        """What each exit says."""
+    def scores(self) -> List[ExitScores]:
+        """The scores of each exit."""
         return [
-            Said(
+            ExitScores(
                 torch.from_numpy(logits),
                 None if correctness is None else torch.from_numpy(correctness),
             )
@@ -53,7 +53,7 @@ def run_at_full_depth(
     description: str = "calibrating",
 ) -> FullDepth:
     """
-    What every exit says of all labelled data, of all workers where there are several.
+    The scores of every exit for all labelled data, of all workers where there are several.
 
     # Parameters
 
@@ -72,28 +72,28 @@ def run_at_full_depth(
         If there are no instances, or some without label.
     """
     model.eval()
-    said: List[List[Said]] = []
+    scores: List[List[ExitScores]] = []
     labels: List[np.ndarray] = []
     with torch.no_grad():
         for batch in Tqdm.tqdm(data_loader, desc=description):
             if "label" not in batch:
                 raise ConfigurationError("found instances without label: wanted labelled data")
             batch = move_to_device(batch, device)
-            said.append(
+            scores.append(
                 [
-                    at_exit.each(lambda part: part.float().cpu())
+                    at_exit.map(lambda part: part.float().cpu())
                     for at_exit in model.all_exits(batch["tokens"])
                 ]
             )
             labels.append(batch["label"].cpu().numpy())
     if is_distributed():
         shares: List[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(shares, (said, labels))
-        said = [batch for share in shares for batch in share[0]]
+        dist.all_gather_object(shares, (scores, labels))
+        scores = [batch for share in shares for batch in share[0]]
         labels = [batch for share in shares for batch in share[1]]
     if not labels:
         raise ConfigurationError("found no instances: wanted labelled data")
-    together = [said_together(batches) for batches in zip(*said)]
+    together = [concatenate_scores(batches) for batches in zip(*scores)]
     return FullDepth(
         logits=np.stack([at_exit.logits.numpy() for at_exit in together]),
         correctness=[
@@ -104,16 +104,16 @@ def run_at_full_depth(
     )
 
 
-def answers_at_exits(
+def predictions_at_exits(
     model: MultiExitClassifier, full_depth: FullDepth
 ) -> Tuple[np.ndarray, np.ndarray]:
     """
-    What would be answered at every exit, with the temperatures that the model has, and how
-    confidently; both `(num_exits, num_instances)`.
+    The label that would be predicted at every exit, with the temperatures that the model has, and
+    the confidence; both `(num_exits, num_instances)`.
     """
-    answers = model.answers_at_exits(full_depth.said())
-    labels = np.stack([most_probable(answer.logits, answer.probs).numpy() for answer in answers])
-    return labels, np.stack([answer.confidence.numpy() for answer in answers])
+    predictions = model.predictions_at_exits(full_depth.scores())
+    labels = [most_probable(logits, probs).numpy() for logits, probs, _ in predictions]
+    return np.stack(labels), np.stack([one.confidence.numpy() for one in predictions])
 
 
 def curve_of(model: MultiExitClassifier, full_depth: FullDepth) -> TradeoffCurve:
@@ -125,5 +125,5 @@ def curve_of(model: MultiExitClassifier, full_depth: FullDepth) -> TradeoffCurve
     model : `MultiExitClassifier`
     full_depth : `FullDepth`
     """
-    labels, confidences = answers_at_exits(model, full_depth)
+    labels, confidences = predictions_at_exits(model, full_depth)
     return tradeoff_curve(confidences, labels == full_depth.labels, model.exit_costs)

@@ -27,7 +27,8 @@ def check_threshold_can_be_chosen(model: MultiExitClassifier) -> None:
     # Raises
 
     ConfigurationError
-        If a default threshold would make no difference: the config has one, or nobody leaves early.
+        If a default threshold would make no difference: the config has one, or no instance exits
+        early.
     """
     if model.configured_threshold is not None:
         raise ConfigurationError(
@@ -36,8 +37,8 @@ def check_threshold_can_be_chosen(model: MultiExitClassifier) -> None:
         )
     if model.exit_rule.never_early_by_ensemble:
         raise ConfigurationError(
-            'the model answers by an ensemble over "all" exits, with which nobody leaves early and '
-            'max_accuracy_drop means nothing: wanted "reached", or none'
+            'the model answers by an ensemble over "all" exits, with which no instance exits early '
+            'and max_accuracy_drop means nothing: wanted "reached", or none'
         )
 
 

@@ -14,14 +14,11 @@ from allennlp.common.util import is_distributed
 from allennlp.data import DataLoader, allennlp_collate
 from allennlp.training import TrainerCallback, gradient_descent_trainer
 
-from sledgehammer_allennlp.exits.ngram_fitting import (
-    MAX_TOKENS,
-    NgramFit,
-    TrainingTexts,
-    fit_ngram_classifier,
-)
-from sledgehammer_allennlp.exits.ngrams import NgramClassifier
-from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier, texts_in
+from sledgehammer_allennlp.models import MultiExitClassifier
+from sledgehammer_allennlp.models.text_fields import texts_in
+from sledgehammer_allennlp.ngrams import NgramClassifier
+from sledgehammer_allennlp.ngrams.fitting import NgramFit, fit_ngram_classifier
+from sledgehammer_allennlp.ngrams.training_texts import MAX_TOKENS, TrainingTexts
 from sledgehammer_allennlp.training.random_numbers import same_random_numbers_after
 
 if TYPE_CHECKING:
@@ -101,7 +98,7 @@ def _training_texts(
         batch: Dict[str, Any] = allennlp_collate(few)
         if "label" not in batch:
             raise ConfigurationError("the n-gram exit needs training data with labels")
-        texts.add(model.encoder.fit(texts_in(batch["tokens"])), batch["label"].numpy())
+        texts.add(model.encoder.truncate(texts_in(batch["tokens"])), batch["label"].numpy())
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sledgehammer_allennlp.archives import archive_folder, extraction
+from sledgehammer_allennlp.archives import extraction
+from sledgehammer_allennlp.archives.extraction import archive_folder
 
 
 def pack(path: Path, *members) -> Path:

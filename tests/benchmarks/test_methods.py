@@ -15,7 +15,7 @@ from benchmarks.methods import (
     mean_accuracy,
     prepare_data,
 )
-from sledgehammer_allennlp.exits import Said
+from sledgehammer_allennlp.exits import ExitScores
 
 
 @pytest.fixture
@@ -24,7 +24,10 @@ def result():
     confident = torch.tensor([4.0, 3.0, 1.0, 0.5])
     first = torch.stack([confident, torch.zeros(4)], dim=1)
     return Result(
-        said=[Said(first), Said(torch.tensor([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 0.0]]))],
+        scores=[
+            ExitScores(first),
+            ExitScores(torch.tensor([[9.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 0.0]])),
+        ],
         labels=np.array([0, 0, 1, 1]),
         temperatures=torch.ones(2),
         costs=[0.0, 4.0],
@@ -34,7 +37,7 @@ def result():
 
 
 def test_the_area_and_the_accuracy_between_thresholds_are_those_by_hand(result):
-    # Who leaves early: all; all but the fourth; the first two; the first; nobody.
+    # Which exit early: all; all but the fourth; the first two; the first; none.
     curve = result.curve("max_probability")
     assert curve.layer_equivalents.tolist() == [0, 1, 2, 3, 4]
     assert curve.accuracy.tolist() == [0.5, 0.5, 0.75, 0.75, 0.75]
@@ -43,7 +46,7 @@ def test_the_area_and_the_accuracy_between_thresholds_are_those_by_hand(result):
     assert mean_accuracy(curve) == pytest.approx((0.5 + 0.625 + 0.75 + 0.75) / 4)
 
 
-def test_an_ensemble_and_patience_are_measured_with_what_earlier_exits_said(result):
+def test_an_ensemble_and_patience_are_measured_with_the_scores_of_earlier_exits(result):
     assert result.curve("patience").layer_equivalents.tolist()[0] == 0.0
     averaged = result.curve("max_probability", "reached")
     # At the last exit, of the third text: (0.73 + 0) / 2 against (0.27 + 1) / 2.
@@ -53,7 +56,7 @@ def test_an_ensemble_and_patience_are_measured_with_what_earlier_exits_said(resu
 def test_without_the_first_exit_the_others_stay_as_they_are(result):
     rest = result.without_first()
     assert rest.exit_layers == [3] and rest.costs == [4.0]
-    assert rest.said[0] is result.said[1]
+    assert rest.scores[0] is result.scores[1]
 
 
 def test_held_out_texts_are_split_and_training_texts_drawn_the_same_each_time(tmp_path):

@@ -245,5 +245,5 @@ def test_no_threshold_is_chosen_for_a_rule_that_is_not_kept(calibrate, overrides
 
 def test_no_threshold_is_chosen_where_nobody_leaves_early(trained):
     model = load_archive(trained["archive"], overrides={"model.ensemble": "all"}).model
-    with pytest.raises(ConfigurationError, match='"all" exits, with which nobody leaves early'):
+    with pytest.raises(ConfigurationError, match='"all" exits, with which no instance exits early'):
         check_threshold_can_be_chosen(model)

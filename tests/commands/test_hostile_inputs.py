@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sledgehammer_allennlp.commands.labelled_data import overrides_in
-from sledgehammer_allennlp.exits.building import check_threshold
+from sledgehammer_allennlp.engine.exit_rule import check_threshold
 
 
 @pytest.mark.parametrize(

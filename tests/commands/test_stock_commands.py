@@ -17,7 +17,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.push_to_hf import push_to_hf
 from allennlp.predictors import Predictor
 
-from sledgehammer_allennlp.exits import load_archived_classifier
+from sledgehammer_allennlp.archives import load_archived_classifier
 from tests.tiny import SENTENCES, tiny_experiment
 
 

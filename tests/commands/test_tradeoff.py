@@ -87,7 +87,7 @@ def test_with_patience_there_is_a_threshold_for_each_number_of_exits_that_agree(
 
 
 def test_an_ensemble_over_all_exits_has_no_trade_off(tradeoff):
-    with pytest.raises(ConfigurationError, match='"all" exits, with which nobody leaves early'):
+    with pytest.raises(ConfigurationError, match='"all" exits, with which no instance exits early'):
         tradeoff("--overrides", '{"model.ensemble": "all"}')
 
 
@@ -186,8 +186,8 @@ def test_measuring_leaves_the_models_threshold_as_it_was(trained, monkeypatch, f
             raise MemoryError
         return original(texts)
 
-    original = model.run_to_exits
-    monkeypatch.setattr(model, "run_to_exits", run)
+    original = model.run_early_exit
+    monkeypatch.setattr(model, "run_early_exit", run)
     with pytest.raises(MemoryError) if fails else nullcontext():
         measure(model, instances, [0.5], rounds=1, batch_size=16)
     assert model.confidence_threshold == 0.8

@@ -14,8 +14,8 @@ from sledgehammer_allennlp.encoders import layer_products as module
 from sledgehammer_allennlp.encoders.layer_products import (
     InferenceProducts,
     check_precision,
+    with_round_number_of_rows,
 )
-from sledgehammer_allennlp.encoders.layered_encoder import with_round_number_of_rows
 from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.tiny import (
     PRECISIONS_OF_CPUS,

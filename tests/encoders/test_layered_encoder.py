@@ -4,8 +4,13 @@ import pytest
 import torch
 import transformers
 
-from sledgehammer_allennlp.encoders import FAMILIES, LayeredEncoder, load_encoder
-from sledgehammer_allennlp.encoders import layered_encoder as module
+from sledgehammer_allennlp.encoders import (
+    FAMILIES,
+    LayeredEncoder,
+    attention,
+    layered_encoder,
+    load_encoder,
+)
 from sledgehammer_allennlp.encoders.token_batch import Layout, Run
 from tests.threads import in_threads
 from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
@@ -47,7 +52,7 @@ def test_layers_in_turn_equal_the_librarys_forward(
     family, fused, padded, with_gradients, monkeypatch
 ):
     if not fused:
-        monkeypatch.setattr(module, "_HAS_FUSED_ATTENTION", False)
+        monkeypatch.setattr(attention, "_HAS_FUSED_ATTENTION", False)
     transformer = tiny_transformer(family)
     inputs = token_ids, mask, type_ids = random_inputs(LENGTHS)
     # A text may have a token of padding inside, which RoBERTa gives no position of its own.
@@ -226,8 +231,8 @@ def test_threads_lay_out_weights_once_and_compute_the_same(monkeypatch):
         laid_out.append(args)
         return made(*args)
 
-    made = module.inference_products
-    monkeypatch.setattr(module, "inference_products", inference_products)
+    made = layered_encoder.inference_products
+    monkeypatch.setattr(layered_encoder, "inference_products", inference_products)
     encoder = LayeredEncoder(tiny_transformer("bert")).eval()
     texts = texts_of(random_inputs([3, 9, 5]))
 

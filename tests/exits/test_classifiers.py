@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from sledgehammer_allennlp.exits import ExitClassifiers, NgramClassifier
+from sledgehammer_allennlp.exits import ExitClassifiers
+from sledgehammer_allennlp.ngrams import NgramClassifier
 
 
 def test_every_exit_mixes_one_vector_from_each_layer_up_to_its_own():
@@ -15,9 +16,9 @@ def test_every_parameter_of_every_exit_is_trained():
     exits = ExitClassifiers([-1, 0, 2], 8, 2, "first", 0.0, add_pooler=True)
     firsts = [torch.randn(5, 8) for _ in range(3)]
     pooled = [exits.pooler(first) for first in firsts]
-    loss = exits.say(0, [torch.randn(5, 8)], None).logits.square().sum()
+    loss = exits.score(0, [torch.randn(5, 8)], None).logits.square().sum()
     for k, n in ((1, 1), (2, 3)):
-        loss = loss + exits.say(k, pooled[:n], firsts[n - 1]).logits.square().sum()
+        loss = loss + exits.score(k, pooled[:n], firsts[n - 1]).logits.square().sum()
     loss.backward()
     without = [n for n, p in exits.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
@@ -26,10 +27,10 @@ def test_every_parameter_of_every_exit_is_trained():
 def test_only_the_direction_of_the_mix_counts():
     exits = ExitClassifiers([2], 8, 2, "first", 0.0)
     vectors = [torch.randn(4, 8) for _ in range(3)]
-    before = exits.say(0, vectors, None).logits
+    before = exits.score(0, vectors, None).logits
     with torch.no_grad():
         exits.classifiers[0].mix.weights.mul_(7)
-    torch.testing.assert_close(exits.say(0, vectors, None).logits, before)
+    torch.testing.assert_close(exits.score(0, vectors, None).logits, before)
 
 
 @pytest.mark.parametrize("pooling, size", [("mean", 16), ("first", 8)])

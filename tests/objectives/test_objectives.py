@@ -164,10 +164,10 @@ def test_the_heads_learn_whether_their_exits_are_right(tiny_bert):
     loss, plain_loss = (model(tokens, LABELS)["loss"] for model in (with_heads, plain))
     wanted = 0.0
     with_heads.eval()
-    for said in with_heads.all_exits(tokens):
+    for scores in with_heads.all_exits(tokens):
         for row, label in enumerate(LABELS.tolist()):
-            is_right = float(said.logits[row].argmax() == label)
-            wanted += (said.correctness[row].item() - is_right) ** 2 / 6
+            is_right = float(scores.logits[row].argmax() == label)
+            wanted += (scores.correctness[row].item() - is_right) ** 2 / 6
     assert (loss - plain_loss).item() == pytest.approx(wanted, abs=1e-4)
     loss.backward(), plain_loss.backward()
     gradients = dict(plain.named_parameters())

@@ -7,7 +7,7 @@ from allennlp.predictors import Predictor
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sledgehammer_allennlp.exits import load_archived_classifier
+from sledgehammer_allennlp.archives import load_archived_classifier
 
 
 @pytest.fixture(scope="module")

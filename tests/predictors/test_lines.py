@@ -123,7 +123,7 @@ def test_an_error_that_is_no_lines_fault_is_raised_when_lines_are_skipped(archiv
     def failing(*args, **kwargs):
         raise ValueError("the model is broken")
 
-    monkeypatch.setattr(predictor._model, "run_to_exits", failing)
+    monkeypatch.setattr(predictor._model, "run_early_exit", failing)
     with pytest.raises(ValueError, match="^the model is broken$"):
         predictor.predict_json(predictor.load_line(GOOD[0]))
 

@@ -3,7 +3,7 @@
 import pytest
 from allennlp.predictors import Predictor
 
-from sledgehammer_allennlp.exits import load_archived_classifier
+from sledgehammer_allennlp.archives import load_archived_classifier
 from tests.threads import NUM_THREADS, in_threads
 from tests.tiny import PRECISIONS_OF_CPUS
 

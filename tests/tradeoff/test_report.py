@@ -69,7 +69,7 @@ class Page:
     def text(self, id_):
         return self.page.inner_text(f"#{id_}")
 
-    def shown(self):
+    def short_repr(self):
         ids = ("threshold", "accuracy", "interval", "speed-up", "layer-equivalents")
         return [self.text(id_) for id_ in ids]
 
@@ -95,7 +95,7 @@ class Page:
     def check_numbers(self):
         """What is shown is what tradeoff.json says of the threshold shown."""
         row, columns = self.row(), self.json["thresholds"]
-        _, accuracy, interval, speed_up, layers = self.shown()
+        _, accuracy, interval, speed_up, layers = self.short_repr()
         assert accuracy == f"{100 * columns['accuracy'][row]:.2f} %"
         low, high = (
             f"{100 * columns[name][row]:.2f} %" for name in ("accuracy_low", "accuracy_high")
@@ -151,7 +151,7 @@ def test_the_slider_moves_the_numbers_and_they_equal_the_json(opened):
         opened.check_numbers()
         seen.add(opened.slider_value())
     assert len(seen) > 8 and {0, num_rows - 1} <= seen
-    assert opened.shown()[0] == "1" and opened.shown()[3] == "1.00×"
+    assert opened.short_repr()[0] == "1" and opened.short_repr()[3] == "1.00×"
 
 
 @pytest.mark.parametrize("threshold", [0, 0.4, 0.5, 0.731, 0.9, 0.95, 0.99999, 0.99999999, 1])

@@ -16,8 +16,8 @@ from allennlp.data.data_loaders import SimpleDataLoader
 from allennlp.models import load_archive
 from allennlp.training import TrainerCallback
 
+from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.calibration import fit_temperature, negative_log_likelihood
-from sledgehammer_allennlp.exits import load_archived_classifier
 from sledgehammer_allennlp.predictors import MultiExitClassifierPredictor
 from sledgehammer_allennlp.training.full_depth import FullDepth, run_at_full_depth
 from sledgehammer_allennlp.weights_file import read_weights

@@ -61,7 +61,7 @@ def test_each_undetermined_temperature_has_one_warning_that_says_why(model, warn
     # An exit that is worse than chance lets nobody leave for being sure, the others do.
     confidences = [
         answer.confidence
-        for answer in model.answers_at_exits(FullDepth(logits, [None] * 4, labels).said())
+        for answer in model.predictions_at_exits(FullDepth(logits, [None] * 4, labels).scores())
     ]
     np.testing.assert_allclose(confidences[0], 1)
     np.testing.assert_allclose(confidences[1], 0.5, atol=1e-4)

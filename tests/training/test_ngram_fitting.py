@@ -15,17 +15,19 @@ from allennlp.models import load_archive
 from allennlp.predictors import Predictor
 from allennlp.training import GradientDescentTrainer, TrainerCallback
 
+from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
-from sledgehammer_allennlp.exits import NgramClassifier, load_archived_classifier
-from sledgehammer_allennlp.exits.ngram_fitting import TrainingTexts, fit_ngram_classifier
+from sledgehammer_allennlp.ngrams import NgramClassifier
+from sledgehammer_allennlp.ngrams.fitting import fit_ngram_classifier
+from sledgehammer_allennlp.ngrams.training_texts import TrainingTexts
 from sledgehammer_allennlp.training.ngram_fitting import (
     NgramFitting,
     fit_on_all_workers,
     patient_group,
 )
-from tests.exits.ngram_reference import texts_of_lists
-from tests.exits.test_ngram_fitting import made_texts
+from tests.ngrams.ngram_reference import texts_of_lists
+from tests.ngrams.test_fitting import made_texts
 from tests.tiny import SENTENCES, tiny_experiment
 from tests.training.processes import in_two_workers, train_in_process
 from tests.training.test_temperature_calibration import Interrupt

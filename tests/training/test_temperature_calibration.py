@@ -14,8 +14,8 @@ from allennlp.models import load_archive
 from allennlp.predictors import Predictor
 from allennlp.training import TrainerCallback
 
+from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.calibration import fit_temperature
-from sledgehammer_allennlp.exits import load_archived_classifier
 from sledgehammer_allennlp.training.full_depth import run_at_full_depth
 from tests.calibration.test_temperature import (
     needs_scikit_learns,

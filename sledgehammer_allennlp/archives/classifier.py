@@ -1,0 +1,161 @@
+"""A trained model in use without AllenNLP: in a service, say, or with newer libraries."""
+
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
+from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.engine import (
+    EarlyExitOutput,
+    ExitRule,
+    check_ensemble,
+    most_probable,
+    run_early_exit,
+)
+from sledgehammer_allennlp.engine.chunks import check_token_budget
+from sledgehammer_allennlp.engine.exit_rule import check_threshold
+from sledgehammer_allennlp.exits import ExitClassifiers
+from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from sledgehammer_allennlp.values import short_repr
+
+
+class ArchivedClassifier(nn.Module):
+    """
+    A trained transformer with exits, its labels and its tokenizer.
+
+    # Parameters
+
+    encoder : `LayeredEncoder`
+    exits : `ExitClassifiers`
+    labels : `List[str]`
+        The name of each label.
+    tokenizer : `PreTrainedTokenizerBase`, optional
+        Needed by `predict`.
+    max_length : `int`, optional (default = what the tokenizer says its model takes)
+        Longer texts are truncated.
+    confidence : `str`, optional (default = `"max_probability"`)
+        A registered measure of confidence.
+    ensemble : optional (default = `None`)
+        See `check_ensemble`.
+    confidence_threshold : `float`, optional (default = that kept with the weights, or `1.0`)
+        In [0, 1]; can be set at any time.
+    token_budget : `int`, optional (default = by device)
+        About how many tokens run through a layer together.
+    """
+
+    def __init__(
+        self,
+        encoder: LayeredEncoder,
+        exits: ExitClassifiers,
+        labels: List[str],
+        tokenizer: Optional[PreTrainedTokenizerBase] = None,
+        max_length: Optional[int] = None,
+        confidence: str = "max_probability",
+        ensemble: Any = None,
+        confidence_threshold: Optional[float] = None,
+        token_budget: Optional[int] = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.exits = exits
+        self.labels = labels
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.confidence_threshold = confidence_threshold
+        self._measure = confidence_by_name(confidence)
+        self._ensemble = check_ensemble(ensemble, len(exits.exit_layers))
+        self._token_budget = check_token_budget(token_budget)
+        self.temperatures: torch.Tensor
+        self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
+
+    @property
+    def confidence_threshold(self) -> float:
+        """The confidence at which texts exit, in [0, 1]; `None` sets the default."""
+        if self._confidence_threshold is None:
+            return self.exits.default_threshold
+        return self._confidence_threshold
+
+    @confidence_threshold.setter
+    def confidence_threshold(self, threshold: Optional[float]) -> None:
+        self._confidence_threshold = None if threshold is None else check_threshold(threshold)
+
+    def forward(self, texts: TokenBatch) -> EarlyExitOutput:
+        """Early exit for any number of texts, see `engine.early_exit`."""
+        return run_early_exit(
+            self.encoder,
+            self.exits,
+            ExitRule(self.temperatures, self._measure, self.confidence_threshold, self._ensemble),
+            texts,
+            self._token_budget,
+            record_exits=False,
+        )
+
+    def predict(self, texts: Sequence[Union[str, Tuple[str, str]]]) -> List[Dict[str, Any]]:
+        """
+        Classifies any number of texts, or of pairs of texts.
+
+        # Returns
+
+        `List[Dict[str, Any]]`
+            For each text what `allennlp predict` writes: `logits`, `probs`, `confidence`,
+            `exit_layer`, `label`.
+
+        # Raises
+
+        ValueError
+            If `texts` is something else, or both texts and pairs, or the archive has no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ValueError(
+                "how the archive's reader makes tokens is not known without AllenNLP: wanted a "
+                "TokenBatch, given to this classifier as to a function"
+            )
+        first, second = _texts_and_second_texts(texts)
+        if not first:
+            return []
+        with torch.no_grad():
+            output = self(tokenize(self.tokenizer, first, second, self.max_length))
+        return as_dicts(output, self.exits.exit_layers, self.labels)
+
+
+def _texts_and_second_texts(texts: Any) -> Tuple[List[str], Optional[List[str]]]:
+    wanted = "wanted a list of texts, or of pairs of texts"
+    if isinstance(texts, str):
+        raise ValueError(f"found a text, {texts[:60]!r}: {wanted}")
+    if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
+        raise ValueError(f"found {short_repr(texts)}: {wanted}")
+    texts = list(texts)
+    is_text = [isinstance(text, str) for text in texts]
+    if all(is_text):
+        return texts, None
+    if any(is_text):
+        raise ValueError(f"found texts and pairs of texts: {wanted}, one kind in a call")
+    for text in texts:
+        if not isinstance(text, (tuple, list)) or [type(part) for part in text] != [str, str]:
+            raise ValueError(f"found {short_repr(text)}: {wanted}")
+    return [text[0] for text in texts], [text[1] for text in texts]
+
+
+def as_dicts(
+    output: EarlyExitOutput, exit_layers: Sequence[int], labels: Sequence[str]
+) -> List[Dict[str, Any]]:
+    """The prediction for each text, of plain Python types."""
+    return [
+        {
+            "logits": logits,
+            "probs": probs,
+            "confidence": confidence,
+            "exit_layer": exit_layers[exit_index],
+            "label": labels[label],
+        }
+        for logits, probs, confidence, exit_index, label in zip(
+            output.logits.tolist(),
+            output.probs.tolist(),
+            output.confidence.tolist(),
+            output.exit_index.tolist(),
+            most_probable(output.logits, output.probs).tolist(),
+        )
+    ]

@@ -1,0 +1,119 @@
+// All settings of a training run. Every `::` field is a setting; a config sets what differs:
+//
+//     (import 'multi_exit.libsonnet') + { dataset:: 'sst2', num_epochs:: 3 }
+//
+// and so can another, one import further:
+//
+//     (import 'sst2.jsonnet') + { transformer_model:: 'bert-large-uncased', exit_layers:: [0, 7, 15, 23] }
+//
+// `python -m sledgehammer_allennlp new-config` writes such a config for your data.
+//
+// The exits' layers, batch size, epochs, learning rate and dropout are those of Schwartz et al. 2020,
+// who tried 2e-5, 3e-5 and 5e-5. With pooling 'first' and embedding_exit null, so is the model.
+{
+  // The data: data/<dataset>/{train,dev,test}.tsv
+  dataset:: error 'an experiment must set dataset',
+  data_folder:: 'data/' + self.dataset,
+
+  // The model
+  transformer_model:: 'bert-base-uncased',
+  exit_layers:: [0, 3, 5, 11],
+  embedding_exit:: 'ngrams',
+  pooling:: 'mean',
+  use_previous_logits:: false,
+  confidence:: 'max_probability',
+  dropout:: 0.1,
+  max_length:: 128,
+
+  // The training
+  loss:: 'joint',
+  trainable:: true,
+  num_epochs:: 2,
+  batch_size:: 72,
+  learning_rate:: 5e-5,
+  embedding_learning_rate:: 5e-4,
+  exit_learning_rate:: 2e-3,
+  warmup_share:: 0.1,
+  seed:: 13370,
+
+  // If a share, 0.01 for one point: the archive's default threshold is the fastest that loses at
+  // most so much accuracy on the dev data.
+  max_accuracy_drop:: null,
+
+  local settings = self,
+  local known = std.set([
+    'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
+    'use_previous_logits', 'confidence', 'dropout', 'max_length', 'loss', 'trainable',
+    'num_epochs', 'batch_size', 'learning_rate', 'embedding_learning_rate', 'exit_learning_rate',
+    'warmup_share', 'seed', 'max_accuracy_drop',
+  ]),
+  local hidden = std.setDiff(std.objectFieldsAll(self), std.objectFields(self)),
+  local unknown = std.setDiff(hidden, known),
+  assert std.length(unknown) == 0 :
+         'no such setting: ' + std.join(', ', unknown) + ': wanted one of ' + std.join(', ', known),
+  local objective = if std.isObject(self.loss) then self.loss.type else self.loss,
+  local loader(batch_size) = {
+    batch_sampler: {
+      type: 'bucket',
+      batch_size: batch_size,
+      sorting_keys: ['tokens'],
+    },
+  },
+
+  random_seed: settings.seed,
+  numpy_seed: settings.seed,
+  pytorch_seed: settings.seed,
+  train_data_path: settings.data_folder + '/train.tsv',
+  validation_data_path: settings.data_folder + '/dev.tsv',
+  dataset_reader: {
+    type: 'labeled_tsv',
+    tokenizer: {
+      type: 'pretrained_transformer',
+      model_name: settings.transformer_model,
+      max_length: settings.max_length,
+    },
+  },
+  model: {
+    type: 'multi_exit_classifier',
+    transformer_model: settings.transformer_model,
+    exit_layers: settings.exit_layers,
+    embedding_exit: settings.embedding_exit,
+    pooling: settings.pooling,
+    use_previous_logits: settings.use_previous_logits,
+    confidence: settings.confidence,
+    dropout: settings.dropout,
+    loss: settings.loss,
+    trainable: settings.trainable,
+  },
+  data_loader: loader(settings.batch_size),
+  validation_data_loader: loader(128),
+  trainer: {
+    num_epochs: settings.num_epochs,
+    // With two_stage the last exit's accuracy says nothing of the second stage.
+    validation_metric: if objective == 'two_stage' then '+mean_exit_accuracy' else '+accuracy',
+    grad_norm: 1.0,
+    optimizer: {
+      type: 'adamw',
+      lr: settings.learning_rate,
+      weight_decay: 0.01,
+      parameter_groups: [
+        // The exits' own parameters are new and learn faster than the pretrained ones.
+        [['^exits\\.'], { lr: settings.exit_learning_rate }],
+        // The first exits see hardly more than the embeddings; each word's is trained by few texts.
+        [['^encoder\\.transformer\\.embeddings\\.'], { lr: settings.embedding_learning_rate }],
+      ],
+    },
+    learning_rate_scheduler: {
+      type: 'slanted_triangular',
+      cut_frac: settings.warmup_share,
+    },
+    checkpointer: { type: 'crash_safe' },
+    callbacks: [{
+      type: 'temperature_calibration',
+      max_accuracy_drop: settings.max_accuracy_drop,
+    }],
+  },
+  // With --predictions-output-file, `allennlp evaluate` writes a line for each text.
+  evaluation: { batch_serializer: 'instances' },
+  include_in_archive: ['calibration.json'],
+}

@@ -1,0 +1,212 @@
+"""Early exit: a transformer runs instances only as far as the exit rule needs.
+
+The order of events, for any number of instances:
+
+1. If the first exit is over n-grams, it decides for all of them by their token ids. Only those that
+   stay active go to the device, and to all that follows.
+2. They are sorted by length and split into chunks of about a token budget (`chunks`).
+3. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
+   an exit sees; confident instances exit (`exit_decisions`), the others are compacted, and the
+   layer is completed for them (`active_instances`). A chunk of few tokens runs the whole layer at
+   once, unless it is the last.
+4. Survivors wait until there are enough of them for another chunk (`regrouping`).
+
+A prediction never depends on what else is in the batch, nor on order or budget.
+"""
+
+from contextlib import contextmanager
+from typing import Iterator, List, Optional, Tuple
+
+import torch
+
+from sledgehammer_allennlp.encoders import LayeredEncoder
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+from sledgehammer_allennlp.engine.active_instances import ActiveInstances
+from sledgehammer_allennlp.engine.chunks import (
+    default_token_budget,
+    sort_by_length,
+    split_into_chunks,
+)
+from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
+from sledgehammer_allennlp.engine.exit_rule import ExitRule
+from sledgehammer_allennlp.engine.output import EarlyExitOutput
+from sledgehammer_allennlp.engine.regrouping import WaitingSurvivors
+from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
+
+_FEW_TOKENS = 512
+"""
+With fewer tokens, reading a layer's weights takes much of its time. First tokens are then not
+computed first, because their layer's weights would be read twice for survivors.
+"""
+
+
+def run_early_exit(
+    encoder: LayeredEncoder,
+    exits: ExitClassifiers,
+    rule: ExitRule,
+    texts: TokenBatch,
+    token_budget: Optional[int] = None,
+    record_exits: bool = True,
+    forced_exits: Optional[torch.Tensor] = None,
+) -> EarlyExitOutput:
+    """
+    Early exit for any number of instances: each exits at the first exit at which the rule finds
+    it confident, or at the one that is given.
+
+    # Parameters
+
+    encoder : `LayeredEncoder`
+    exits : `ExitClassifiers`
+    rule : `ExitRule`
+    texts : `TokenBatch`
+        On any device; the output is on it, too.
+    token_budget : `int`, optional (default = by device and model, see `default_token_budget`)
+        About how many tokens run together, at least one text.
+    record_exits : `bool`, optional (default = `True`)
+        Whether to give every exit's scores of all instances that reach it.
+    forced_exits : `torch.Tensor`, optional (default = `None`)
+        `(num_instances,)`, at which exit each instance exits, counted from 0, whatever its
+        confidence.
+    """
+    if token_budget is None:
+        token_budget = default_token_budget(encoder)
+    device = texts.token_ids.device
+    with _inference_mode_without_gradients():
+        decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
+        texts, instances, scores = _decide_by_ngrams(encoder.truncate(texts), exits, decisions)
+        if len(texts):
+            order, texts = sort_by_length(texts.to(encoder.device))
+            scores = [one.map(lambda part: part.to(encoder.device)) for one in scores]
+            scores = [one.select(order.to(encoder.device)) for one in scores]
+            _run_layers(encoder, exits, texts, instances[order], scores, decisions, token_budget)
+        output = decisions.output(device)
+    return output.as_ordinary_tensors() if output.logits.is_inference() else output
+
+
+def _decide_by_ngrams(
+    texts: TokenBatch, exits: ExitClassifiers, decisions: ExitDecisions
+) -> Tuple[TokenBatch, torch.Tensor, List[ExitScores]]:
+    """
+    The exit over n-grams, if there is one. Gives the texts that stay active; which texts of the
+    input they are, `(num_active,)`, on the CPU; and their scores, if later exits need them.
+    """
+    instances = torch.arange(len(texts))
+    if exits.ngrams is None or len(texts) == 0 or not decisions.needs_scores_of(0):
+        return texts, instances, []
+    scores = ExitScores(exits.ngrams(texts))
+    active = decisions.decide(0, instances.to(texts.token_ids.device), [scores])
+    kept = [scores] if decisions.needs_earlier_scores else []
+    if active is None:
+        return texts, instances, kept
+    instances = active.cpu()
+    return texts.select(instances), instances, [one.select(active) for one in kept]
+
+
+def _run_layers(
+    encoder: LayeredEncoder,
+    exits: ExitClassifiers,
+    texts: TokenBatch,
+    instances: torch.Tensor,
+    scores: List[ExitScores],
+    decisions: ExitDecisions,
+    token_budget: int,
+) -> None:
+    """
+    Runs texts, sorted by length, until all have exited. `instances`, `(num_texts,)`, on the CPU,
+    are the places of the texts in the input; `scores` those of the exit over n-grams, if needed.
+    """
+    encoder.prepare()
+    few_tokens = min(_FEW_TOKENS, token_budget // 4)
+    num_exits = len(exits.exit_layers)
+    waiting = WaitingSurvivors(num_exits)
+    for places, chunk in split_into_chunks(texts, token_budget):
+        chunk_instances = instances[places].to(chunk.token_ids.device)
+        chunk_scores = [one.select(places) for one in scores]
+        batch: Optional[ActiveInstances] = ActiveInstances.embed(
+            encoder, exits, chunk, chunk_instances, chunk_scores
+        )
+        next_exit = exits.num_fitted
+        while batch is not None:
+            survivors = _run_to_exit(batch, next_exit, decisions, few_tokens)
+            if survivors is None:
+                break
+            next_exit += 1
+            waiting.add(next_exit, survivors)
+            batch = waiting.take(next_exit, more_than=token_budget // 2)
+    # Too few to go on before; now nobody comes after them.
+    for next_exit in range(1, num_exits):
+        batch = waiting.take(next_exit, more_than=0)
+        if batch is not None:
+            survivors = _run_to_exit(batch, next_exit, decisions, few_tokens)
+            if survivors is not None:
+                waiting.add(next_exit + 1, survivors)
+
+
+def _run_to_exit(
+    batch: ActiveInstances, exit_index: int, decisions: ExitDecisions, few_tokens: int
+) -> Optional[ActiveInstances]:
+    """
+    Runs instances that have passed exit `exit_index` - 1 up to this exit. Gives the survivors,
+    with the exit's layer completed, or `None` if all exit.
+    """
+    exits = batch.exits
+    layer = exits.exit_layers[exit_index]
+    if layer == EMBEDDING_EXIT:
+        return _decide_by_embeddings(batch, exit_index, decisions)
+    first_layer = 0 if exit_index == 0 else exits.exit_layers[exit_index - 1] + 1
+    for i in range(first_layer, layer):
+        batch.start_layer(i)
+        batch.run_whole_layer(i)
+    batch.start_layer(layer)
+    first_tokens_first = decisions.is_last(exit_index) or (
+        not decisions.none_exits_at(exit_index) and batch.num_tokens >= few_tokens
+    )
+    first = batch.run_first_tokens(layer) if first_tokens_first else batch.run_whole_layer(layer)
+    if not decisions.needs_scores_of(exit_index):
+        return batch
+    scores = exits.score(
+        exit_index, batch.layer_vectors, first.to(exits.dtype), batch.earlier_scores
+    )
+    active = decisions.decide(exit_index, batch.indices, [*batch.earlier_scores, scores])
+    if decisions.needs_earlier_scores:
+        batch.earlier_scores.append(scores)
+    survivors = _survivors(batch, active, layer_is_started=first_tokens_first)
+    if survivors is not None and first_tokens_first:
+        survivors.run_other_tokens(
+            layer, first if active is None else first.index_select(0, active)
+        )
+    return survivors
+
+
+def _decide_by_embeddings(
+    batch: ActiveInstances, exit_index: int, decisions: ExitDecisions
+) -> Optional[ActiveInstances]:
+    """The exit on the mean of the embeddings. Gives the survivors, or `None` if all exit."""
+    if not decisions.needs_scores_of(exit_index):
+        return batch
+    scores = batch.exits.score(exit_index, batch.embedding_exit_input(), None)
+    active = decisions.decide(exit_index, batch.indices, [scores])
+    batch.earlier_scores = [scores] if decisions.needs_earlier_scores else []
+    return _survivors(batch, active, layer_is_started=False)
+
+
+def _survivors(
+    batch: ActiveInstances, active: Optional[torch.Tensor], layer_is_started: bool
+) -> Optional[ActiveInstances]:
+    """What is left of a batch when the others have exited; `active` as `decide` gives it."""
+    if active is None:
+        return batch
+    if active.numel() == 0:
+        return None
+    batch.compact(active, layer_is_started)
+    return batch
+
+
+@contextmanager
+def _inference_mode_without_gradients() -> Iterator[None]:
+    """Inference mode, which spares torch some work, where no gradients are needed."""
+    if torch.is_grad_enabled():
+        yield
+    else:
+        with torch.inference_mode():
+            yield

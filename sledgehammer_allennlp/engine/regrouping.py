@@ -1,0 +1,35 @@
+"""Regrouping survivors: instances that stay active at an exit go on in larger batches."""
+
+from typing import List, Optional
+
+from sledgehammer_allennlp.engine.active_instances import ActiveInstances
+
+
+class WaitingSurvivors:
+    """
+    Survivors of several chunks that wait at an exit until there are enough of them, so that few
+    tokens never run alone.
+
+    # Parameters
+
+    num_exits : `int`
+    """
+
+    def __init__(self, num_exits: int) -> None:
+        self._by_next_exit: List[List[ActiveInstances]] = [[] for _ in range(num_exits)]
+
+    def add(self, next_exit: int, survivors: ActiveInstances) -> None:
+        """Instances that will run to exit `next_exit` go to those that wait for the same."""
+        self._by_next_exit[next_exit].append(survivors)
+
+    def take(self, next_exit: int, more_than: int) -> Optional[ActiveInstances]:
+        """
+        All that wait for the same exit, as one batch, if they have more than so many tokens; `None`
+        if they have not, and so go on waiting.
+        """
+        waiting = self._by_next_exit[next_exit]
+        if sum(batch.num_tokens for batch in waiting) <= more_than:
+            return None
+        batch = ActiveInstances.concatenate(waiting)
+        waiting.clear()
+        return batch

@@ -1,0 +1,34 @@
+"""Saying what to install where AllenNLP is needed and is not there."""
+
+from importlib.util import find_spec
+
+
+def require_allennlp(module: str) -> None:
+    """
+    Called by the folders that need AllenNLP, before they import it.
+
+    # Parameters
+
+    module : `str`
+        Which needs it.
+
+    # Raises
+
+    ModuleNotFoundError
+        If AllenNLP is not installed.
+    """
+    if not has_allennlp():
+        raise ModuleNotFoundError(
+            f"{module} needs AllenNLP: pip install 'sledgehammer_allennlp[train]' with Python "
+            "3.10, or requirements.txt with --no-deps with Python 3.11 or 3.12 (see README, "
+            "Install)",
+            name="allennlp",
+        )
+
+
+def has_allennlp() -> bool:
+    """Whether AllenNLP is installed."""
+    try:
+        return find_spec("allennlp") is not None
+    except ValueError:  # as if it were not installed: `sys.modules["allennlp"] = None`
+        return False

@@ -1,0 +1,3 @@
+"""The linear classifier before the transformer: its features and its fit."""
+
+from sledgehammer_allennlp.ngrams.classifier import NgramClassifier as NgramClassifier

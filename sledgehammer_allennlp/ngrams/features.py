@@ -1,0 +1,77 @@
+"""The features of the n-gram exit: n-grams of token ids, hashed into buckets."""
+
+import torch
+import torch.nn.functional as F
+
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+
+_MULTIPLIER = -0x61C8864680B583EB
+"""2**64 divided by the golden ratio, as a signed number: multiplication by it spreads bits."""
+
+
+def ngram_buckets(
+    texts: TokenBatch, starts: torch.Tensor, marks: torch.Tensor, max_n: int, num_buckets: int
+) -> torch.Tensor:
+    """
+    The buckets of the n-grams that end at each token.
+
+    # Parameters
+
+    texts : `TokenBatch`
+    starts : `torch.Tensor`
+        `(num_texts,)`, where the first token of each text lies, on the device of the token ids.
+    marks : `torch.Tensor`
+        `(4,)`: the special tokens that begin and end texts, or -1, and whether what follows the
+        latter is the second text of a pair; the last number is not used here.
+    max_n : `int`
+        The tokens of the longest n-grams.
+    num_buckets : `int`
+        A power of two.
+
+    # Returns
+
+    `torch.Tensor`
+        `(num_tokens, max_n)`, by ascending n; 0 where there is no n-gram.
+    """
+    ids = texts.token_ids.long()
+    first, separator, has_pairs, _ = marks.tolist()
+    is_word = (ids != first) & (ids != separator)
+    follows = is_word.clone()
+    follows[starts] = False
+    if has_pairs:
+        ids = ids + _is_second(ids == separator, starts, texts.lengths) * 2**32
+    hashes, is_ngram = _mixed(ids), is_word
+    buckets = [_bucket(hashes, num_buckets) * is_ngram]
+    for _ in range(1, max_n):
+        hashes = _mixed(_shifted(hashes) + ids)
+        is_ngram = _shifted(is_ngram) & follows
+        buckets.append(_bucket(hashes, num_buckets) * is_ngram)
+    return torch.stack(buckets, dim=1)
+
+
+def _bucket(hashes: torch.Tensor, num_buckets: int) -> torch.Tensor:
+    # The highest bits of a product depend on all bits of its factors.
+    bits = num_buckets.bit_length() - 1
+    return (hashes >> (64 - bits)) & (num_buckets - 1)
+
+
+def _is_second(
+    is_separator: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
+    """Whether a token has a separator before it, or is one, `(num_tokens,)`."""
+    separators = is_separator.cumsum(0)
+    before = (separators[starts] - is_separator[starts].long()).repeat_interleave(
+        lengths.to(starts.device)
+    )
+    return separators > before
+
+
+def _shifted(values: torch.Tensor) -> torch.Tensor:
+    """The value of the token before, `(num_tokens,)`; 0 for the first."""
+    return F.pad(values[:-1], (1, 0))
+
+
+def _mixed(values: torch.Tensor) -> torch.Tensor:
+    """A hash of each number; products are taken modulo 2**64."""
+    values = (values + 1) * _MULTIPLIER
+    return (values ^ (values >> 32)) * _MULTIPLIER

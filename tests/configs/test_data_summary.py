@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sledgehammer_allennlp.configs.data_summary import chosen_rows, read_summary
+
+
+def write(path, rows) -> str:
+    path.write_bytes("".join("\t".join(row) + "\n" for row in rows).encode("utf-8"))
+    return str(path)
+
+
+def test_labels_are_counted_the_largest_first(tmp_path):
+    found = read_summary(write(tmp_path / "x.tsv", [("b", "1"), ("a", "2"), ("a", "3")]))
+    assert list(found.counts.items()) == [("a", 2), ("b", 1)]
+    assert found.first_lines == {"b": 1, "a": 2}
+    assert found.num_texts == 3 and not found.is_pairs
+
+
+def test_files_from_windows_are_read(tmp_path):
+    (tmp_path / "x.tsv").write_bytes(b"\xef\xbb\xbfa\tone\r\nb\ttwo\r\n")
+    (tmp_path / "y.tsv").write_bytes(b"a\tone\nb\ttwo\n")
+    windows, unix = (read_summary(str(tmp_path / name)) for name in ("x.tsv", "y.tsv"))
+    assert windows.counts == {"a": 1, "b": 1}
+    assert windows.digests.tolist() == unix.digests.tolist()
+
+
+def test_pairs_are_equal_if_both_texts_are(tmp_path):
+    rows = [("a", "x", "y"), ("b", "x", "z"), ("a", "x", "y"), ("b", "xy", "z")]
+    found = read_summary(write(tmp_path / "x.tsv", rows))
+    assert found.is_pairs and found.conflict() is None
+    assert len(set(found.digests.tolist())) == 3
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("vwxyz")), min_size=1, max_size=12),
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("vwxyz")), min_size=1, max_size=12),
+)
+def test_conflicts_and_lines_of_another_file_are_found(tmp_path, rows, others):
+    found = read_summary(write(tmp_path / "x.tsv", rows))
+    other = read_summary(write(tmp_path / "y.tsv", others))
+    texts = {text for _, text in others}
+    wanted = [i for i, (_, text) in enumerate(rows, start=1) if text in texts]
+    assert found.lines_also_in(other).tolist() == wanted
+    labels = {text: {label for label, other in rows if other == text} for _, text in rows}
+    ambiguous = [text for text, found_labels in labels.items() if len(found_labels) > 1]
+    conflict = found.conflict()
+    if not ambiguous:
+        assert conflict is None
+        return
+    assert conflict.num_texts == len(ambiguous)
+    first, second = (rows[line - 1] for line in conflict.lines)
+    assert first[1] == second[1] and first[0] != second[0]
+
+
+def test_chosen_rows_are_those_of_the_lines(tmp_path):
+    path = write(tmp_path / "x.tsv", [("a", str(i)) for i in range(1, 9)])
+    assert [row.text for row in chosen_rows(path, np.array([7, 2]), "")] == ["2", "7"]
+
+
+def test_a_bad_line_is_named(tmp_path):
+    (tmp_path / "x.tsv").write_text("a\tone\nb\n")
+    with pytest.raises(ValueError, match="x.tsv, line 2: found 1 tab-separated column"):
+        read_summary(str(tmp_path / "x.tsv"))

