@@ -68,7 +68,6 @@ setup(
         "numpy>=1.21.4",
         "safetensors>=0.4",
         "scipy>=1.7.3",
-        "tokenizers>=0.12",
         "torch>=1.12",
         "transformers>=4.20",
     ],

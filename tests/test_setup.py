@@ -149,7 +149,6 @@ def test_plain_pip_install_is_inference_and_train_adds_allennlp(wheel):
         "numpy",
         "safetensors",
         "scipy",
-        "tokenizers",
         "torch",
         "transformers",
     }
