@@ -63,6 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tsv: Dict[str, str]) -> Di
     A training run with calibration whose pretrained model is gone: `run`, its folder; `archive`,
     its archive; `config`, what it was trained with; `model`, as it was at the end of training.
     """
+    pytest.importorskip("allennlp")
     return train_and_move_pretrained(tmp_path_factory.mktemp("trained"), tsv)
 
 
@@ -73,6 +74,7 @@ def trained_with_heads(
     """
     An archive whose exits have heads and see the logits before them, with an exit on n-grams.
     """
+    pytest.importorskip("allennlp")
     return train_with_heads(tmp_path_factory.mktemp("with-heads") / "run", str(tiny_bert), tsv)
 
 

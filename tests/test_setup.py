@@ -1,6 +1,7 @@
 """What a stranger's set-up relies on."""
 
 import email
+import os
 import re
 import shutil
 import subprocess
@@ -43,12 +44,19 @@ def test_an_unsupported_interpreter_is_refused_with_a_clear_message(tmp_path: Pa
     python = tmp_path / "python3.9"
     python.write_text("#!/bin/sh\n[ $1 = --version ] && echo Python 3.9.1 && exit\nexit 1\n")
     python.chmod(0o755)
-    found = subprocess.run(
-        ["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True
-    )
+    found = _make_setup(tmp_path, f"PYTHON={python}")
     assert found.returncode != 0
     assert "is Python 3.9.1: wanted Python 3.11 or 3.12" in found.stdout
     assert not (tmp_path / ".venv").exists()
+
+
+def _make_setup(folder: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `make setup` with nothing of the settings of a make that runs the tests."""
+    settings_of_make = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PYTHON", "CUDA")
+    env = {name: value for name, value in os.environ.items() if name not in settings_of_make}
+    return subprocess.run(
+        ["make", "setup", *settings], cwd=folder, env=env, capture_output=True, text=True
+    )
 
 
 NO_PYTHON = """#!/bin/sh
@@ -71,9 +79,7 @@ def test_set_up_says_what_it_takes_and_leaves_cuda_out_for_the_cpu_build(tmp_pat
             parents=True
         )
     given = ["CUDA=no"] if build == "CPU" else []
-    found = subprocess.run(
-        ["make", "setup", f"PYTHON={python}", *given], cwd=tmp_path, capture_output=True, text=True
-    )
+    found = _make_setup(tmp_path, f"PYTHON={python}", *given)
     assert found.returncode == 0, found.stderr
     first, *_, last = found.stdout.splitlines()
     assert re.fullmatch(r"Setting up \.venv: it downloads .* GB and takes .* GB of disk\..*", first)
