@@ -4,7 +4,7 @@ Importing the package registers its classes with AllenNLP. Without AllenNLP inst
 be used all the same: `load_archived_classifier`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 from sledgehammer_allennlp.needs_allennlp import has_allennlp
 
@@ -33,10 +33,14 @@ if has_allennlp():
     )
 
 
-# Not imported at once, so that commands that need no torch start quickly without it.
+# Imported on first use, so that commands that need no torch start quickly.
 def __getattr__(name: str) -> Any:
     if name == "load_archived_classifier":
         from sledgehammer_allennlp.archives import load_archived_classifier
 
         return load_archived_classifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), "load_archived_classifier"])

@@ -1,6 +1,7 @@
 """`python -m sledgehammer_allennlp COMMAND`: what can be done without AllenNLP."""
 
 import argparse
+import os
 import sys
 from types import ModuleType
 from typing import Dict, Optional, Sequence
@@ -22,6 +23,7 @@ COMMANDS: Dict[str, ModuleType] = {
 
 _USER_ERROR = 2
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -35,7 +37,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     # Returns
 
-    The exit status: the command's, 2 for an error of the user's, 130 after Ctrl-C.
+    The exit status: the command's, 2 for an error of the user's, 130 after Ctrl-C, 141 where
+    nothing reads the output.
     """
     parser = argparse.ArgumentParser(
         prog="python -m sledgehammer_allennlp",
@@ -46,7 +49,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         command.add_arguments(subparsers.add_parser(name, help=command.HELP))
     args = parser.parse_args(argv)
     try:
-        return COMMANDS[args.command].run(args)
+        status = COMMANDS[args.command].run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # What reads the output has ended. Python would complain once more when it flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except (OSError, ValueError) as error:
         print(f"{args.command}: error: {error}", file=sys.stderr)
         return _USER_ERROR

@@ -27,8 +27,6 @@ def require_allennlp(module: str) -> None:
 
 
 def has_allennlp() -> bool:
-    """Whether AllenNLP is installed."""
-    try:
-        return find_spec("allennlp") is not None
-    except ValueError:  # as if it were not installed: `sys.modules["allennlp"] = None`
-        return False
+    """Whether AllenNLP is installed. A folder that has only its name is not AllenNLP."""
+    spec = find_spec("allennlp")
+    return spec is not None and spec.origin is not None

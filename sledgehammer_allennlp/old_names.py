@@ -4,13 +4,29 @@ import warnings
 from importlib import import_module
 from typing import Any
 
+_NAME = "sledgehammer_allennlp"
+
 _MOVED = {
-    "sledgehammer_allennlp.exits.load_archived_classifier": "sledgehammer_allennlp",
-    "sledgehammer_allennlp.archives.loading.load_checked_archive": (
-        "sledgehammer_allennlp.models.checked_archive"
-    ),
+    f"{_NAME}.exits.{old}": (f"{_NAME}{now_in}", name)
+    for old, now_in, name in (
+        ("load_archived_classifier", "", "load_archived_classifier"),
+        ("ArchivedClassifier", ".archives", "ArchivedClassifier"),
+        ("ExitOutput", ".engine", "EarlyExitOutput"),
+        ("ExitRule", ".engine", "ExitRule"),
+        ("cost_of_exits", ".engine", "cost_of_exits"),
+        ("run_exits", ".engine", "run_exits"),
+        ("run_to_exits", ".engine", "run_early_exit"),
+        ("NgramClassifier", ".ngrams", "NgramClassifier"),
+        ("Said", ".exits", "ExitScores"),
+    )
 }
-"""The module that each old name is imported from now."""
+_MOVED.update(
+    {
+        f"{_NAME}.archives.loading.{name}": (f"{_NAME}.models.checked_archive", name)
+        for name in ("load_checked_archive", "check_archive")
+    }
+)
+"""The module and the name that each old name is imported by now."""
 
 
 def moved(module: str, name: str) -> Any:
@@ -22,12 +38,12 @@ def moved(module: str, name: str) -> Any:
     AttributeError
         If it is none of the old names.
     """
-    now_in = _MOVED.get(f"{module}.{name}")
+    now_in, new_name = _MOVED.get(f"{module}.{name}", (None, name))
     if now_in is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     warnings.warn(
-        f"{name} is imported from {now_in} now; from {module} it will not be in the next version",
+        f"{name} of {module} is {new_name} of {now_in} now; the old name goes in the next version",
         DeprecationWarning,
         stacklevel=3,
     )
-    return getattr(import_module(now_in), name)
+    return getattr(import_module(now_in), new_name)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,19 @@ def test_ctrl_c_and_errors_of_the_user_are_short_messages(monkeypatch, capsys):
     )
 
 
+def test_output_that_nothing_reads_is_no_error_of_the_user(tmp_path):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    found = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ALLENNLP, "check-archive", str(tmp_path)],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write_end)
+    assert (found.returncode, found.stderr) == (141, "")
+
+
 def test_an_archive_is_checked_without_allennlp(trained):
     found = without_allennlp("check-archive", trained["archive"])
     assert found.returncode == 0, found.stderr
@@ -111,10 +125,33 @@ def _model_is_a_list(config):
     config["model"] = [1]
 
 
+def _reader(key, value):
+    def change(config):
+        config["dataset_reader"][key] = value
+
+    return change
+
+
+def _reader_is_a_word(config):
+    config["dataset_reader"] = "x"
+
+
+def _included_is_a_number(config):
+    config["include_in_archive"] = 5
+
+
 @pytest.mark.parametrize(
     "change, problem",
     [
         (_labels_elsewhere, "model.label_namespace is '../../secret', which would be read as a fi"),
+        (_reader_is_a_word, "config key dataset_reader is 'x': wanted a dictionary"),
+        (_reader("tokenizer", "x"), "key dataset_reader.tokenizer is 'x': wanted a dictionary"),
+        (_reader("token_indexers", [1]), "dataset_reader.token_indexers is [1]: wanted a dict"),
+        (
+            _reader("tokenizer", {"type": "pretrained_transformer"}),
+            "config key dataset_reader.tokenizer.model_name is None: wanted a name",
+        ),
+        (_included_is_a_number, "config key include_in_archive is 5: wanted a list of names"),
         (_model_is_a_list, "config key model is [1]: wanted a dictionary"),
         (_other_model, "model is of type 'basic_classifier': wanted 'multi_exit_classifier'"),
         (_no_transformer, "config has no key model.transformer_model"),

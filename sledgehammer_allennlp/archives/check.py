@@ -40,12 +40,15 @@ def check_config_without_allennlp(config: Dict[str, Any], folder: Path) -> Confi
         model = settings_of_model(config)
         problems += check_model_files(model["transformer_model"], folder)
         classes["model"] = f"{model['type']} (ArchivedClassifier)"
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         problems.append(str(error))
-    tokenizer = tokenizer_of_reader(config)
-    if tokenizer is not None:
-        problems += [one for one in tokenizer.problems(folder) if one not in problems]
-        classes["dataset_reader.tokenizer"] = "pretrained_transformer (the transformers library's)"
+    try:
+        tokenizer = tokenizer_of_reader(config)
+        if tokenizer is not None:
+            problems += [one for one in tokenizer.problems(folder) if one not in problems]
+            classes["dataset_reader.tokenizer"] = "pretrained_transformer (of transformers)"
+    except (OSError, ValueError) as error:
+        problems.append(str(error))
     return ConfigCheck(classes, problems)
 
 

@@ -23,6 +23,31 @@ def read_config(folder: Path) -> Dict[str, Any]:
     return read_json(folder / "config.json")
 
 
+def dictionary_in(settings: Dict[str, Any], key: str, where: str = "") -> Dict[str, Any]:
+    """
+    A dictionary in a config; an empty one if there is none, or null.
+
+    # Parameters
+
+    settings : `Dict[str, Any]`
+    key : `str`
+    where : `str`, optional (default = the config itself)
+        The key of `settings` in the config, for the error message.
+
+    # Raises
+
+    ValueError
+        If there is something else.
+    """
+    found = settings.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        name = f"{where}.{key}" if where else key
+        raise ValueError(f"config key {name} is {short_repr(found)}: wanted a dictionary")
+    return found
+
+
 def settings_of_model(config: Dict[str, Any]) -> Dict[str, Any]:
     """
     What a config has at the key `model`.
@@ -32,11 +57,7 @@ def settings_of_model(config: Dict[str, Any]) -> Dict[str, Any]:
     ValueError
         If that is not a `multi_exit_classifier` with its `transformer_model`.
     """
-    settings = config.get("model", {})
-    if not isinstance(settings, dict):
-        raise ValueError(
-            f"the archive's config key model is {short_repr(settings)}: wanted a dictionary"
-        )
+    settings = dictionary_in(config, "model")
     if settings.get("type") == "from_archive":
         raise ValueError(
             "the archive's model is of type 'from_archive', of "
@@ -50,6 +71,11 @@ def settings_of_model(config: Dict[str, Any]) -> Dict[str, Any]:
         )
     if "transformer_model" not in settings:
         raise ValueError("the archive's config has no key model.transformer_model")
+    if not isinstance(settings["transformer_model"], str):
+        raise ValueError(
+            "config key model.transformer_model is "
+            f"{short_repr(settings['transformer_model'])}: wanted a name"
+        )
     return settings
 
 

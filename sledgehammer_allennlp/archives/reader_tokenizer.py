@@ -5,11 +5,13 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from sledgehammer_allennlp.archives.contents import dictionary_in
 from sledgehammer_allennlp.archives.safety_checks import (
     check_tokenizer_files,
     check_tokenizer_kwargs,
 )
 from sledgehammer_allennlp.encoders.archived_files import find_tokenizer
+from sledgehammer_allennlp.values import short_repr
 
 _PLAIN_READERS = {
     "labeled_tsv": {"encoding", "label_namespace", "max_instances", "with_exit_layers"},
@@ -41,16 +43,30 @@ class ReaderTokenizer(NamedTuple):
 
 
 def tokenizer_of_reader(config: Dict[str, Any]) -> Optional[ReaderTokenizer]:
-    """What a config's reader tokenises with; `None` if the reader does more than that."""
+    """
+    What a config's reader tokenises with; `None` if the reader does more than that.
+
+    # Raises
+
+    ValueError
+        If the config is not one that AllenNLP wrote.
+    """
     # The reader that AllenNLP's predictors take by default.
-    reader = config.get("validation_dataset_reader") or config.get("dataset_reader") or {}
-    kind, settings = reader.get("type"), reader.get("tokenizer") or {}
-    if kind not in _PLAIN_READERS or settings.get("type") != "pretrained_transformer":
+    is_other = config.get("validation_dataset_reader") is not None
+    key = "validation_dataset_reader" if is_other else "dataset_reader"
+    reader = dictionary_in(config, key)
+    kind, settings = reader.get("type"), dictionary_in(reader, "tokenizer", key)
+    if (
+        not isinstance(kind, str)
+        or kind not in _PLAIN_READERS
+        or settings.get("type") != "pretrained_transformer"
+    ):
         return None
+    indexers = dictionary_in(reader, "token_indexers", key)
     others = set(reader) - _PLAIN_READERS[kind] - {"type", "tokenizer", "token_indexers"}
     if others or any(
-        (indexer or {}).get("max_length")
-        for indexer in (reader.get("token_indexers") or {}).values()
+        dictionary_in(indexers, name, f"{key}.token_indexers").get("max_length")
+        for name in indexers
     ):
         return None
     max_length = settings.get("max_length")
@@ -58,4 +74,9 @@ def tokenizer_of_reader(config: Dict[str, Any]) -> Optional[ReaderTokenizer]:
         return None
     if kind == "snli" and max_length is not None:
         return None  # which is of each text there
+    if not isinstance(settings.get("model_name"), str):
+        raise ValueError(
+            f"config key {key}.tokenizer.model_name is {short_repr(settings.get('model_name'))}: "
+            "wanted a name"
+        )
     return ReaderTokenizer(settings["model_name"], max_length, settings.get("tokenizer_kwargs"))

@@ -71,12 +71,18 @@ def check_contents(folder: Path, config: Dict[str, Any]) -> List[str]:
     if vocabulary.exists() and not vocabulary.is_dir():
         problems.append("'vocabulary' is a file, which would be unpacked: wanted a folder")
     namespace = _label_namespace(config)
-    if not isinstance(namespace, str) or re.fullmatch(r"[^/\\\0:]+", namespace) is None:
+    if not isinstance(namespace, str) or re.fullmatch(r"[^/\\\0]+", namespace) is None:
         problems.append(
             f"config key model.label_namespace is {short_repr(namespace)}, which would be read as "
             "a file elsewhere: wanted a name without separators"
         )
-    for name in config.get("include_in_archive") or []:
+    included = config.get("include_in_archive") or []
+    if not isinstance(included, list):
+        problems.append(
+            f"config key include_in_archive is {short_repr(included)}: wanted a list of names"
+        )
+        included = []
+    for name in included:
         parts = str(name).replace("\\", "/").split("/")
         if ".." in parts or posixpath.isabs(str(name)):
             problems.append(
@@ -137,7 +143,7 @@ def _check_settings(settings: Dict[str, Any], file: str) -> List[str]:
             f"{where} tokenizer_class with {tokenizer!r}, which may run code: wanted one of "
             f"{', '.join(sorted(TOKENIZERS))}"
         )
-    if file == "config.json" and settings.get("model_type") not in FAMILIES:
+    if file == "config.json" and str(settings.get("model_type")) not in FAMILIES:
         problems.append(
             f"{where} model_type with {settings.get('model_type')!r}: wanted one of "
             f"{', '.join(sorted(FAMILIES))}"

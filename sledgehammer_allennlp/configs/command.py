@@ -1,12 +1,11 @@
 """`new-config`: a first config for data and a pretrained model."""
 
 import argparse
-import importlib.util
 import os
 import shlex
 import textwrap
 from pathlib import Path
-from typing import List
+from typing import List, Union
 
 from sledgehammer_allennlp import __version__
 from sledgehammer_allennlp.configs import SETTINGS_FILE
@@ -17,7 +16,10 @@ from sledgehammer_allennlp.configs.settings_copy import (
     settings_text,
     write_together,
 )
+from sledgehammer_allennlp.needs_allennlp import has_allennlp
 from sledgehammer_allennlp.values import short_repr
+
+StrPath = Union[str, Path]
 
 HELP = "Write a first config for your data and a pretrained model."
 _DESCRIPTION = (
@@ -55,11 +57,14 @@ def run(args: argparse.Namespace) -> int:
     ValueError
         If the data or the model cannot be used, or a file is in the way. Nothing is written then.
     """
+    if not args.config_file:
+        raise ValueError("the config's name is empty: wanted one such as mine.jsonnet")
     config_file = Path(args.config_file)
     settings_file = config_file.with_name(SETTINGS_FILE.name)
     settings = settings_text(__version__)
     _check_names(args)
     _check_targets(config_file, settings_file, settings, args.force)
+    _check_differ(args, config_file, settings_file)
     train = read_summary(args.train)
     dev = read_summary(args.dev)
     check(train, dev)
@@ -89,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"Written to {config_file}, with the reasons.")
     print(f"Beside it {settings_file.name}, {'as it was' if is_there else 'which it imports'}.")
     print(f"Next:\n  {_train_command(config_file)}")
-    if importlib.util.find_spec("allennlp") is None:
+    if not has_allennlp():
         print(
             "This needs AllenNLP, which is not installed here: "
             "pip install 'sledgehammer_allennlp[train]'"
@@ -111,8 +116,10 @@ def _check_targets(config_file: Path, settings_file: Path, settings: str, force:
         )
     if not config_file.parent.is_dir():
         raise ValueError(f"there is no folder '{config_file.parent}': wanted one to write in")
+    if not os.access(config_file.parent, os.W_OK):
+        raise ValueError(f"the folder '{config_file.parent}' cannot be written to: wanted another")
     for path in (config_file, settings_file):
-        if path.exists() and not path.is_file():
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
             raise ValueError(f"'{path}' is no file: wanted one that can be replaced, or none")
     if force:
         return
@@ -124,6 +131,24 @@ def _check_targets(config_file: Path, settings_file: Path, settings: str, force:
             f"{__version__}: wanted another folder for the config, or --force to replace it, which "
             "changes all configs that import it"
         )
+
+
+def _check_differ(args: argparse.Namespace, config_file: Path, settings_file: Path) -> None:
+    """No data may be replaced, and dev data are no training data."""
+    for name in ("train", "dev"):
+        for target in (config_file, settings_file):
+            if _is_same_file(target, getattr(args, name)):
+                raise ValueError(
+                    f"--{name} is '{target}', which would be replaced: wanted another name"
+                )
+    if _is_same_file(args.train, args.dev):
+        raise ValueError(
+            f"--train and --dev are the same file, '{args.dev}': wanted other texts as dev"
+        )
+
+
+def _is_same_file(one: StrPath, other: StrPath) -> bool:
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def _description(data: DataSummary) -> str:

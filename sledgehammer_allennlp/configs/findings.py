@@ -55,7 +55,16 @@ def warnings(train: DataSummary, dev: DataSummary) -> List[str]:
         *_labels_without_dev_texts(train, dev),
         *_imbalance(train, dev),
         *_small_dev(dev),
+        *_large_dev(train, dev),
     ]
+
+
+def _large_dev(train: DataSummary, dev: DataSummary) -> Iterable[str]:
+    if dev.num_texts > train.num_texts:
+        yield (
+            f"{dev.path} has more texts ({dev.num_texts:,}) than {train.path} "
+            f"({train.num_texts:,}): are they swapped?"
+        )
 
 
 def kind(data: DataSummary) -> str:

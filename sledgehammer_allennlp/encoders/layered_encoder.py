@@ -81,7 +81,6 @@ class LayeredEncoder(nn.Module):
         self.num_layers: int = config.num_hidden_layers if num_layers is None else num_layers
         self.hidden_size: int = config.hidden_size
         self.num_heads: int = config.num_attention_heads
-        self.head_size: int = config.hidden_size // config.num_attention_heads
         self.feed_forward_size: int = feed_forward_size_of(config)
         self.max_positions: int = max_positions_of(config)
         self._layers = self._family.layers(transformer)[: self.num_layers]

@@ -181,6 +181,36 @@ def test_a_model_without_tokenizer_and_one_of_another_family_are_refused(folder,
     assert made(folder) == set()
 
 
+@pytest.mark.parametrize("name, target", [("train", "mine.jsonnet"), ("dev", SETTINGS_FILE.name)])
+def test_data_are_never_replaced_not_even_by_force(folder, name, target, capsys):
+    (folder / target).write_bytes((folder / "my data" / f"{name}.tsv").read_bytes())
+    before = (folder / target).read_bytes()
+    assert new_config("--force", **{name: target}) == 2
+    assert f"--{name} is '{target}', which would be replaced" in capsys.readouterr().err
+    assert (folder / target).read_bytes() == before and made(folder) == {target}
+
+
+def test_training_data_are_no_dev_data(folder, capsys):
+    assert new_config(dev="./my data/train.tsv") == 2
+    assert "--train and --dev are the same file, './my data/train.tsv'" in capsys.readouterr().err
+    assert made(folder) == set()
+
+
+def test_a_dev_file_larger_than_the_training_file_is_doubted(folder, capsys):
+    assert new_config(train="my data/dev.tsv", dev="my data/train.tsv") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert (
+        "my data/train.tsv has more texts (20) than my data/dev.tsv (2): are they swapped?" in out
+    )
+
+
+def test_a_link_is_not_replaced(folder, capsys):
+    (folder / "mine.jsonnet").symlink_to("elsewhere.jsonnet")
+    assert new_config("--force") == 2
+    assert "'mine.jsonnet' is no file: wanted one that can be replaced" in capsys.readouterr().err
+    assert made(folder) == {"mine.jsonnet"} and (folder / "mine.jsonnet").is_symlink()
+
+
 def test_pairs_count_both_texts(folder):
     first, second = "the film was good " * 5, "it was a day " * 5  # 20 tokens each
     rows = [("a", first.strip(), second.strip()), ("b", second.strip(), first.strip())]

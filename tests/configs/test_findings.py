@@ -6,7 +6,7 @@ from sledgehammer_allennlp.configs.data_summary import read_summary
 from sledgehammer_allennlp.configs.findings import check, warnings
 from tests.configs.test_data_summary import write
 
-GOOD = [("pos" if i % 2 else "neg", f"text {i}") for i in range(40)]
+GOOD = [("pos" if i % 2 else "neg", f"text {i}") for i in range(400)]
 GOOD_DEV = [("pos" if i % 2 else "neg", f"dev text {i}") for i in range(200)]
 
 
@@ -52,7 +52,7 @@ def test_data_that_cannot_be_trained_on_are_refused(tmp_path, train, dev, messag
 @pytest.mark.parametrize(
     "train, dev, message",
     [
-        ([*GOOD, ("neg", "text 1")], GOOD_DEV, "1 text has different labels .* lines 2 and 41."),
+        ([*GOOD, ("neg", "text 1")], GOOD_DEV, "1 text has different labels .* lines 2 and 401."),
         (GOOD, [*GOOD_DEV, ("neg", "text 2")], "dev.tsv: 1 of 201 texts stands in .*in line 201"),
         ([*GOOD, ("rare", "x")], GOOD_DEV, "train.tsv: fewer than 10 texts of 1 label: 'rare'"),
         ([*GOOD, ("rare", "x")], GOOD_DEV, "dev.tsv: no text of 1 label of .*: 'rare'"),
