@@ -59,7 +59,7 @@ def test_data_that_cannot_be_trained_on_are_refused(tmp_path, train, dev, messag
         (
             [*GOOD, ("rare", "x")],
             GOOD_DEV,
-            "20 times as many texts of 'neg' .*accuracies with 0.500",
+            "200 times as many texts of 'neg' .*accuracies with 0.500",
         ),
         (GOOD, GOOD_DEV[:199], "dev.tsv: 199 texts are few to calibrate .* 200 at least"),
     ],
