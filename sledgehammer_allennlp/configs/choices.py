@@ -27,8 +27,9 @@ MIN_STEPS = 400
 """
 Training goes on for so many steps, if `MAX_EPOCHS` allow it. That is twice as many as were seen to
 be too few: with 92 steps on BBC News (1,467 articles, 5 topics) and 196 on 3,100 texts of an intent
-data set, the last exit was 1 to 6 points less accurate than the exit over n-grams. How many steps
-these two need was not measured.
+data set, the last exit was 1 to 6 points less accurate than the exit over n-grams. With 414 steps
+on BBC News (one seed, 456 test articles) the exits after layers 0 to 4 were 4, 1, 2, 1 and 1 points
+more accurate than with 92, and the last exit was as accurate as before.
 
 Other data need fewer. The 6-layer MiniLM on the first 2,000 training texts, batches of 32, other
 settings those of `multi_exit.libsonnet`; the best epoch chosen by 300 dev texts; the accuracy of
@@ -177,7 +178,7 @@ def choose_training(num_texts: int) -> Tuple[int, int, str]:
     if total < MIN_STEPS:
         reason += f"{MIN_STEPS} may be better, but {MAX_EPOCHS} epochs are the most that is chosen."
     elif num_epochs > MIN_EPOCHS:
-        reason += f"Fewer than {MIN_STEPS} can leave the last exit less accurate than it could be."
+        reason += f"Fewer than {MIN_STEPS} can leave exits less accurate than they could be."
     else:
         reason += f"{MIN_EPOCHS} epochs, as in Schwartz et al. 2020, have enough steps."
     return batch_size, num_epochs, reason
