@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, Dict
 
+from sledgehammer_allennlp.encoders.archived_files import WEIGHTS_FILES
 from sledgehammer_allennlp.values import short_repr
 
 MODEL_TYPE = "multi_exit_classifier"
-
-_WEIGHTS = ("weights.th", "best.th")
 
 
 def read_config(folder: Path) -> Dict[str, Any]:
@@ -88,10 +87,10 @@ def find_weights(folder: Path) -> Path:
     ValueError
         If there is none.
     """
-    for name in _WEIGHTS:
+    for name in WEIGHTS_FILES:
         if (folder / name).exists():
             return folder / name
-    raise ValueError(f"found no weights: wanted one of {', '.join(_WEIGHTS)}")
+    raise ValueError(f"found no weights: wanted one of {', '.join(WEIGHTS_FILES)}")
 
 
 def read_json(file: Path) -> Dict[str, Any]:

@@ -83,7 +83,7 @@ def _load(
 ) -> ArchivedClassifier:
     """The classifier in a folder, with other settings where they are given, not `None`."""
     config = read_config(folder)
-    _refuse(check_contents(folder, config), whom_to_trust="")
+    _refuse(check_contents(folder, config), advice="")
     settings = {
         **settings_of_model(config),
         **{name: value for name, value in given.items() if value is not None},
@@ -141,11 +141,9 @@ def _labels(folder: Path, namespace: str, num_labels: Optional[int]) -> List[str
     return labels + [str(label) for label in range(len(labels), num_labels or 0)]
 
 
-def _refuse(
-    problems: List[str], whom_to_trust: str = ". If you know who made it: trust=True"
-) -> None:
+def _refuse(problems: List[str], advice: str = ". If you know who made it: trust=True") -> None:
     if problems:
-        raise ValueError(f"the archive is not loaded: {'; '.join(problems)}{whom_to_trust}")
+        raise ValueError(f"the archive is not loaded: {'; '.join(problems)}{advice}")
 
 
 def _read(path: Path) -> str:

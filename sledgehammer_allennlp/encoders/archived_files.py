@@ -26,6 +26,9 @@ _VOCABULARY = "vocabulary"
 _FOLDER = ".transformers"
 _UNFINISHED = ".new-"
 
+WEIGHTS_FILES = ("weights.th", "best.th")
+"""Of an archive, and of a training run."""
+
 
 def archived_folder(transformer_model: StrPath, serialization_dir: StrPath) -> Path:
     """Where the files of a pretrained model are kept in a serialization directory."""
@@ -37,7 +40,7 @@ def archived_folder(transformer_model: StrPath, serialization_dir: StrPath) -> P
 
 def is_trained(serialization_dir: StrPath) -> bool:
     """Whether there are trained weights: in an archive or a finished run, not in a new one."""
-    return any((Path(serialization_dir) / name).exists() for name in ("weights.th", "best.th"))
+    return any((Path(serialization_dir) / name).exists() for name in WEIGHTS_FILES)
 
 
 def find_config(transformer_model: StrPath, serialization_dir: Optional[StrPath]) -> StrPath:
