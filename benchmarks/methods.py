@@ -9,36 +9,33 @@ Writes what every exit says of the test data, `results/*.npz`, and the tables, `
 
 import argparse
 import json
-import logging
-import multiprocessing
-import os
-import random
-import shutil
 import statistics
-import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence
 
-import _jsonnet
 import numpy as np
-import torch
 from scipy.integrate import trapezoid
-from tqdm import tqdm
 
 from benchmarks.timing import machine
-from sledgehammer_allennlp.calibration import expected_calibration_error, max_probabilities
-from sledgehammer_allennlp.configs import SETTINGS_FILE
-from sledgehammer_allennlp.engine import ExitRule, check_ensemble
-from sledgehammer_allennlp.exits import ExitScores
-from sledgehammer_allennlp.exits.confidence import confidence_by_name
-from sledgehammer_allennlp.files import write_text_whole, write_whole
-from sledgehammer_allennlp.tradeoff import TradeoffCurve, tradeoff_curve
+from benchmarks.trained_models import (
+    Result,
+    Run,
+    accuracy_at,
+    add_arguments,
+    result_of,
+    train_missing,
+)
+from sledgehammer_allennlp.files import write_text_whole
+from sledgehammer_allennlp.tradeoff import TradeoffCurve
 
 TRAINING_TEXTS = {"sst2": 4000, "ag_news": 2000, "snli": 4000}
-VALIDATION_SHARE = 0.25
-"""Of the held-out texts: chooses the epoch and fits temperatures. The others are the test data."""
+SETTINGS: Dict[str, Any] = {
+    "exit_layers": "all",
+    # Heads, that any measure can be used afterwards. Nothing else learns from them.
+    "confidence": "learned",
+    "batch_size": 16,
+    "num_epochs": 1,
+}
+"""Of all methods, where theirs are not others."""
 
 METHODS: Dict[str, Dict[str, Any]] = {
     "joint": {},
@@ -60,37 +57,11 @@ NUM_LAYERS = 6
 """Speed-ups are over so many full layers."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """A model to be trained."""
-
-    data: str
-    method: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.data}-{self.method.replace(', ', '-').replace(' ', '_')}-{self.seed}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder of data sets, by default data"
-    )
-    parser.add_argument(
-        "--data-sets",
-        nargs="+",
-        default=list(TRAINING_TEXTS),
-        help=f"folders in --data, by default {' '.join(TRAINING_TEXTS)}",
-    )
-    parser.add_argument(
-        "--transformer-model",
-        default="data/minilm",
-        help=f"of {NUM_LAYERS} layers, by default data/minilm, which make demo makes",
-    )
+    add_arguments(parser, list(TRAINING_TEXTS), "runs/methods")
     parser.add_argument(
         "--methods",
         nargs="+",
@@ -99,28 +70,14 @@ def main() -> None:
         metavar="METHOD",
         help=f"by default all: {', '.join(map(repr, METHODS))}",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="by default 1 2")
-    parser.add_argument("--max-texts", type=int, help="at most so many of each file")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="by default as many as cores"
-    )
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("runs/methods"), help="by default runs/methods"
-    )
     arguments = parser.parse_args()
-    (arguments.output_dir / "results").mkdir(parents=True, exist_ok=True)
-    check_same_settings(arguments)
-    for data in arguments.data_sets:
-        prepare_data(arguments, data)
     runs = [
-        Run(data, method, seed)
+        run_of(data, method, seed)
         for seed in arguments.seeds
         for method in arguments.methods
         for data in arguments.data_sets
     ]
-    to_do = [run for run in runs if not result_of(arguments, run).exists()]
-    print(f"{len(runs)} models, {len(runs) - len(to_do)} of them trained before")
-    train_all(arguments, to_do)
+    train_missing(arguments, runs, TRAINING_TEXTS)
     results = [summary(arguments, run) for run in runs]
     text = tables(results)
     write_text_whole(arguments.output_dir / "methods.md", text)
@@ -132,206 +89,9 @@ def main() -> None:
     print(f"Written to {arguments.output_dir}: methods.md, methods.json, results/*.npz")
 
 
-def check_same_settings(arguments: argparse.Namespace) -> None:
-    """Refuses to go on with models that were trained otherwise."""
-    settings = {
-        "data": str(arguments.data),
-        "transformer_model": arguments.transformer_model,
-        "max_texts": arguments.max_texts,
-        "training_texts": TRAINING_TEXTS,
-        "methods": METHODS,
-    }
-    path = arguments.output_dir / "settings.json"
-    if path.exists() and json.loads(path.read_text()) != settings:
-        raise SystemExit(f"{path} is of other settings than these: wanted another --output-dir")
-    write_text_whole(path, json.dumps(settings, indent=1) + "\n")
-
-
-def prepare_data(arguments: argparse.Namespace, data: str) -> None:
-    """Draws the training texts, and splits what is held out."""
-    folder = arguments.output_dir / "data" / data
-    if not (arguments.data / data / "train.tsv").exists():
-        raise SystemExit(
-            f"there is no {arguments.data / data / 'train.tsv'}: wanted another --data, or first: "
-            f"python scripts/prepare_datasets.py {' '.join(TRAINING_TEXTS)}"
-        )
-    train = (arguments.data / data / "train.tsv").read_text(encoding="utf-8").splitlines(True)
-    held_out = (arguments.data / data / "dev.tsv").read_text(encoding="utf-8").splitlines(True)
-    random.Random(0).shuffle(train)
-    folder.mkdir(parents=True, exist_ok=True)
-    # SNLI's premises come several times in a row and are not to be on both sides.
-    num_validation = round(VALIDATION_SHARE * len(held_out))
-    parts = {
-        "train": train[: TRAINING_TEXTS.get(data)],
-        "dev": held_out[:num_validation],
-        "test": held_out[num_validation:],
-    }
-    for name, lines in parts.items():
-        write_text_whole(folder / f"{name}.tsv", "".join(lines[: arguments.max_texts]))
-
-
-def result_of(arguments: argparse.Namespace, run: Run) -> Path:
-    return arguments.output_dir / "results" / f"{run.name}.npz"
-
-
-def train_all(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
-    """Several at once, with one thread each: small models gain little from more."""
-    if not runs:
-        return
-    # Not forked: threads do not survive that.
-    with multiprocessing.get_context("spawn").Pool(
-        arguments.workers,
-        initializer=_be_quiet,
-        initargs=(arguments.workers,),
-        maxtasksperchild=6,  # so that memory does not add up
-    ) as pool:
-        jobs = pool.imap_unordered(_train, [(arguments, run) for run in runs])
-        for name, seconds in tqdm(jobs, total=len(runs), desc="training"):
-            tqdm.write(f"{name}: {seconds:.0f} s")
-
-
-def _be_quiet(num_workers: int) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_workers))
-    os.environ["ALLENNLP_LOG_LEVEL"] = "ERROR"
-    # Progress bars of the trainings; what fails is raised.
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _train(job: Tuple[argparse.Namespace, Run]) -> Tuple[str, float]:
-    """Trains one model, and keeps what its exits say of the test data."""
-    from allennlp.commands.train import train_model
-    from allennlp.common import Params
-    from allennlp.data import DatasetReader
-    from allennlp.data.data_loaders import SimpleDataLoader
-
-    from sledgehammer_allennlp.models import MultiExitClassifier
-    from sledgehammer_allennlp.training.full_depth import run_at_full_depth
-
-    arguments, run = job
-    start = time.perf_counter()
-    logging.disable(logging.WARNING)
-    folder = arguments.output_dir / "models" / run.name
-    params = Params(config_of(arguments, run))
-    reader_params = params.get("dataset_reader").duplicate()
-    model = train_model(params, str(folder), force=True, file_friendly_logging=True)
-    assert isinstance(model, MultiExitClassifier)
-    reader = DatasetReader.from_params(reader_params)
-    instances = list(reader.read(arguments.output_dir / "data" / run.data / "test.tsv"))
-    found = run_at_full_depth(
-        model, SimpleDataLoader(instances, 128, vocab=model.vocab), torch.device("cpu")
-    )
-    nothing = np.full(len(found.labels), np.nan, dtype=np.float32)
-    seconds = time.perf_counter() - start
-    write_whole(
-        result_of(arguments, run),
-        lambda beside: _save(
-            beside,
-            logits=found.logits,
-            correctness=np.stack([nothing if c is None else c for c in found.correctness]),
-            labels=found.labels,
-            temperatures=model.temperatures.numpy(),
-            costs=np.array(model.exit_costs),
-            exit_layers=np.array(model.exit_layers),
-            seconds=np.array(seconds),
-        ),
-    )
-    shutil.rmtree(folder)
-    return run.name, seconds
-
-
-def _save(path: Path, **arrays: np.ndarray) -> None:
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def config_of(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
-    """The config of a run, by the settings of the shipped ones."""
-    settings = {
-        "dataset": run.data,
-        "data_folder": str(arguments.output_dir / "data" / run.data),
-        "transformer_model": arguments.transformer_model,
-        "exit_layers": "all",
-        # Heads, that any measure can be used afterwards. Nothing else learns from them.
-        "confidence": "learned",
-        "batch_size": 16,
-        "num_epochs": 1,
-        "seed": run.seed,
-        **METHODS[run.method],
-    }
-    hidden = ", ".join(f"{name}:: {json.dumps(value)}" for name, value in settings.items())
-    source = f"(import {json.dumps(str(SETTINGS_FILE))}) + {{ {hidden} }}"
-    return json.loads(_jsonnet.evaluate_snippet(run.name, source))
-
-
-@dataclass(frozen=True)
-class Result:
-    """What the exits of a trained model say of the test data."""
-
-    scores: List[ExitScores]
-    labels: np.ndarray
-    temperatures: torch.Tensor
-    costs: List[float]
-    exit_layers: List[int]
-    seconds: float
-
-    @classmethod
-    def read(cls, path: Path) -> "Result":
-        with np.load(path) as file:
-            correctness = torch.from_numpy(file["correctness"])
-            scores = [
-                ExitScores(logits, None if learned.isnan().all() else learned)
-                for logits, learned in zip(torch.from_numpy(file["logits"]), correctness)
-            ]
-            return cls(
-                scores,
-                file["labels"],
-                torch.from_numpy(file["temperatures"]),
-                file["costs"].tolist(),
-                file["exit_layers"].tolist(),
-                float(file["seconds"]),
-            )
-
-    def without_first(self) -> "Result":
-        """As if there were no exit on n-grams."""
-        return Result(
-            self.scores[1:],
-            self.labels,
-            self.temperatures[1:],
-            self.costs[1:],
-            self.exit_layers[1:],
-            self.seconds,
-        )
-
-    def curve(self, confidence: str, ensemble: Optional[str] = None) -> TradeoffCurve:
-        """What every threshold gives with a measure of confidence."""
-        over = check_ensemble(ensemble, len(self.scores))
-        rule = ExitRule(self.temperatures, confidence_by_name(confidence), 1.0, over)
-        predictions = rule.predict_at_each_exit(self.scores)
-        return tradeoff_curve(
-            np.stack([one.confidence.numpy() for one in predictions]),
-            np.stack([one.logits.argmax(-1).numpy() == self.labels for one in predictions]),
-            self.costs,
-        )
-
-    def calibration_error(self) -> float:
-        """The mean over exits, after temperature."""
-        errors = []
-        for scores, temperature in zip(self.scores, self.temperatures.tolist()):
-            logits = scores.logits.numpy()
-            errors.append(
-                expected_calibration_error(
-                    max_probabilities(logits, temperature), logits.argmax(1) == self.labels
-                )
-            )
-        return float(np.mean(errors))
-
-
-def accuracy_at(curve: TradeoffCurve, layer_equivalents: float) -> float:
-    """
-    The accuracy at a mean cost. Between thresholds, as if a share of the texts was run at the one
-    and the others at the other: measures with few values have few thresholds.
-    """
-    return float(np.interp(layer_equivalents, curve.layer_equivalents, curve.accuracy))
+def run_of(data: str, method: str, seed: int) -> Run:
+    """A run of one of the methods."""
+    return Run(data, method, seed, {**SETTINGS, **METHODS[method]})
 
 
 def mean_accuracy(curve: TradeoffCurve) -> float:
@@ -350,10 +110,7 @@ def summary(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
         "seed": run.seed,
         "seconds": result.seconds,
         "exit_layers": result.exit_layers,
-        "accuracy_of_exits": [
-            float((scores.logits.argmax(-1).numpy() == result.labels).mean())
-            for scores in result.scores
-        ],
+        "accuracy_of_exits": result.accuracy_of_exits(),
         "num_test_texts": len(result.labels),
         "calibration_error": result.without_first().calibration_error(),
         "rules": {},

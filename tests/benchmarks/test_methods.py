@@ -1,18 +1,17 @@
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.methods import (
-    METHODS,
+from benchmarks.methods import METHODS, mean_accuracy, run_of
+from benchmarks.trained_models import (
     Result,
-    Run,
     accuracy_at,
     check_same_settings,
     config_of,
-    mean_accuracy,
     prepare_data,
 )
 from sledgehammer_allennlp.exits import ExitScores
@@ -32,6 +31,7 @@ def result():
         temperatures=torch.ones(2),
         costs=[0.0, 4.0],
         exit_layers=[-1, 3],
+        validation_accuracy=0.5,
         seconds=1.0,
     )
 
@@ -81,7 +81,7 @@ def test_held_out_texts_are_split_and_training_texts_drawn_the_same_each_time(tm
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_is_a_config_of_the_shipped_settings(method):
     arguments = argparse.Namespace(output_dir=Path("runs/methods"), transformer_model="data/minilm")
-    config = config_of(arguments, Run("sst2", method, 3))
+    config = config_of(arguments, run_of("sst2", method, 3))
     settings = METHODS[method]
     assert config["model"]["loss"] == settings.get("loss", "joint")
     assert config["model"]["pooling"] == settings.get("pooling", "mean")
@@ -94,8 +94,14 @@ def test_each_method_is_a_config_of_the_shipped_settings(method):
 def test_results_of_other_settings_are_not_mixed(tmp_path):
     settings = {"data": "data", "transformer_model": "data/minilm", "max_texts": None}
     arguments = argparse.Namespace(output_dir=tmp_path, **settings)
-    check_same_settings(arguments)
-    check_same_settings(arguments)
+    runs = [run_of("sst2", "joint", 1)]
+    check_same_settings(arguments, runs, {"sst2": 100})
+    check_same_settings(arguments, [run_of("snli", "sampled", 2)], {"sst2": 100})
+    check_same_settings(arguments, runs, {"sst2": 100})
+    others = [replace(runs[0], settings={"num_epochs": 9})]
+    for changed in ((arguments, others, {"sst2": 100}), (arguments, runs, {"sst2": 200})):
+        with pytest.raises(SystemExit, match="of other settings than these"):
+            check_same_settings(*changed)
     arguments.max_texts = 32
     with pytest.raises(SystemExit, match="of other settings than these"):
-        check_same_settings(arguments)
+        check_same_settings(arguments, runs, {"sst2": 100})
