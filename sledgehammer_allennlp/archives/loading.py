@@ -23,7 +23,14 @@ from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.old_names import moved
 from sledgehammer_allennlp.weights_file import read_weights
 
-_EXIT_SETTINGS = ("exit_layers", "embedding_exit", "pooling", "dropout", "use_previous_logits")
+_EXIT_SETTINGS = (
+    "exit_layers",
+    "embedding_exit",
+    "pooling",
+    "dropout",
+    "use_previous_logits",
+    "alignment",
+)
 
 
 def load_archived_classifier(

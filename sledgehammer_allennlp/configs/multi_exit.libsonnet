@@ -21,6 +21,8 @@
   embedding_exit:: 'ngrams',
   pooling:: 'mean',
   use_previous_logits:: false,
+  // For pairs: the size of the alignment of their texts in the exits, 128 say; null for none.
+  alignment:: null,
   confidence:: 'max_probability',
   dropout:: 0.1,
   max_length:: 128,
@@ -43,7 +45,7 @@
   local settings = self,
   local known = std.set([
     'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
-    'use_previous_logits', 'confidence', 'dropout', 'max_length', 'loss', 'trainable',
+    'use_previous_logits', 'alignment', 'confidence', 'dropout', 'max_length', 'loss', 'trainable',
     'num_epochs', 'batch_size', 'learning_rate', 'embedding_learning_rate', 'exit_learning_rate',
     'warmup_share', 'seed', 'max_accuracy_drop',
   ]),
@@ -80,6 +82,7 @@
     embedding_exit: settings.embedding_exit,
     pooling: settings.pooling,
     use_previous_logits: settings.use_previous_logits,
+    alignment: settings.alignment,
     confidence: settings.confidence,
     dropout: settings.dropout,
     loss: settings.loss,

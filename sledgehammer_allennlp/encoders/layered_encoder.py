@@ -127,8 +127,12 @@ class LayeredEncoder(nn.Module):
         projections of all tokens. 1/6 for the usual feed-forward size of four hidden sizes.
         Products are counted; attention scores, which depend on the length, are not.
         """
-        projections = 2 * self.hidden_size**2
-        return projections / (2 * projections + 2 * self.hidden_size * self.feed_forward_size)
+        return 2 * self.hidden_size**2 / self.work_of_layer
+
+    @property
+    def work_of_layer(self) -> int:
+        """The multiply-adds of a layer's products, for one token."""
+        return 4 * self.hidden_size**2 + 2 * self.hidden_size * self.feed_forward_size
 
     def freeze(self, first_trained: int) -> None:
         """

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.layer_products import KeysValues
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
+from sledgehammer_allennlp.exits.alignment import PairLayout, PairStates
 from sledgehammer_allennlp.exits.classifiers import (
     ExitClassifiers,
     ExitScores,
@@ -39,6 +40,9 @@ class ActiveInstances:
         first token of what a layer gives.
     earlier_scores : `List[ExitScores]`
         Of the exits so far, where a later one depends on them.
+    sides : `torch.Tensor`, optional
+        `(num_tokens,)`, in which text of its pair each token is; on the CPU. Needed by exits with
+        an alignment.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class ActiveInstances:
         hidden: torch.Tensor,
         layer_vectors: List[torch.Tensor],
         earlier_scores: List[ExitScores],
+        sides: Optional[torch.Tensor],
     ) -> None:
         self.encoder = encoder
         self.exits = exits
@@ -59,6 +64,8 @@ class ActiveInstances:
         self._keys_values: Optional[KeysValues] = None  # of the layer that is started
         self.layer_vectors = layer_vectors
         self.earlier_scores = earlier_scores
+        self._sides = sides
+        self._pair_layout: Optional[PairLayout] = None
 
     @classmethod
     def embed(
@@ -71,7 +78,8 @@ class ActiveInstances:
     ) -> "ActiveInstances":
         """Texts that are about to enter layer 0."""
         hidden = encoder.embed(texts)
-        return cls(encoder, exits, indices, texts.lengths, hidden, [], earlier_scores)
+        sides = None if exits.pair_texts is None else exits.pair_texts(texts)
+        return cls(encoder, exits, indices, texts.lengths, hidden, [], earlier_scores, sides)
 
     @classmethod
     def concatenate(cls, batches: List["ActiveInstances"]) -> "ActiveInstances":
@@ -80,6 +88,7 @@ class ActiveInstances:
             return batches[0]
         vectors_by_layer = zip(*(batch.layer_vectors for batch in batches))
         scores_by_exit = zip(*(batch.earlier_scores for batch in batches))
+        sides = [batch._sides for batch in batches if batch._sides is not None]
         return cls(
             batches[0].encoder,
             batches[0].exits,
@@ -88,6 +97,7 @@ class ActiveInstances:
             torch.cat([batch.hidden for batch in batches]),
             [torch.cat(vectors) for vectors in vectors_by_layer],
             [concatenate_scores(scores) for scores in scores_by_exit],
+            torch.cat(sides) if sides else None,
         )
 
     @property
@@ -101,6 +111,14 @@ class ActiveInstances:
         if self.exits.pooling == "mean":
             self.layer_vectors.append(mean)
         return [mean]
+
+    def pair_states(self) -> Optional[PairStates]:
+        """What enters the next layer, for the alignment of an exit; `None` without one."""
+        if self._sides is None:
+            return None
+        if self._pair_layout is None:
+            self._pair_layout = PairLayout(self._sides, self.layout.lengths, self.hidden.device)
+        return PairStates(self.hidden, self._pair_layout)
 
     def start_layer(self, i: int) -> None:
         """Computes the keys and values of layer `i`, for all tokens."""
@@ -143,12 +161,16 @@ class ActiveInstances:
             `(num_still_active,)`, their positions among these.
         """
         positions = active.cpu()
-        tokens = token_indices(self.layout.lengths, positions).to(self.hidden.device)
+        kept = token_indices(self.layout.lengths, positions)
+        tokens = kept.to(self.hidden.device)
         self.indices = self.indices.index_select(0, active)
         self.layout = Layout(self.layout.lengths[positions], self.hidden.device)
         self.hidden = self.hidden.index_select(0, tokens)
         self.layer_vectors = [vectors.index_select(0, active) for vectors in self.layer_vectors]
         self.earlier_scores = [scores.select(active) for scores in self.earlier_scores]
+        if self._sides is not None:
+            self._sides = self._sides[kept]
+            self._pair_layout = None
         if self._keys_values is not None:
             keys, values = self._keys_values
             self._keys_values = keys.index_select(0, tokens), values.index_select(0, tokens)

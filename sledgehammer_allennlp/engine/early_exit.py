@@ -171,15 +171,17 @@ def _run_to_exit(
     for i in range(first_layer, layer):
         batch.start_layer(i)
         batch.run_whole_layer(i)
+    needs_scores = decisions.needs_scores_of(exit_index)
+    pairs = batch.pair_states() if needs_scores else None
     batch.start_layer(layer)
     first_tokens_first = decisions.is_last(exit_index) or (
         decisions.may_exit_at(exit_index) and batch.num_tokens >= few_tokens
     )
     first = batch.run_first_tokens(layer) if first_tokens_first else batch.run_whole_layer(layer)
-    if not decisions.needs_scores_of(exit_index):
+    if not needs_scores:
         return batch  # no instance exits here, so the whole layer has run
     scores = exits.score(
-        exit_index, batch.layer_vectors, first.to(exits.dtype), batch.earlier_scores
+        exit_index, batch.layer_vectors, first.to(exits.dtype), batch.earlier_scores, pairs
     )
     active = decisions.decide(exit_index, batch.indices, [*batch.earlier_scores, scores])
     if decisions.needs_earlier_scores:
@@ -198,7 +200,9 @@ def _decide_by_embeddings(
     """The exit on the mean of the embeddings. Gives the survivors, or `None` if all exit."""
     if not decisions.needs_scores_of(exit_index):
         return batch
-    scores = batch.exits.score(exit_index, batch.embedding_exit_input(), None)
+    scores = batch.exits.score(
+        exit_index, batch.embedding_exit_input(), None, pairs=batch.pair_states()
+    )
     active = decisions.decide(exit_index, batch.indices, [scores])
     batch.earlier_scores = [scores] if decisions.needs_earlier_scores else []
     return _survivors(batch, active)

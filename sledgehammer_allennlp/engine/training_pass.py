@@ -8,6 +8,7 @@ from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.engine.active_instances import ActiveInstances
 from sledgehammer_allennlp.engine.chunks import sort_by_length
+from sledgehammer_allennlp.exits.alignment import PairStates
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
 
 
@@ -49,22 +50,29 @@ def run_exits(
         batch = ActiveInstances.embed(encoder, exits, texts, order, [])
     scores: Dict[int, ExitScores] = {}
 
-    def score(exit_index: int, vectors: List[torch.Tensor], first: Optional[torch.Tensor]) -> None:
+    def score(
+        exit_index: int,
+        vectors: List[torch.Tensor],
+        first: Optional[torch.Tensor],
+        pairs: Optional[PairStates],
+    ) -> None:
         if exit_index in wanted or exits.use_previous_logits:
-            scores[exit_index] = exits.score(exit_index, vectors, first, list(scores.values()))
+            earlier = list(scores.values())
+            scores[exit_index] = exits.score(exit_index, vectors, first, earlier, pairs)
 
     if exits.ngrams is not None:
         scores[0] = ExitScores(exits.ngrams(texts))
     elif exits.exit_layers[0] == EMBEDDING_EXIT:
         with torch.set_grad_enabled(with_gradient):
             vectors = batch.embedding_exit_input()
-        score(0, vectors, None)
+        score(0, vectors, None, batch.pair_states())
     last_layer = exits.exit_layers[max(wanted)]
     for i in range(last_layer + 1):
+        pairs = batch.pair_states()
         with torch.set_grad_enabled(with_gradient):
             batch.start_layer(i)
             first = batch.run_first_tokens(i) if i == last_layer else batch.run_whole_layer(i)
         if i in exits.exit_layers:
-            score(exits.exit_layers.index(i), batch.layer_vectors, first.to(exits.dtype))
+            score(exits.exit_layers.index(i), batch.layer_vectors, first.to(exits.dtype), pairs)
     in_order = order.argsort().to(encoder.device)
     return {k: scores[k].select(in_order) for k in scores if k in wanted}

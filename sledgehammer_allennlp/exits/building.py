@@ -5,7 +5,9 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from sledgehammer_allennlp.encoders.archived_files import StrPath
 from sledgehammer_allennlp.encoders.layered_encoder import LayeredEncoder
 from sledgehammer_allennlp.encoders.loading import load_encoder, num_layers_of
+from sledgehammer_allennlp.exits.alignment import check_alignment
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
+from sledgehammer_allennlp.exits.pair_texts import special_tokens_of_model
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 from sledgehammer_allennlp.values import is_number
 
@@ -25,6 +27,7 @@ def build_encoder_and_exits(
     with_correctness: bool = False,
     config_folder: Optional[StrPath] = None,
     load_weights: bool = True,
+    alignment: Any = None,
 ) -> Tuple[LayeredEncoder, ExitClassifiers]:
     """
     A transformer without the layers that no exit needs, and its exits, not trained yet.
@@ -34,7 +37,7 @@ def build_encoder_and_exits(
     transformer_model, config_folder, load_weights
         See `load_encoder`.
     num_labels : `int`
-    exit_layers, embedding_exit, pooling, dropout, precision, use_previous_logits
+    exit_layers, embedding_exit, pooling, dropout, precision, use_previous_logits, alignment
         As in the model's config.
     with_correctness
         See `ExitClassifiers`.
@@ -50,6 +53,7 @@ def build_encoder_and_exits(
         raise ValueError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
     if not isinstance(use_previous_logits, bool):
         raise ValueError(f"use_previous_logits is {use_previous_logits!r}: wanted true or false")
+    alignment = check_alignment(alignment)
     first_exit, first_exit_settings = _check_embedding_exit(embedding_exit)
     num_layers = num_layers_of(config_folder or transformer_model)
     layers = check_exit_layers(exit_layers, num_layers, str(transformer_model))
@@ -76,7 +80,10 @@ def build_encoder_and_exits(
         ngrams=ngrams,
         use_previous_logits=use_previous_logits,
         with_correctness=with_correctness,
+        alignment=alignment,
     )
+    if exits.pair_texts is not None and load_weights:  # else they are in the weights to be read
+        exits.pair_texts.set_special_tokens(special_tokens_of_model(transformer_model))
     return encoder, exits
 
 

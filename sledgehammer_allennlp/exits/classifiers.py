@@ -5,6 +5,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Un
 import torch
 from torch import nn
 
+from sledgehammer_allennlp.exits.alignment import Alignment, PairStates
+from sledgehammer_allennlp.exits.pair_texts import PairTexts
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 
 EMBEDDING_EXIT = -1
@@ -63,6 +65,10 @@ class ExitClassifiers(nn.Module):
     sees token ids. With `use_previous_logits`, the logits of the earlier exits, before temperature,
     are appended to what an exit sees (section 3.1 there).
 
+    With `alignment`, every exit that is no `NgramClassifier` also sees how the texts of a pair
+    match in the hidden states that enter its layer, see `Alignment`. Between what it sees, always
+    normalized then, and the linear layer there is a hidden layer of the same size, with GELU.
+
     # Parameters
 
     exit_layers : `Sequence[int]`
@@ -81,6 +87,8 @@ class ExitClassifiers(nn.Module):
     with_correctness : `bool`, optional (default = `False`)
         Whether each exit has a small head, one linear layer, that gives the probability that the
         exit is right (Xin et al. 2021). What the exit sees gets no gradient from it.
+    alignment : `int`, optional (default = `None`)
+        The size of the alignment of the texts of a pair.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class ExitClassifiers(nn.Module):
         ngrams: Optional[NgramClassifier] = None,
         use_previous_logits: bool = False,
         with_correctness: bool = False,
+        alignment: Optional[int] = None,
     ) -> None:
         super().__init__()
         self.exit_layers = list(exit_layers)
@@ -101,6 +110,8 @@ class ExitClassifiers(nn.Module):
         self.with_correctness = with_correctness
         self.pooling = pooling
         self.num_labels = num_labels
+        self.alignment = alignment
+        self.pair_texts = None if alignment is None else PairTexts()
         self.pooler: Optional[nn.Module] = None
         if add_pooler:
             self.pooler = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh())
@@ -115,6 +126,7 @@ class ExitClassifiers(nn.Module):
                 num_labels=num_labels,
                 dropout=dropout,
                 with_correctness=with_correctness,
+                alignment=alignment,
             )
             if ngrams is None or layer != EMBEDDING_EXIT
             else ngrams
@@ -167,17 +179,19 @@ class ExitClassifiers(nn.Module):
         }
         found = _described(len(numbers), f"{start}0.table" in state_dict)
         wanted = _described(len(self.exit_layers), self.ngrams is not None)
+        errors: List[str] = args[-1]
         if numbers and found != wanted:
-            errors: List[str] = args[-1]
             errors.append(
                 f"the weights are of {found}, and the config asks for {wanted}: exit_layers and "
                 "embedding_exit cannot be changed after training"
             )
         elif numbers and self.with_correctness and not heads:
-            args[-1].append(
+            errors.append(
                 'confidence "learned" needs heads on the exits, which are trained with it: wanted '
                 'an archive that was trained with confidence "learned"'
             )
+        elif numbers:
+            errors += _alignment_errors(state_dict, start, self.alignment)
 
     def score(
         self,
@@ -185,6 +199,7 @@ class ExitClassifiers(nn.Module):
         layer_vectors: List[torch.Tensor],
         first_token: Optional[torch.Tensor],
         previous: Sequence[ExitScores] = (),
+        pairs: Optional[PairStates] = None,
     ) -> ExitScores:
         """
         The scores of an exit that is not an `NgramClassifier`.
@@ -200,9 +215,29 @@ class ExitClassifiers(nn.Module):
             pooling `"mean"`.
         previous : `Sequence[ExitScores]`
             The scores of the exits before this one; needed with `use_previous_logits`.
+        pairs : `PairStates`, optional
+            What enters the exit's layer; needed with `alignment`.
         """
         logits = [scores.logits for scores in previous] if self.use_previous_logits else []
-        return self.classifiers[exit_index](layer_vectors, first_token, logits)
+        return self.classifiers[exit_index](layer_vectors, first_token, logits, pairs)
+
+
+def _alignment_errors(
+    state_dict: Dict[str, Any], start: str, alignment: Optional[int]
+) -> List[str]:
+    """What is wrong if weights are of another alignment than the config's."""
+    found = {
+        int(weights.shape[0])
+        for name, weights in state_dict.items()
+        if name.startswith(start) and name.endswith(".alignment.project.weight")
+    }
+    if found == (set() if alignment is None else {alignment}):
+        return []
+    sizes = " and ".join(str(size) for size in sorted(found)) or "null"
+    return [
+        f"the weights are of alignment {sizes}, and the config asks for "
+        f"{'null' if alignment is None else alignment}: alignment cannot be changed after training"
+    ]
 
 
 def _described(num_exits: int, with_ngrams: bool) -> str:
@@ -235,13 +270,24 @@ class _ExitClassifier(nn.Module):
         num_labels: int,
         dropout: float,
         with_correctness: bool,
+        alignment: Optional[int],
     ) -> None:
         super().__init__()
-        size = mixed_size + first_size + num_previous
+        self.alignment: Optional[Alignment] = None
+        size = mixed_size + first_size
+        if alignment is not None:
+            self.alignment = Alignment(mixed_size, alignment, dropout)
+            size += self.alignment.output_size
         self.mix = _Mix(num_mixed)
         self.takes_first_token = first_size > 0
-        self.norm = nn.LayerNorm(mixed_size + first_size) if normalize else nn.Identity()
+        has_norm = normalize or alignment is not None
+        self.norm = nn.LayerNorm(size) if has_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
+        size += num_previous
+        self.hidden: Optional[nn.Module] = None
+        if alignment is not None:
+            self.hidden = nn.Sequential(nn.Linear(size, alignment), nn.GELU(), nn.Dropout(dropout))
+            size = alignment
         self.linear = nn.Linear(size, num_labels)
         self.correctness = nn.Linear(size, 1) if with_correctness else None
 
@@ -250,15 +296,21 @@ class _ExitClassifier(nn.Module):
         layer_vectors: List[torch.Tensor],
         first_token: Optional[torch.Tensor],
         previous: List[torch.Tensor],
+        pairs: Optional[PairStates],
     ) -> ExitScores:
         seen = self.mix(layer_vectors)
         if self.takes_first_token:
             assert first_token is not None
             seen = torch.cat([seen, first_token], dim=-1)
+        if self.alignment is not None:
+            assert pairs is not None
+            seen = torch.cat([seen, self.alignment(pairs)], dim=-1)
         seen = self.norm(seen)
         if previous:
             seen = torch.cat([seen, *(logits.to(seen.dtype) for logits in previous)], dim=-1)
         seen = self.dropout(seen)
+        if self.hidden is not None:
+            seen = self.hidden(seen)
         logits = self.linear(seen)
         if self.correctness is None:
             return ExitScores(logits)

@@ -97,6 +97,9 @@ class MultiExitClassifier(Model):
         What training minimises, see `objectives`.
     use_previous_logits : `bool`, optional (default = `False`)
         Whether exits see, besides, the logits of the exits before them.
+    alignment : `int`, optional (default = `None`)
+        For pairs: every exit after a layer, or on the mean of the embeddings, also sees how the
+        texts of a pair match, by an alignment of this size, see `exits.alignment`.
     trainable : optional (default = `True`)
         Whether the transformer is trained; `{"from_layer": n}`: only its layers from n on.
     dropout : `float`, optional (default = `0.1`)
@@ -137,6 +140,7 @@ class MultiExitClassifier(Model):
         ensemble: Any = None,
         loss: Optional[Objective] = None,
         use_previous_logits: Any = False,
+        alignment: Any = None,
         trainable: Any = True,
         dropout: Any = 0.1,
         precision: str = "float32",
@@ -173,6 +177,7 @@ class MultiExitClassifier(Model):
                 with_correctness=measure.is_learned,
                 config_folder=find_config(transformer_model, self.serialization_dir),
                 load_weights=load_pretrained_weights,
+                alignment=alignment,
             )
             self.exit_layers = self.exits.exit_layers
             """The layer of each exit; -1 for an exit before layer 0."""
