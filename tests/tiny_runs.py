@@ -27,7 +27,8 @@ def train_and_move_pretrained(folder: Path, tsv: Dict[str, str]) -> Dict[str, An
 
 def train_with_heads(folder: Path, pretrained: str, tsv: Dict[str, str]) -> str:
     """
-    An archive whose exits have heads and see the logits before them, with an exit on n-grams.
+    An archive whose exits have heads and alignments and see the logits before them, with an exit
+    on n-grams.
     """
     from allennlp.commands.train import train_model
     from allennlp.common import Params
@@ -38,6 +39,7 @@ def train_with_heads(folder: Path, pretrained: str, tsv: Dict[str, str]) -> str:
         embedding_exit="ngrams",
         confidence="learned",
         use_previous_logits=True,
+        alignment=8,
         loss="alternating",
     )
     train_model(Params(config), str(folder))

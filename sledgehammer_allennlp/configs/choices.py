@@ -12,6 +12,8 @@ from sledgehammer_allennlp.configs.pretrained_model import PretrainedModel
 
 PAPERS_EXITS = [0, 3, 5, 11]
 """Of Schwartz et al. 2020, for 12 layers."""
+PAIR_ALIGNMENT = 128
+"""Of the shipped configs of pairs."""
 MOST_TRUNCATED = 0.01
 """At most this share of the training texts is truncated, if the model takes so many tokens."""
 MIN_LENGTH = 32
@@ -77,6 +79,7 @@ def all_choices(
         *choose_data(train.path, dev.path),
         Choice("transformer_model", model.name, about_model),
         Choice("exit_layers", exit_layers, why_exits),
+        *choose_alignment(train.is_pairs),
         Choice("max_length", max_length, why_length),
         Choice("batch_size", batch_size, why_training),
         Choice("num_epochs", num_epochs, ""),
@@ -111,6 +114,18 @@ def choose_exits(num_layers: int) -> Tuple[Union[str, List[int]], str]:
     layers = [round(i * (num_layers - 1) / (number - 1)) for i in range(number)]
     reason = f"{number} of {num_layers} layers, counted from 0: the first, the last, evenly spread."
     return layers, reason
+
+
+def choose_alignment(is_pairs: bool) -> List[Choice]:
+    """For pairs, the size of the alignment of their texts in the exits."""
+    if not is_pairs:
+        return []
+    reason = (
+        "The data are pairs: each exit compares every word with what it matches in the other text "
+        "(Parikh et al. 2016), without which early exits see little of how two texts relate. "
+        "128 numbers a word; null for none."
+    )
+    return [Choice("alignment", PAIR_ALIGNMENT, reason)]
 
 
 def choose_max_length(lengths: np.ndarray, max_tokens: int, num_texts: int) -> Tuple[int, str]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Iterator, List
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from sledgehammer_allennlp.configs.data_summary import DataSummary, chosen_rows
 from sledgehammer_allennlp.encoders.families import family_of, max_positions_of
 from sledgehammer_allennlp.encoders.loading import load_config
-from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.encoders.tokenizing import load_tokenizer, tokenize
 from sledgehammer_allennlp.labeled_lines import Row
 
 MAX_SAMPLE = 20_000
@@ -53,16 +53,7 @@ def read_model(name: str) -> PretrainedModel:
     """
     config = load_config(name)
     family_of(config)  # or raises
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        if len(tokenizer) <= len(tokenizer.all_special_tokens):
-            # Transformers 5 makes one for a folder that has none.
-            raise ValueError("It has no vocabulary.")
-    except Exception as error:  # of many kinds, by what is missing or cannot be parsed
-        raise ValueError(
-            f"cannot read the tokenizer of transformer_model '{name}': wanted a Hugging Face name "
-            f"or a folder with the tokenizer's files. {error}"
-        ) from error
+    tokenizer = load_tokenizer(name)
     max_tokens = min(max_positions_of(config), tokenizer.model_max_length)
     return PretrainedModel(name, config.model_type, config.num_hidden_layers, max_tokens, tokenizer)
 

@@ -3,8 +3,9 @@
 import re
 from typing import List, Optional, Sequence
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from sledgehammer_allennlp.encoders.archived_files import StrPath
 from sledgehammer_allennlp.encoders.locks import fork_safe_lock
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 
@@ -18,6 +19,28 @@ TOKENIZER_LOCK = fork_safe_lock()
 _CHARACTERS_PER_TOKEN = 32
 _FAR_MORE = 8
 _UP_TO_A_SPACE = re.compile(r".*\S(?= )", re.DOTALL)
+
+
+def load_tokenizer(transformer_model: StrPath) -> PreTrainedTokenizerBase:
+    """
+    The tokenizer of a pretrained model, a Hugging Face name or a local folder.
+
+    # Raises
+
+    ValueError
+        If it has none that can be read.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(transformer_model, trust_remote_code=False)
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            # Transformers 5 makes one for a folder that has none.
+            raise ValueError("It has no vocabulary.")
+    except Exception as error:  # of many kinds, by what is missing or cannot be parsed
+        raise ValueError(
+            f"cannot read the tokenizer of transformer_model '{transformer_model}': wanted a "
+            f"Hugging Face name or a folder with the tokenizer's files. {error}"
+        ) from error
+    return tokenizer
 
 
 def tokenize(

@@ -144,6 +144,8 @@ class Alignment(nn.Module):
         self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE))
         self.dropout = nn.Dropout(dropout)
         self.compare = nn.Linear(3 * size, size)
+        # A module, for AllenNLP's check of what stands between a linear layer and a normalization.
+        self.activation = nn.ReLU()
 
     @property
     def output_size(self) -> int:
@@ -156,7 +158,8 @@ class Alignment(nn.Module):
         hidden = pairs.hidden.index_select(0, layout.words).to(dtype)
         z = self.project(self.norm(hidden))  # (words, size)
         a = self._aligned(z, layout)
-        compared = self.compare(self.dropout(torch.cat([z, z - a, z * a], dim=-1))).relu()
+        compared = self.compare(self.dropout(torch.cat([z, z - a, z * a], dim=-1)))
+        compared = self.activation(compared)  # (words, size)
         first, second = compared.split([layout.first.num_words, layout.second.num_words])
         return torch.cat(
             [*layout.first.mean_and_maximum(first), *layout.second.mean_and_maximum(second)], dim=-1

@@ -5,9 +5,10 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from sledgehammer_allennlp.encoders.archived_files import StrPath
 from sledgehammer_allennlp.encoders.layered_encoder import LayeredEncoder
 from sledgehammer_allennlp.encoders.loading import load_encoder, num_layers_of
+from sledgehammer_allennlp.encoders.tokenizing import load_tokenizer
 from sledgehammer_allennlp.exits.alignment import check_alignment
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
-from sledgehammer_allennlp.exits.pair_texts import special_tokens_of_model
+from sledgehammer_allennlp.exits.pair_texts import special_tokens_of
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 from sledgehammer_allennlp.values import is_number
 
@@ -45,7 +46,8 @@ def build_encoder_and_exits(
     # Raises
 
     ValueError
-        If a setting has a value that is not possible.
+        If a setting has a value that is not possible, or there is no tokenizer beside a model to be
+        trained with `alignment`, which has to know its special tokens.
     """
     if not is_number(dropout) or not 0 <= dropout < 1:
         raise ValueError(f"dropout is {dropout!r}: wanted a number from 0 to 1, 1 excluded")
@@ -83,7 +85,7 @@ def build_encoder_and_exits(
         alignment=alignment,
     )
     if exits.pair_texts is not None and load_weights:  # else they are in the weights to be read
-        exits.pair_texts.set_special_tokens(special_tokens_of_model(transformer_model))
+        exits.pair_texts.set_special_tokens(special_tokens_of(load_tokenizer(transformer_model)))
     return encoder, exits
 
 

@@ -4,18 +4,21 @@ Special tokens are in neither. A word never gets into the other text: where the 
 the texts of a pair by type ids, those decide, whatever stands in a text; else the separators do.
 """
 
-from typing import NamedTuple
+from typing import Any, Dict, List, NamedTuple
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from sledgehammer_allennlp.encoders.archived_files import StrPath
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch, positions_in_text, starts_of
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 
 NEITHER, FIRST, SECOND = 0, 1, 2
 """What `PairTexts` gives for a special token, a token of the first text, one of the second."""
+
+
+_MOST_BETWEEN = 8
+"""Separators between two texts. Tokenizers put one or two there."""
 
 
 class SpecialTokens(NamedTuple):
@@ -54,6 +57,18 @@ class PairTexts(nn.Module):
     def set_special_tokens(self, special_tokens: SpecialTokens) -> None:
         """Sets what the tokenizer adds to a pair."""
         self.special_tokens.copy_(torch.tensor(special_tokens))
+
+    def _load_from_state_dict(
+        self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        num_between = int(self.special_tokens[2])
+        if not 1 <= num_between <= _MOST_BETWEEN:
+            errors: List[str] = args[-1]
+            errors.append(
+                f"the weights say that {num_between} separators stand between the texts of a pair: "
+                f"wanted 1 to {_MOST_BETWEEN}"
+            )
 
     def forward(self, texts: TokenBatch) -> torch.Tensor:
         """
@@ -99,25 +114,5 @@ def special_tokens_of(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
     ids, special = pair.token_ids.tolist(), set(tokenizer.all_special_ids)
     first = ids[0] if ids[0] in special else -1
     separator = ids[-1] if ids[-1] in special else -1
-    return SpecialTokens(
-        first, separator, max(ids[1:-1].count(separator), 1), bool(pair.type_ids.any())
-    )
-
-
-def special_tokens_of_model(transformer_model: StrPath) -> SpecialTokens:
-    """
-    What a pretrained model's tokenizer adds to a pair.
-
-    # Raises
-
-    ValueError
-        If the tokenizer cannot be read.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(transformer_model, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"alignment needs the tokenizer of transformer_model '{transformer_model}', to know "
-            f"its special tokens: wanted its files beside the model's, or alignment null. {error}"
-        ) from error
-    return special_tokens_of(tokenizer)
+    num_between = max(ids[1:-1].count(separator), 1)
+    return SpecialTokens(first, separator, num_between, bool(pair.type_ids.any()))

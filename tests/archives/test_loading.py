@@ -40,7 +40,7 @@ def test_it_answers_as_the_predictor(trained, threshold):
 
 
 @pytest.mark.parametrize("confidence", ["learned", "patience", "max_probability"])
-def test_with_heads_previous_logits_and_an_ensemble_it_answers_as_the_predictor(
+def test_with_heads_alignment_previous_logits_and_an_ensemble_it_answers_as_the_predictor(
     trained_with_heads, tmp_path, confidence
 ):
     from allennlp.predictors import Predictor
@@ -55,7 +55,12 @@ def test_with_heads_previous_logits_and_an_ensemble_it_answers_as_the_predictor(
         tar.extractall(tmp_path, filter="data")
     given = {name.split(".")[1]: value for name, value in overrides.items()}
     wanted = predictor.predict_batch_json([{"sentence": text} for text in TEXTS])
-    assert load_archived_classifier(trained_with_heads, **given).predict(TEXTS) == wanted
+    classifier = load_archived_classifier(trained_with_heads, **given)
+    assert classifier.predict(TEXTS) == wanted
+    assert classifier.exits.pair_texts.special_tokens.tolist() == [2, 3, 1, 1]  # [CLS], [SEP]
+    assert classifier.predict(PAIRS) == predictor.predict_batch_json(
+        [{"premise": premise, "hypothesis": hypothesis} for premise, hypothesis in PAIRS]
+    )
     config = json.loads((tmp_path / "config.json").read_text())
     config["model"].update(given)
     (tmp_path / "config.json").write_text(json.dumps(config))

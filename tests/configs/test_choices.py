@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sledgehammer_allennlp.configs.choices import (
+    choose_alignment,
     choose_data,
     choose_exits,
     choose_max_length,
@@ -25,6 +26,12 @@ def test_twelve_layers_have_the_papers_exits_and_few_have_all():
     assert choose_exits(12)[0] == [0, 3, 5, 11]
     assert choose_exits(6)[0] == "all"
     assert choose_exits(24)[0] == [0, 6, 12, 17, 23]
+
+
+def test_pairs_get_an_alignment_and_single_texts_are_not_asked():
+    (chosen,) = choose_alignment(is_pairs=True)
+    assert (chosen.name, chosen.value) == ("alignment", 128)
+    assert choose_alignment(is_pairs=False) == []
 
 
 @given(

@@ -1,5 +1,6 @@
 """Models with exits, and a plain computation of them that shares none of the engine's code."""
 
+import math
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
@@ -12,6 +13,7 @@ from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.engine import EarlyExitOutput, ExitRule, run_early_exit, run_exits
 from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure, max_probability
+from sledgehammer_allennlp.exits.pair_texts import SpecialTokens
 from tests.ngrams.ngram_reference import plain_ngram_logits, random_classifier
 from tests.tiny import texts_of, tiny_transformer
 
@@ -65,9 +67,12 @@ def make_case(
     with_ngrams: bool = False,
     use_previous_logits: bool = False,
     with_correctness: bool = False,
+    alignment: Optional[int] = None,
+    special_tokens: Optional[SpecialTokens] = None,
 ) -> Case:
     with_ngrams = with_ngrams and exit_layers[0] == -1
     key = (family, pooling, with_ngrams, use_previous_logits, with_correctness, *exit_layers)
+    key = (*key, alignment, special_tokens)
     if key not in cases:
         encoder = LayeredEncoder(
             tiny_transformer(family), exit_layers[-1] + 1, keep_pooler=pooling == "first"
@@ -83,13 +88,18 @@ def make_case(
             ngrams=random_classifier(NUM_LABELS) if with_ngrams else None,
             use_previous_logits=use_previous_logits,
             with_correctness=with_correctness,
+            alignment=alignment,
         )
+        if special_tokens is not None:
+            exits.pair_texts.set_special_tokens(special_tokens)
         with torch.no_grad():
             for name, parameter in exits.named_parameters():
                 if name.endswith("mix.weights"):
                     parameter.uniform_(0.2, 2)
                 elif name.endswith(("linear.weight", "correctness.weight")):
                     parameter.mul_(3)
+                elif alignment is not None and "norm" in name:
+                    parameter.uniform_(0.2, 2)
         cases[key] = Case(encoder.eval(), exits.eval(), tiny_transformer(family))
     return cases[key]
 
@@ -124,6 +134,7 @@ def plain_outputs(case: Case, token_ids, mask, type_ids) -> Tuple[np.ndarray, np
             inputs["token_type_ids"] = type_ids[row : row + 1, :length]
         hidden = case.library(**inputs, output_hidden_states=True).hidden_states
         hidden = [h[0].numpy() for h in hidden]  # h_-1 is hidden[0]
+        sides = plain_sides(case.exits, token_ids[row, :length].tolist(), type_ids[row].tolist())
         means = [h.mean(0) for h in hidden]
         firsts = [h[0] for h in hidden[1:]]
         for k, layer in enumerate(case.exits.exit_layers):
@@ -141,18 +152,70 @@ def plain_outputs(case: Case, token_ids, mask, type_ids) -> Tuple[np.ndarray, np
             else:
                 pooled = [_pooled(case, state, first) for first in firsts[: layer + 1]]
                 features = _mixed(state, prefix, pooled)
+            if case.exits.alignment is not None:
+                entering = hidden[max(layer, 0)]
+                aligned = _aligned(state, f"{prefix}.alignment", entering, sides)
+                features = np.concatenate([features, aligned])
             if f"{prefix}.norm.weight" in state:
-                features = (features - features.mean()) / np.sqrt(features.var() + 1e-5)
-                features = features * state[f"{prefix}.norm.weight"] + state[f"{prefix}.norm.bias"]
+                features = _normalized(state, f"{prefix}.norm", features)
             if case.exits.use_previous_logits:
                 features = np.concatenate([features, *logits[:k, row]])
-            logits[k, row] = state[f"{prefix}.linear.weight"] @ features
-            logits[k, row] += state[f"{prefix}.linear.bias"]
+            if case.exits.alignment is not None:
+                features = _linear(state, f"{prefix}.hidden.0", features)
+                features = np.array([x * (1 + math.erf(x / math.sqrt(2))) / 2 for x in features])
+            logits[k, row] = _linear(state, f"{prefix}.linear", features)
             if case.exits.with_correctness:
-                score = state[f"{prefix}.correctness.weight"] @ features
-                score = score.item() + state[f"{prefix}.correctness.bias"].item()
+                score = _linear(state, f"{prefix}.correctness", features).item()
                 correctness[k, row] = 1 / (1 + np.exp(-score))
     return logits, correctness
+
+
+def plain_sides(exits: ExitClassifiers, token_ids: List[int], type_ids: List[int]) -> List[int]:
+    """In which text of its pair each token is, 1 or 2; 0 for special tokens."""
+    if exits.pair_texts is None:
+        return []
+    first, separator, num_between, has_type_ids = exits.pair_texts.special_tokens.tolist()
+    second_from = len(token_ids)
+    for i in range(len(token_ids) - num_between):
+        if token_ids[i : i + num_between] == [separator] * num_between:
+            second_from = i + num_between
+            break
+    sides = []
+    for i, (token, type_id) in enumerate(zip(token_ids, type_ids)):
+        is_second = type_id > 0 if has_type_ids else i >= second_from
+        sides.append(0 if token in (first, separator) else 2 if is_second else 1)
+    return sides
+
+
+def _aligned(state, prefix: str, hidden: np.ndarray, sides: List[int]) -> np.ndarray:
+    """Mean and maximum of the first text's comparisons, then of the second's."""
+    z = [
+        _linear(state, f"{prefix}.project", _normalized(state, f"{prefix}.norm", h)) for h in hidden
+    ]
+    size = len(z[0])
+    found = []
+    for side in (1, 2):
+        others = [z[j] for j in range(len(sides)) if sides[j] == 3 - side]
+        compared = []
+        for i in range(len(sides)):
+            if sides[i] == side:
+                weights = [math.exp(state[f"{prefix}.scale"] * (z[i] @ o) / size) for o in others]
+                matched = sum((w * o for w, o in zip(weights, others)), np.zeros(size))
+                matched = matched / sum(weights) if weights else matched
+                inputs = np.concatenate([z[i], z[i] - matched, z[i] * matched])
+                compared.append(np.maximum(_linear(state, f"{prefix}.compare", inputs), 0))
+        found.append(np.mean(compared, axis=0) if compared else np.zeros(size))
+        found.append(np.max(compared, axis=0) if compared else np.zeros(size))
+    return np.concatenate(found)
+
+
+def _linear(state, prefix: str, x: np.ndarray) -> np.ndarray:
+    return state[f"{prefix}.weight"] @ x + state[f"{prefix}.bias"]
+
+
+def _normalized(state, prefix: str, x: np.ndarray) -> np.ndarray:
+    x = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+    return x * state[f"{prefix}.weight"] + state[f"{prefix}.bias"]
 
 
 def _mixed(state, prefix: str, vectors) -> np.ndarray:

@@ -477,6 +477,10 @@ def test_the_evaluation_loss_of_an_ensemble_is_that_of_its_answers(tiny_bert, ov
         ({"ensemble": "best"}, "ensemble is 'best'"),
         ({"ensemble": {"over": "reached", "weights": [1]}}, "weight for each of the 4 exits"),
         ({"use_previous_logits": 1}, "use_previous_logits is 1: wanted true or false"),
+        ({"alignment": 0}, "alignment is 0: wanted an integer from 1 to 4096"),
+        ({"alignment": True}, "alignment is True: wanted an integer"),
+        ({"alignment": "128"}, "alignment is '128': wanted an integer"),
+        ({"alignment": 10**12}, "alignment is 1000000000000: wanted an integer from 1 to 4096"),
     ],
 )
 def test_settings_of_rules_that_cannot_be_are_refused(tiny_bert, settings, message):

@@ -92,6 +92,12 @@ def test_settings_are_the_papers(name):
     assert config["train_data_path"] == f"data/{name}/train.tsv"
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_exits_of_pairs_have_an_alignment(name):
+    alignment = load(name).as_dict()["model"]["alignment"]
+    assert alignment == (128 if name in ("snli", "mnli") else None)
+
+
 def test_the_papers_model_is_one_override(twelve_layers, tsv, tmp_path):
     overrides = {"model.pooling": "first", "model.embedding_exit": None}
     model = train("sst2", tmp_path, twelve_layers, tsv, **overrides)
@@ -115,6 +121,7 @@ def test_the_papers_sweep_is_of_the_papers_model_and_trains(
             "embedding_exit": None,
             "pooling": "first",
             "use_previous_logits": False,
+            "alignment": None,
             "confidence": "max_probability",
             "dropout": 0.1,
             "loss": "joint",

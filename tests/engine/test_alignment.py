@@ -1,0 +1,232 @@
+"""Exits with an alignment, in the engine, against a plain computation pair by pair."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sledgehammer_allennlp.engine import cost_of_exits, run_early_exit, run_exits
+from sledgehammer_allennlp.exits.alignment import Alignment
+from sledgehammer_allennlp.exits.confidence import max_probability
+from sledgehammer_allennlp.exits.pair_texts import SpecialTokens
+from tests.engine.plain_computation import (
+    Case,
+    all_logits,
+    assert_equals_plain,
+    exit_layer_lists,
+    make_case,
+    plain_logits,
+    plain_outputs,
+    rule,
+    thresholds,
+    token_budgets,
+)
+from tests.tiny import texts_of
+
+SIZE = 6
+FIRST, SEPARATOR = 1, 2
+BY_TYPE_IDS = SpecialTokens(FIRST, SEPARATOR, 1, True)
+BY_ONE_SEPARATOR = SpecialTokens(FIRST, SEPARATOR, 1, False)
+BY_TWO_SEPARATORS = SpecialTokens(FIRST, SEPARATOR, 2, False)
+
+# Words, among them what a user may type that looks like a special token.
+words = st.lists(
+    st.one_of(st.integers(5, 119), st.sampled_from([FIRST, SEPARATOR])), min_size=0, max_size=9
+)
+# A text and its second text; None for a single text.
+pairs = st.tuples(words, st.one_of(st.none(), words))
+pair_lists = st.lists(pairs, min_size=1, max_size=7)
+
+
+def inputs_of(pairs, special_tokens):
+    """Padded token ids, mask and type ids, as a tokenizer makes them of pairs."""
+    ids, types = [], []
+    for text, second in pairs:
+        ids.append([FIRST, *text, SEPARATOR])
+        types.append([0] * len(ids[-1]))
+        if second is not None:
+            between = [SEPARATOR] * (special_tokens.num_between - 1)
+            ids[-1] += [*between, *second, SEPARATOR]
+            added = len(ids[-1]) - len(types[-1])
+            types[-1] += [int(special_tokens.has_type_ids)] * added
+    length = max(map(len, ids))
+    mask = torch.tensor([[i < len(one) for i in range(length)] for one in ids])
+    padded = [torch.tensor([one + [0] * (length - len(one)) for one in x]) for x in (ids, types)]
+    return padded[0], mask, padded[1]
+
+
+def make_pair_case(
+    family="bert", pooling="mean", exit_layers=(-1, 0, 2, 3), special_tokens=BY_TYPE_IDS, **settings
+) -> Case:
+    return make_case(
+        family,
+        pooling,
+        list(exit_layers),
+        alignment=SIZE,
+        special_tokens=special_tokens,
+        **settings,
+    )
+
+
+PAIRS = [
+    ([10, 11, 12], [13, 14]),
+    ([20, SEPARATOR, 21], [22, 23, 24, 25]),
+    ([30, 31], None),
+    ([], [40]),
+    ([50], []),
+    ([], []),
+]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    special_tokens=st.sampled_from([BY_TYPE_IDS, BY_ONE_SEPARATOR, BY_TWO_SEPARATORS]),
+    family=st.sampled_from(["bert", "roberta"]),
+    pooling=st.sampled_from(["mean", "first"]),
+    exit_layers=exit_layer_lists,
+    with_ngrams=st.booleans(),
+    use_previous_logits=st.booleans(),
+    given_pairs=pair_lists,
+    threshold=thresholds,
+    token_budget=token_budgets,
+    with_gradients=st.booleans(),
+)
+def test_predictions_equal_a_plain_computation(
+    special_tokens,
+    family,
+    pooling,
+    exit_layers,
+    with_ngrams,
+    use_previous_logits,
+    given_pairs,
+    threshold,
+    token_budget,
+    with_gradients,
+):
+    case = make_pair_case(
+        family,
+        pooling,
+        exit_layers,
+        special_tokens,
+        with_ngrams=with_ngrams,
+        use_previous_logits=use_previous_logits,
+    )
+    inputs = inputs_of(given_pairs, special_tokens)
+    with torch.set_grad_enabled(with_gradients):
+        output = case.run(inputs, threshold, token_budget)
+    assert_equals_plain(case, inputs, output, threshold, case.temperatures)
+
+
+@pytest.mark.parametrize("special_tokens", [BY_TYPE_IDS, BY_ONE_SEPARATOR, BY_TWO_SEPARATORS])
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+@torch.no_grad()
+def test_the_training_pass_equals_a_plain_computation(pooling, special_tokens):
+    case = make_pair_case(pooling=pooling, special_tokens=special_tokens, with_correctness=True)
+    inputs = inputs_of(PAIRS, special_tokens)
+    scores = run_exits(case.encoder, case.exits, texts_of(inputs))
+    logits, correctness = plain_outputs(case, *inputs)
+    for k in range(len(scores)):
+        np.testing.assert_allclose(scores[k].logits.numpy(), logits[k], atol=1e-4)
+        np.testing.assert_allclose(scores[k].correctness.numpy(), correctness[k], atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(given_pairs=pair_lists, threshold=thresholds, budget=token_budgets, data=st.data())
+@torch.no_grad()
+def test_a_prediction_does_not_depend_on_company_or_order(given_pairs, threshold, budget, data):
+    case = make_pair_case()
+    together = case.run(inputs_of(given_pairs, BY_TYPE_IDS), threshold)
+    order = data.draw(st.permutations(range(len(given_pairs))))
+    shuffled = case.run(
+        inputs_of([given_pairs[i] for i in order], BY_TYPE_IDS), threshold, token_budget=budget
+    )
+    logits = plain_logits(case, *inputs_of(given_pairs, BY_TYPE_IDS))
+    confidences = torch.tensor(logits / case.temperatures.numpy()[:, None, None]).softmax(-1)
+    distance = (confidences.amax(-1) - threshold).abs().min()
+    assume(float(distance) > 1e-4 or threshold in (0, 1))
+    assert shuffled.exit_index.tolist() == together.exit_index[list(order)].tolist()
+    torch.testing.assert_close(shuffled.probs, together.probs[list(order)], atol=1e-5, rtol=0)
+    for row, pair in enumerate(given_pairs):
+        alone = case.run(inputs_of([pair], BY_TYPE_IDS), threshold)
+        assert alone.exit_index.item() == together.exit_index[row]
+        torch.testing.assert_close(alone.probs[0], together.probs[row], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_what_is_no_number_in_one_pair_stays_there():
+    case = make_pair_case(exit_layers=[-1, 0, 3])
+    wanted = case.run(inputs_of(PAIRS, BY_TYPE_IDS), 1.0)
+    weight = case.encoder.transformer.embeddings.word_embeddings.weight
+    for bad, (text, second) in enumerate(PAIRS):
+        changed = list(PAIRS)
+        changed[bad] = (text, [119]) if bad % 2 else ([119], second)
+        kept = weight[119].clone()
+        weight[119] = float("nan")
+        found = case.run(inputs_of(changed, BY_TYPE_IDS), 1.0)
+        weight[119] = kept
+        others = [i for i in range(len(PAIRS)) if i != bad]
+        torch.testing.assert_close(found.probs[others], wanted.probs[others], atol=1e-5, rtol=0)
+        assert found.probs[bad].isnan().all()
+
+
+@pytest.mark.parametrize("encoder_learns", [True, False])
+def test_alignments_learn_whether_or_not_the_encoder_does(encoder_learns):
+    case = copy.deepcopy(make_pair_case(exit_layers=[-1, 0, 2]))
+    texts = texts_of(inputs_of(PAIRS, BY_TYPE_IDS))
+    scores = run_exits(case.encoder, case.exits, texts, encoder_learns=encoder_learns)
+    sum(one.logits.square().sum() for one in scores.values()).backward()
+    without = [n for n, p in case.exits.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+    assert all(parameter.grad.isfinite().all() for parameter in case.exits.parameters())
+    embeddings = case.encoder.transformer.embeddings.word_embeddings.weight
+    assert (embeddings.grad is not None) == encoder_learns
+
+
+@pytest.mark.parametrize("record_exits, wanted", [(False, 1), (True, 3)])
+@torch.no_grad()
+def test_only_alignments_whose_scores_are_needed_are_computed(monkeypatch, record_exits, wanted):
+    case = make_pair_case(exit_layers=[-1, 1, 3])
+    calls = []
+    original = Alignment.forward
+    monkeypatch.setattr(
+        Alignment, "forward", lambda self, pairs: calls.append(self) or original(self, pairs)
+    )
+    run_early_exit(
+        case.encoder,
+        case.exits,
+        rule(case.temperatures, max_probability, 1.0),
+        texts_of(inputs_of(PAIRS, BY_TYPE_IDS)),
+        record_exits=record_exits,
+    )
+    assert len(calls) == wanted
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_a_model_with_alignments_can_be_cast(dtype, with_gradients):
+    case = copy.deepcopy(make_pair_case())
+    inputs = inputs_of(PAIRS, BY_TYPE_IDS)
+    with torch.set_grad_enabled(with_gradients):
+        wanted = all_logits(case, inputs)
+        case.encoder.to(dtype)
+        case.exits.to(dtype)
+        found = all_logits(case, inputs)
+    assert found.dtype == dtype
+    difference = (found.double() - wanted.double()).abs().max()
+    assert difference < (0.5 if dtype == torch.bfloat16 else 1e-4)
+    assert case.exits.pair_texts.special_tokens.tolist() == list(BY_TYPE_IDS)
+
+
+def test_alignments_cost_for_everything_that_reaches_their_exit():
+    without = make_case("bert", "mean", [-1, 0, 2, 3])
+    case = make_pair_case()
+    share = (32 * SIZE + 3 * SIZE * SIZE) / (4 * 32 * 32 + 2 * 32 * 64)
+    before = cost_of_exits(without.encoder, without.exits)
+    wanted = [cost + (k + 1) * share for k, cost in enumerate(before)]
+    assert cost_of_exits(case.encoder, case.exits) == pytest.approx(wanted)
+    ngrams = make_pair_case(with_ngrams=True)
+    wanted = [cost + k * share for k, cost in enumerate(before)]
+    assert cost_of_exits(ngrams.encoder, ngrams.exits) == pytest.approx(wanted)
