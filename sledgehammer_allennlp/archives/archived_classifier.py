@@ -10,6 +10,7 @@ from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
+    ExitCombination,
     ExitRule,
     check_ensemble,
     most_probable,
@@ -70,6 +71,7 @@ class ArchivedClassifier(nn.Module):
         self._token_budget = check_token_budget(token_budget)
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
+        self.combination = ExitCombination(len(exits.exit_layers))
 
     @property
     def confidence_threshold(self) -> float:
@@ -84,10 +86,17 @@ class ArchivedClassifier(nn.Module):
 
     def forward(self, texts: TokenBatch) -> EarlyExitOutput:
         """Early exit for any number of texts, see `engine.early_exit`."""
+        rule = ExitRule(
+            self.temperatures,
+            self._measure,
+            self.confidence_threshold,
+            self._ensemble,
+            self.combination.weights,
+        )
         return run_early_exit(
             self.encoder,
             self.exits,
-            ExitRule(self.temperatures, self._measure, self.confidence_threshold, self._ensemble),
+            rule,
             texts,
             self._token_budget,
             record_exits=False,

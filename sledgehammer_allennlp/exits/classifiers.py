@@ -184,7 +184,7 @@ class ExitClassifiers(nn.Module):
         exit_index: int,
         layer_vectors: List[torch.Tensor],
         first_token: Optional[torch.Tensor],
-        previous: Sequence[ExitScores] = (),
+        previous: Sequence[Optional[ExitScores]] = (),
     ) -> ExitScores:
         """
         The scores of an exit that is not an `NgramClassifier`.
@@ -198,10 +198,10 @@ class ExitClassifiers(nn.Module):
         first_token : `torch.Tensor`, optional
             The first token's output of the exit's layer, `(batch_size, hidden_size)`; needed with
             pooling `"mean"`.
-        previous : `Sequence[ExitScores]`
+        previous : `Sequence[Optional[ExitScores]]`
             The scores of the exits before this one; needed with `use_previous_logits`.
         """
-        logits = [scores.logits for scores in previous] if self.use_previous_logits else []
+        logits = [one.logits for one in previous if one] if self.use_previous_logits else []
         return self.classifiers[exit_index](layer_vectors, first_token, logits)
 
 
