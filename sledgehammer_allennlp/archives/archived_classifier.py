@@ -17,6 +17,7 @@ from sledgehammer_allennlp.engine import (
     run_early_exit,
 )
 from sledgehammer_allennlp.engine.chunks import check_token_budget
+from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
 from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
@@ -72,6 +73,7 @@ class ArchivedClassifier(nn.Module):
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
         self.combination = ExitCombination(len(exits.exit_layers))
+        self._register_load_state_dict_pre_hook(add_none_to_older_weights)
 
     @property
     def confidence_threshold(self) -> float:

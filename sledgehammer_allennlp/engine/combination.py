@@ -11,7 +11,8 @@ from sledgehammer_allennlp.values import short_repr
 Weights = Sequence[Sequence[float]]
 """Of each exit a row of `num_exits` numbers from 0, those of later exits 0."""
 
-_EXTRA_STATE = "_extra_state"  # torch's name, in state dicts, for what `get_extra_state` gives
+COMBINATION_KEY = "combination._extra_state"
+"""In the weights of a model. What follows the point is torch's name for extra state."""
 
 
 def combine(logits: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
@@ -51,7 +52,7 @@ def combine(logits: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.T
 class ExitCombination(nn.Module):
     """
     The combination of a model's exits, kept with its weights: a `(num_exits, num_exits)` tensor, or
-    one of `(0, 0)` where there is none. Weights from before there were combinations have none.
+    one of `(0, 0)` where there is none.
 
     # Parameters
 
@@ -82,11 +83,14 @@ class ExitCombination(nn.Module):
         """
         self.weights = check_combination(state, self._num_exits)
 
-    def _load_from_state_dict(
-        self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        state_dict.setdefault(prefix + _EXTRA_STATE, torch.zeros(0, 0))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+def add_none_to_older_weights(state_dict: Dict[str, Any], prefix: str, *args: Any) -> None:
+    """
+    A hook of torch's for a model that has `temperatures` and a `combination`, before it takes
+    weights: those from before there were combinations get none.
+    """
+    if prefix + "temperatures" in state_dict:
+        state_dict.setdefault(prefix + COMBINATION_KEY, torch.zeros(0, 0))
 
 
 def check_combination(found: Any, num_exits: int) -> Optional[List[List[float]]]:

@@ -37,6 +37,7 @@ from sledgehammer_allennlp.engine import (
     run_exits,
 )
 from sledgehammer_allennlp.engine.chunks import check_token_budget
+from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
 from sledgehammer_allennlp.engine.temperature_scaling import scale_by_temperature
 from sledgehammer_allennlp.exits import ExitScores, build_encoder_and_exits
@@ -196,6 +197,7 @@ class MultiExitClassifier(Model):
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(self.exit_layers)))
         self.combination = ExitCombination(len(self.exit_layers))
+        self._register_load_state_dict_pre_hook(add_none_to_older_weights)
         self.exit_costs = cost_of_exits(self.encoder, self.exits)
         """The layer-equivalents of exiting at each exit."""
         self._metrics = ExitMetrics(self.exit_layers, self.exit_costs)

@@ -13,6 +13,7 @@ from sledgehammer_allennlp.calibration import (
     calibrate_exits,
     calibration_report,
 )
+from sledgehammer_allennlp.engine.combination import COMBINATION_KEY
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import Recommendation, threshold_for_drop
 from sledgehammer_allennlp.tradeoff.results import aligned
@@ -161,6 +162,6 @@ def with_calibration_of(model: MultiExitClassifier, state: Dict[str, Any]) -> Di
     return {
         **state,
         "temperatures": model.temperatures.detach().cpu().clone(),
-        "combination._extra_state": model.combination.get_extra_state(),
+        COMBINATION_KEY: model.combination.get_extra_state(),
         "exits._extra_state": model.exits.get_extra_state(),
     }
