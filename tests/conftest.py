@@ -72,7 +72,8 @@ def trained_with_heads(
     tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tsv: Dict[str, str]
 ) -> str:
     """
-    An archive whose exits have heads and see the logits before them, with an exit on n-grams.
+    An archive whose exits have heads, see the logits before them, and are combined, with an exit on
+    n-grams.
     """
     pytest.importorskip("allennlp")
     return train_with_heads(tmp_path_factory.mktemp("with-heads") / "run", str(tiny_bert), tsv)

@@ -27,8 +27,8 @@ def train_and_move_pretrained(folder: Path, tsv: Dict[str, str]) -> Dict[str, An
 
 def train_with_heads(folder: Path, pretrained: str, tsv: Dict[str, str]) -> str:
     """
-    An archive whose exits have heads and alignments and see the logits before them, with an exit
-    on n-grams.
+    An archive whose exits have heads and alignments, see the logits before them, and are combined,
+    with an exit on n-grams.
     """
     from allennlp.commands.train import train_model
     from allennlp.common import Params
@@ -42,5 +42,7 @@ def train_with_heads(folder: Path, pretrained: str, tsv: Dict[str, str]) -> str:
         alignment=8,
         loss="alternating",
     )
+    calibration = {"type": "temperature_calibration", "combine_exits": True}
+    config["trainer"]["callbacks"] = [calibration]
     train_model(Params(config), str(folder))
     return str(folder / "model.tar.gz")

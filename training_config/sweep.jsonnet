@@ -28,6 +28,7 @@ local word_or_json(name) =
   embedding_exit:: word_or_json('EMBEDDING_EXIT'),
   pooling:: std.extVar('POOLING'),
   dropout:: number('DROPOUT'),
+  combine_exits:: false,  // temperatures, as theirs; a file of your own can set it
 
   loss:: word_or_json('LOSS'),
   num_epochs:: std.parseInt(std.extVar('NUM_EPOCHS')),

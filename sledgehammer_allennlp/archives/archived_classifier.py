@@ -10,12 +10,14 @@ from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
+    ExitCombination,
     ExitRule,
     check_ensemble,
     most_probable,
     run_early_exit,
 )
 from sledgehammer_allennlp.engine.chunks import check_token_budget
+from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
 from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
@@ -70,6 +72,8 @@ class ArchivedClassifier(nn.Module):
         self._token_budget = check_token_budget(token_budget)
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
+        self.combination = ExitCombination(len(exits.exit_layers))
+        self._register_load_state_dict_pre_hook(add_none_to_older_weights)
 
     @property
     def confidence_threshold(self) -> float:
@@ -84,10 +88,17 @@ class ArchivedClassifier(nn.Module):
 
     def forward(self, texts: TokenBatch) -> EarlyExitOutput:
         """Early exit for any number of texts, see `engine.early_exit`."""
+        rule = ExitRule(
+            self.temperatures,
+            self._measure,
+            self.confidence_threshold,
+            self._ensemble,
+            self.combination.weights,
+        )
         return run_early_exit(
             self.encoder,
             self.exits,
-            ExitRule(self.temperatures, self._measure, self.confidence_threshold, self._ensemble),
+            rule,
             texts,
             self._token_budget,
             record_exits=False,

@@ -1,4 +1,4 @@
-"""Fitting temperatures, and calibration error."""
+"""Fitting temperatures and combinations, and calibration error."""
 
 from sledgehammer_allennlp.calibration.calibration_error import (
     ReliabilityBins as ReliabilityBins,
@@ -9,7 +9,15 @@ from sledgehammer_allennlp.calibration.calibration_error import (
 from sledgehammer_allennlp.calibration.calibration_error import (
     reliability_bins as reliability_bins,
 )
+from sledgehammer_allennlp.calibration.combination import WEIGHT_BOUNDS as WEIGHT_BOUNDS
+from sledgehammer_allennlp.calibration.combination import CombinationRow as CombinationRow
+from sledgehammer_allennlp.calibration.combination import calibrated_logits as calibrated_logits
+from sledgehammer_allennlp.calibration.combination import fit_combination as fit_combination
+from sledgehammer_allennlp.calibration.exit_calibration import CombinedExit as CombinedExit
 from sledgehammer_allennlp.calibration.exit_calibration import ExitCalibration as ExitCalibration
+from sledgehammer_allennlp.calibration.exit_calibration import (
+    apply_combination as apply_combination,
+)
 from sledgehammer_allennlp.calibration.exit_calibration import calibrate_exits as calibrate_exits
 from sledgehammer_allennlp.calibration.exit_calibration import (
     calibration_metrics as calibration_metrics,
@@ -22,6 +30,9 @@ from sledgehammer_allennlp.calibration.exit_calibration import (
 )
 from sledgehammer_allennlp.calibration.exit_calibration import (
     max_probabilities as max_probabilities,
+)
+from sledgehammer_allennlp.calibration.exit_calibration import (
+    with_combination as with_combination,
 )
 from sledgehammer_allennlp.calibration.temperature import TEMPERATURE_BOUNDS as TEMPERATURE_BOUNDS
 from sledgehammer_allennlp.calibration.temperature import check_logits as check_logits

@@ -1,12 +1,17 @@
 """Calibrating all exits of a model, and the report of it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from scipy.special import softmax
 
 from sledgehammer_allennlp.calibration.calibration_error import expected_calibration_error
+from sledgehammer_allennlp.calibration.combination import (
+    CombinationRow,
+    calibrated_logits,
+    fit_combination,
+)
 from sledgehammer_allennlp.calibration.temperature import (
     fit_temperature,
     negative_log_likelihood,
@@ -15,14 +20,32 @@ from sledgehammer_allennlp.calibration.temperature import (
 
 
 @dataclass(frozen=True)
+class CombinedExit:
+    """
+    What an exit gives when it combines its logits with those of earlier exits by `weights`, one for
+    each exit of the model: accuracy, mean negative log-likelihood in nats, expected calibration
+    error over 15 bins. `why_undetermined`: if the weights were fitted to this data, why it does not
+    determine them, see `fit_combination`.
+    """
+
+    weights: List[float]
+    accuracy: float
+    nll: float
+    ece: float
+    why_undetermined: Optional[str]
+
+
+@dataclass(frozen=True)
 class ExitCalibration:
     """
-    One exit's temperature and what it changes.
+    One exit's temperature and what it changes; and its combination, if there is one.
 
     `nll_*` are mean negative log-likelihoods in nats and `ece_*` expected calibration errors over
     15 bins, with the temperature `temperature_before` (1 unless said otherwise), and with
     `temperature`, which is that of `after`. `is_determined` says whether the data determines the
     temperature, and `why_undetermined` why not; see `fit_temperature` for what it is then.
+    `combination` is what the exit gives by its combination, then in place of its temperature, and
+    `combination_before` by the one that it had before; `None` if it has none.
     """
 
     exit_layer: int
@@ -35,6 +58,23 @@ class ExitCalibration:
     ece_after: float
     is_determined: bool
     why_undetermined: Optional[str]
+    combination: Optional[CombinedExit] = None
+    combination_before: Optional[CombinedExit] = None
+
+    @property
+    def calibrated_accuracy(self) -> float:
+        """Of the exit's predictions: by its combination, if there is one."""
+        return self.accuracy if self.combination is None else self.combination.accuracy
+
+    @property
+    def calibrated_nll(self) -> float:
+        """By the exit's combination, if there is one, else by its temperature."""
+        return self.nll_after if self.combination is None else self.combination.nll
+
+    @property
+    def calibrated_ece(self) -> float:
+        """By the exit's combination, if there is one, else by its temperature."""
+        return self.ece_after if self.combination is None else self.combination.ece
 
 
 def calibrate_exits(
@@ -42,9 +82,11 @@ def calibrate_exits(
     labels: np.ndarray,
     exit_layers: Sequence[int],
     temperatures_before: Optional[Sequence[float]] = None,
+    combine: bool = False,
+    combination_before: Optional[Sequence[Sequence[float]]] = None,
 ) -> List[ExitCalibration]:
     """
-    Fits the temperature of each exit.
+    Fits the temperature of each exit and, if told to `combine`, its combination.
 
     # Parameters
 
@@ -56,6 +98,9 @@ def calibrate_exits(
         The layer of each exit.
     temperatures_before : `Sequence[float]`, optional (default = 1 for each)
         What to compare with. An exit that is always right keeps it.
+    combine : `bool`, optional (default = `False`)
+    combination_before : `Sequence[Sequence[float]]`, optional (default = `None`)
+        What to compare with, too: weights, a row for each exit.
 
     # Raises
 
@@ -63,13 +108,64 @@ def calibrate_exits(
         As `fit_temperature` does, naming the exit.
     """
     before = temperatures_before or [1.0] * len(exit_layers)
+    names = [f"the logits of exit layer {layer}" for layer in exit_layers]
     fitted = [
-        fit_temperature(exit_logits, labels, f"the logits of exit layer {layer}", temperature)
-        for exit_logits, layer, temperature in zip(logits, exit_layers, before)
+        fit_temperature(exit_logits, labels, name, temperature)
+        for exit_logits, name, temperature in zip(logits, names, before)
     ]
     # The model keeps temperatures in float32; what is reported is what it uses.
     after = [float(np.float32(temperature)) for temperature in fitted]
-    return compare_temperatures(logits, labels, exit_layers, before, after)
+    exits = compare_temperatures(logits, labels, exit_layers, before, after)
+    if combination_before is not None:
+        combined = apply_combination(logits, labels, combination_before)
+        exits = [replace(e, combination_before=one) for e, one in zip(exits, combined)]
+    if combine:
+        rows = fit_combination(logits, labels, after, names)
+        exits = with_combination(exits, _apply_rows(logits, labels, rows))
+    return exits
+
+
+def with_combination(
+    exits: Sequence[ExitCalibration], combined: Sequence[CombinedExit]
+) -> List[ExitCalibration]:
+    """The same exits, with what each gives by its combination."""
+    return [replace(exit_, combination=one) for exit_, one in zip(exits, combined)]
+
+
+def apply_combination(
+    logits: np.ndarray, labels: np.ndarray, combination: Sequence[Sequence[float]]
+) -> List[CombinedExit]:
+    """
+    What each exit gives by a combination.
+
+    # Parameters
+
+    logits, labels
+        As of `calibrate_exits`.
+    combination : `Sequence[Sequence[float]]`
+        The weights of each exit, a row of `num_exits` numbers.
+    """
+    return _apply_rows(logits, labels, [CombinationRow(list(row), None) for row in combination])
+
+
+def _apply_rows(
+    logits: np.ndarray, labels: np.ndarray, rows: Sequence[CombinationRow]
+) -> List[CombinedExit]:
+    labels = np.asarray(labels)
+    calibrated = calibrated_logits(logits, [], [row.weights for row in rows])
+    combined = []
+    for row, exit_logits in zip(rows, calibrated):
+        correct = exit_logits.argmax(axis=1) == labels
+        combined.append(
+            CombinedExit(
+                weights=row.weights,
+                accuracy=float(correct.mean()),
+                nll=negative_log_likelihood(exit_logits, labels),
+                ece=expected_calibration_error(max_probabilities(exit_logits, 1.0), correct),
+                why_undetermined=row.why_undetermined,
+            )
+        )
+    return combined
 
 
 def compare_temperatures(
@@ -124,13 +220,22 @@ def max_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def calibration_metrics(calibrations: Sequence[ExitCalibration]) -> Dict[str, float]:
-    """The report as metrics, `calibration_<what>_layer_<exit layer>`."""
+    """
+    The report as metrics, `calibration_<what>_layer_<exit layer>`, of combinations
+    `calibration_combined_<what>_layer_<exit layer>`.
+    """
     names = ("temperature", "nll_before", "nll_after", "ece_before", "ece_after")
-    return {
-        f"calibration_{name}_layer_{calibration.exit_layer}": getattr(calibration, name)
-        for calibration in calibrations
-        for name in names
-    }
+    of_combinations = ("accuracy", "nll", "ece")
+    metrics = {}
+    for calibration in calibrations:
+        layer, combination = calibration.exit_layer, calibration.combination
+        for name in names:
+            metrics[f"calibration_{name}_layer_{layer}"] = getattr(calibration, name)
+        if combination is not None:
+            for name in of_combinations:
+                value = getattr(combination, name)
+                metrics[f"calibration_combined_{name}_layer_{layer}"] = value
+    return metrics
 
 
 def calibration_report(

@@ -1,4 +1,4 @@
-"""`allennlp calibrate`: new temperatures for a trained model, from any labelled data."""
+"""`allennlp calibrate`: a trained model calibrated anew, on any labelled data."""
 
 import argparse
 import io
@@ -35,6 +35,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     ModelCalibration,
     calibrate_model,
     check_threshold_can_be_chosen,
+    combination_lines,
     with_calibration_of,
 )
 from sledgehammer_allennlp.weights_file import read_weights
@@ -48,8 +49,8 @@ FEW_INSTANCES = 100
 @Subcommand.register("calibrate")
 class Calibrate(Subcommand):
     """
-    Fits the temperatures of a trained `multi_exit_classifier` to labelled data, and writes an
-    archive with them.
+    Fits the temperatures of a trained `multi_exit_classifier`, and its combination, to labelled
+    data, and writes an archive with them.
 
     Registered as a `Subcommand` with name "calibrate".
     """
@@ -81,6 +82,20 @@ class Calibrate(Subcommand):
             metavar="DROP",
             help="also make the fastest threshold that loses at most this share of accuracy the "
             "archive's default, 0.01 for one point",
+        )
+        combine = subparser.add_mutually_exclusive_group()
+        combine.add_argument(
+            "--combine-exits",
+            action="store_true",
+            default=None,
+            help="also fit how each exit combines its logits with those of earlier ones; by "
+            "default if the archive's exits are combined",
+        )
+        combine.add_argument(
+            "--no-combine-exits",
+            action="store_false",
+            dest="combine_exits",
+            help="calibrate each exit by its temperature alone",
         )
         subparser.set_defaults(func=calibrate_from_args)
         return subparser
@@ -114,8 +129,11 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
             "To choose one anew, use --max-accuracy-drop.",
             shortest(model.exits.default_threshold),
         )
+    combine_exits = args.combine_exits
+    if combine_exits is None:
+        combine_exits = model.combination.weights is not None
     calibration = calibrate_model(
-        model, full_depth, args.max_accuracy_drop, model.temperatures.tolist()
+        model, full_depth, args.max_accuracy_drop, model.temperatures.tolist(), combine_exits
     )
     _write_archive(args.archive_file, output, model, calibration)
     print(_summary(calibration, output))
@@ -248,6 +266,9 @@ def _summary(calibration: ModelCalibration, output: Path) -> str:
                 f"-> {c.ece_after:.4f}",
             ]
         )
+    combined = "\n".join(combination_lines(calibration.exits))
+    if combined:
+        combined = f"\nExits combined with those before them:\n\n{combined}\n"
     threshold = ""
     if calibration.recommended is not None:
         point = calibration.recommended.point
@@ -258,7 +279,7 @@ def _summary(calibration: ModelCalibration, output: Path) -> str:
         )
     return (
         f"\nTemperatures fitted to {calibration.num_instances:,} instances:\n\n{aligned(rows)}\n"
-        f"{threshold}\n"
+        f"{combined}{threshold}\n"
         f"Written: {output}\n"
         "Next, choose a threshold, on data that was not used here:\n"
         f"  allennlp tradeoff {output} DATA --output-dir DIR"

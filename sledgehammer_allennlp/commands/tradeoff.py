@@ -23,7 +23,12 @@ from allennlp.nn.util import move_to_device
 from scipy.special import log_softmax
 
 from sledgehammer_allennlp import __version__
-from sledgehammer_allennlp.calibration import compare_temperatures
+from sledgehammer_allennlp.calibration import (
+    apply_combination,
+    calibrated_logits,
+    compare_temperatures,
+    with_combination,
+)
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     check_writable,
@@ -110,7 +115,7 @@ class Tradeoff(Subcommand):
             type=float,
             metavar="PROBABILITY",
             help="guarantee the accuracy drops on new data with this probability, e.g. 0.95; takes "
-            "data on which neither the model nor its temperatures were fitted",
+            "data on which neither the model nor its calibration was fitted",
         )
         subparser.add_argument(
             "--measure",
@@ -163,14 +168,18 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
         measurements = measure(model, instances, measured, args.rounds, args.batch_size)
     temperatures = model.temperatures.tolist()
     ones = [1.0] * len(temperatures)
+    combination = model.combination.weights
+    exits = compare_temperatures(logits, labels, model.exit_layers, ones, temperatures)
+    if combination is not None:
+        exits = with_combination(exits, apply_combination(logits, labels, combination))
     easiest, hardest = _examples(model, instances, full_depth, args.num_examples)
     results = TradeoffResults(
         origin=_origin(args, archive.config, model),
         overrides=overrides_in(args),
         curve=curve,
-        exits=compare_temperatures(logits, labels, model.exit_layers, ones, temperatures),
+        exits=exits,
         bins_before=reliability(logits, labels, ones),
-        bins_after=reliability(logits, labels, temperatures),
+        bins_after=reliability(logits, labels, temperatures, combination),
         points=[operating_point(curve, threshold) for threshold in shown],
         recommendations=recommendations,
         measurements=measurements,
@@ -271,8 +280,8 @@ def _examples(
     names = model.label_names()
     logits, labels = full_depth.logits, full_depth.labels
     answers, confidences = predictions_at_exits(model, full_depth)
-    temperatures = model.temperatures.cpu().numpy()[:, None, None]
-    log_probs = log_softmax(logits.astype(np.float64) / temperatures, axis=-1)
+    calibrated = calibrated_logits(logits, model.temperatures.tolist(), model.combination.weights)
+    log_probs = log_softmax(calibrated, axis=-1)
     difficulty = -log_probs[:, np.arange(len(labels)), labels].mean(axis=0)
     order = difficulty.argsort(kind="stable")
     number = min(number, len(order))

@@ -4,6 +4,7 @@
 all exits, for training.
 """
 
+from sledgehammer_allennlp.engine.combination import ExitCombination as ExitCombination
 from sledgehammer_allennlp.engine.costs import cost_of_exits as cost_of_exits
 from sledgehammer_allennlp.engine.early_exit import run_early_exit as run_early_exit
 from sledgehammer_allennlp.engine.ensemble import Ensemble as Ensemble

@@ -38,8 +38,8 @@ class ActiveInstances:
         What the exits mix, one vector a layer so far, each `(num_active, hidden_size)`: with
         pooling `"mean"` the mean over tokens of what enters a layer, with `"first"` the pooled
         first token of what a layer gives.
-    earlier_scores : `List[ExitScores]`
-        Of the exits so far, where a later one depends on them.
+    earlier_scores : `List[Optional[ExitScores]]`
+        Of each exit so far, `None` for one that no later exit depends on.
     sides : `torch.Tensor`, optional
         `(num_tokens,)`, in which text of its pair each token is; on the CPU. Needed by exits with
         an alignment.
@@ -53,7 +53,7 @@ class ActiveInstances:
         lengths: torch.Tensor,
         hidden: torch.Tensor,
         layer_vectors: List[torch.Tensor],
-        earlier_scores: List[ExitScores],
+        earlier_scores: List[Optional[ExitScores]],
         sides: Optional[torch.Tensor],
     ) -> None:
         self.encoder = encoder
@@ -74,7 +74,7 @@ class ActiveInstances:
         exits: ExitClassifiers,
         texts: TokenBatch,
         indices: torch.Tensor,
-        earlier_scores: List[ExitScores],
+        earlier_scores: List[Optional[ExitScores]],
     ) -> "ActiveInstances":
         """Texts that are about to enter layer 0."""
         hidden = encoder.embed(texts)
@@ -96,7 +96,13 @@ class ActiveInstances:
             torch.cat([batch.layout.lengths for batch in batches]),
             torch.cat([batch.hidden for batch in batches]),
             [torch.cat(vectors) for vectors in vectors_by_layer],
-            [concatenate_scores(scores) for scores in scores_by_exit],
+            [
+                # At an exit either all batches have scores or none.
+                concatenate_scores([one for one in scores if one is not None])
+                if scores[0] is not None
+                else None
+                for scores in scores_by_exit
+            ],
             torch.cat(sides) if sides else None,
         )
 
@@ -167,7 +173,7 @@ class ActiveInstances:
         self.layout = Layout(self.layout.lengths[positions], self.hidden.device)
         self.hidden = self.hidden.index_select(0, tokens)
         self.layer_vectors = [vectors.index_select(0, active) for vectors in self.layer_vectors]
-        self.earlier_scores = [scores.select(active) for scores in self.earlier_scores]
+        self.earlier_scores = [one and one.select(active) for one in self.earlier_scores]
         if self._sides is not None:
             self._sides = self._sides[kept]
             self._pair_layout = None

@@ -86,8 +86,10 @@ def run_early_exit(
         texts, instances, scores = _decide_by_ngrams(encoder.truncate(texts), exits, decisions)
         if len(texts):
             order, texts = sort_by_length(texts.to(encoder.device))
-            scores = [one.map(lambda part: part.to(encoder.device)) for one in scores]
-            scores = [one.select(order.to(encoder.device)) for one in scores]
+            in_order = order.to(encoder.device)
+            scores = [
+                one and one.map(lambda part: part.to(encoder.device)[in_order]) for one in scores
+            ]
             _run_layers(encoder, exits, texts, instances[order], scores, decisions, token_budget)
         output = decisions.output(device)
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
@@ -95,25 +97,27 @@ def run_early_exit(
 
 def _decide_by_ngrams(
     texts: TokenBatch, exits: ExitClassifiers, decisions: ExitDecisions
-) -> Tuple[TokenBatch, torch.Tensor, List[ExitScores]]:
+) -> Tuple[TokenBatch, torch.Tensor, List[Optional[ExitScores]]]:
     """
     The exit over n-grams, if there is one.
 
     # Returns
 
     The texts that stay active; which texts of the input they are, `(num_active,)`, on the CPU; and
-    a list of their scores, if later exits need them, else an empty one.
+    a list of their scores, as `ActiveInstances.earlier_scores`.
     """
     instances = torch.arange(len(texts))
-    if exits.ngrams is None or len(texts) == 0 or not decisions.needs_scores_of(0):
+    if exits.ngrams is None:
         return texts, instances, []
+    if len(texts) == 0 or not decisions.needs_scores_of(0):
+        return texts, instances, [None]
     scores = ExitScores(exits.ngrams(texts))
     active = decisions.decide(0, instances.to(texts.token_ids.device), [scores])
-    kept = [scores] if decisions.needs_earlier_scores else []
+    kept = decisions.for_later_exits(0, scores)
     if active is None:
-        return texts, instances, kept
+        return texts, instances, [kept]
     instances = active.cpu()
-    return texts.select(instances), instances, [one.select(active) for one in kept]
+    return texts.select(instances), instances, [kept and kept.select(active)]
 
 
 def _run_layers(
@@ -121,13 +125,13 @@ def _run_layers(
     exits: ExitClassifiers,
     texts: TokenBatch,
     instances: torch.Tensor,
-    scores: List[ExitScores],
+    scores: List[Optional[ExitScores]],
     decisions: ExitDecisions,
     token_budget: int,
 ) -> None:
     """
     Runs texts, sorted by length, until all have exited. `instances`, `(num_texts,)`, on the CPU,
-    are the places of the texts in the input; `scores` those of the exit over n-grams, if needed.
+    are the places of the texts in the input; `scores` those of the exit over n-grams.
     """
     encoder.prepare()
     few_tokens = min(_FEW_TOKENS, token_budget // 4)
@@ -135,7 +139,7 @@ def _run_layers(
     waiting = WaitingSurvivors(num_exits)
     for places, chunk in split_into_chunks(texts, token_budget):
         chunk_instances = instances[places].to(chunk.token_ids.device)
-        chunk_scores = [one.select(places) for one in scores]
+        chunk_scores = [one and one.select(places) for one in scores]
         batch: Optional[ActiveInstances] = ActiveInstances.embed(
             encoder, exits, chunk, chunk_instances, chunk_scores
         )
@@ -179,13 +183,13 @@ def _run_to_exit(
     )
     first = batch.run_first_tokens(layer) if first_tokens_first else batch.run_whole_layer(layer)
     if not needs_scores:
+        batch.earlier_scores.append(None)
         return batch  # no instance exits here, so the whole layer has run
     scores = exits.score(
         exit_index, batch.layer_vectors, first.to(exits.dtype), batch.earlier_scores, pairs
     )
     active = decisions.decide(exit_index, batch.indices, [*batch.earlier_scores, scores])
-    if decisions.needs_earlier_scores:
-        batch.earlier_scores.append(scores)
+    batch.earlier_scores.append(decisions.for_later_exits(exit_index, scores))
     survivors = _survivors(batch, active)
     if survivors is not None and first_tokens_first:
         survivors.run_other_tokens(
@@ -199,12 +203,13 @@ def _decide_by_embeddings(
 ) -> Optional[ActiveInstances]:
     """The exit on the mean of the embeddings. Gives the survivors, or `None` if all exit."""
     if not decisions.needs_scores_of(exit_index):
+        batch.earlier_scores.append(None)
         return batch
     scores = batch.exits.score(
         exit_index, batch.embedding_exit_input(), None, pairs=batch.pair_states()
     )
     active = decisions.decide(exit_index, batch.indices, [scores])
-    batch.earlier_scores = [scores] if decisions.needs_earlier_scores else []
+    batch.earlier_scores.append(decisions.for_later_exits(exit_index, scores))
     return _survivors(batch, active)
 
 

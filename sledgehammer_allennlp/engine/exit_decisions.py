@@ -35,8 +35,6 @@ class ExitDecisions:
         record_exits: bool,
         forced_exits: Optional[torch.Tensor],
     ) -> None:
-        self.needs_earlier_scores = rule.looks_back or exits.use_previous_logits
-        """Whether what happens at an exit depends on the scores of those before it."""
         self._rule = rule
         self._num_labels = exits.num_labels
         self._last_exit = len(exits.exit_layers) - 1
@@ -44,6 +42,11 @@ class ExitDecisions:
         self._forced_exits = forced_exits
         self._records: List[List[ExitRecord]] = [[] for _ in exits.exit_layers]
         self._exited: List[Tuple[torch.Tensor, ...]] = []
+        predicting = [k for k in range(self._last_exit + 1) if self.may_exit_at(k)]
+        self._is_needed_later = [
+            exits.use_previous_logits or any(rule.looks_back_at(k, j) for j in predicting if j > k)
+            for k in range(self._last_exit + 1)
+        ]
 
     def is_last(self, exit_index: int) -> bool:
         """Whether every instance that reaches an exit exits there."""
@@ -56,10 +59,16 @@ class ExitDecisions:
 
     def needs_scores_of(self, exit_index: int) -> bool:
         """Whether the scores of an exit make any difference."""
-        return self._record_exits or self.needs_earlier_scores or self.may_exit_at(exit_index)
+        return (
+            self._record_exits or self._is_needed_later[exit_index] or self.may_exit_at(exit_index)
+        )
+
+    def for_later_exits(self, exit_index: int, scores: ExitScores) -> Optional[ExitScores]:
+        """The scores of an exit, if what happens at a later one depends on them."""
+        return scores if self._is_needed_later[exit_index] else None
 
     def decide(
-        self, exit_index: int, instances: torch.Tensor, scores: Sequence[ExitScores]
+        self, exit_index: int, instances: torch.Tensor, scores: Sequence[Optional[ExitScores]]
     ) -> Optional[torch.Tensor]:
         """
         Exits the instances that the rule, or `forced_exits`, selects, and keeps their predictions.
@@ -69,9 +78,9 @@ class ExitDecisions:
         exit_index : `int`
         instances : `torch.Tensor`
             `(num_reached,)`, which instances of the input reached this exit.
-        scores : `Sequence[ExitScores]`
-            Their scores at this exit, last, and before it those of earlier exits, if
-            `needs_earlier_scores`.
+        scores : `Sequence[Optional[ExitScores]]`
+            Their scores at this exit, last, and before it what `for_later_exits` gave for each
+            earlier one.
 
         # Returns
 
@@ -79,7 +88,9 @@ class ExitDecisions:
             `(num_active,)`, positions in `instances` of those still active; `None` if all are.
         """
         if self._record_exits:
-            self._records[exit_index].append(ExitRecord(instances, scores[-1]))
+            own = scores[-1]
+            assert own is not None
+            self._records[exit_index].append(ExitRecord(instances, own))
         if not self.may_exit_at(exit_index):
             return None
         prediction = self._rule.predict(scores, exit_index)

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import torch
 
+from sledgehammer_allennlp.engine.combination import Weights, combine
 from sledgehammer_allennlp.engine.ensemble import Ensemble
 from sledgehammer_allennlp.engine.prediction import Prediction
 from sledgehammer_allennlp.engine.temperature_scaling import scale_by_temperature
@@ -29,12 +30,16 @@ class ExitRule:
         In [0, 1]. 1 means the last exit for every instance; 0 the first, save for instances whose
         confidence is not a number.
     ensemble : `Ensemble`, optional (default = `None`)
+    combination : `Weights`, optional (default = `None`)
+        The weights with which each exit combines its logits with those of earlier exits; then
+        temperatures make no difference.
     """
 
     temperatures: torch.Tensor
     measure: ConfidenceMeasure
     threshold: float
     ensemble: Optional[Ensemble] = None
+    combination: Optional[Weights] = None
 
     @property
     def never_early_by_ensemble(self) -> bool:
@@ -47,18 +52,25 @@ class ExitRule:
         return self.threshold >= 1 or self.never_early_by_ensemble
 
     @property
-    def looks_back(self) -> bool:
-        """Whether a prediction depends on the scores of earlier exits."""
+    def needs_earlier_probs(self) -> bool:
+        """Whether a prediction depends on the probabilities of earlier exits."""
         return self.measure.looks_back or self.ensemble is not None
 
-    def predict(self, scores: Sequence[ExitScores], exit_index: int) -> Prediction:
+    def looks_back_at(self, earlier: int, exit_index: int) -> bool:
+        """Whether a prediction at exit `exit_index` depends on the scores of an earlier one."""
+        if self.needs_earlier_probs:
+            return True
+        return self.combination is not None and self.combination[exit_index][earlier] != 0
+
+    def predict(self, scores: Sequence[Optional[ExitScores]], exit_index: int) -> Prediction:
         """
         What is predicted for instances at an exit.
 
         # Parameters
 
-        scores : `Sequence[ExitScores]`
-            Of the exits up to this one; if the rule does not look back, its own are enough.
+        scores : `Sequence[Optional[ExitScores]]`
+            Of the exits up to this one; `None` for an earlier one at which the rule does not look
+            back. If it looks back at none, its own are enough.
         exit_index : `int`
 
         # Returns
@@ -67,23 +79,45 @@ class ExitRule:
             With `logits` and `probs`, `(num_instances, num_labels)`, and `confidence`,
             `(num_instances,)`.
         """
-        logits, correctness = scores[-1]
-        temperatures = self.temperatures.to(logits.device)
-        probs = scale_by_temperature(logits, temperatures[exit_index]).softmax(-1)
+        own = scores[-1]
+        assert own is not None
+        calibrated = self.calibrated_logits(scores, exit_index)
+        logits = own.logits if self.combination is None else calibrated
+        probs = calibrated.softmax(-1)
         probs_so_far = [probs]
-        if self.looks_back:
-            earlier = zip(scores[:-1], temperatures)
+        if self.needs_earlier_probs:
             probs_so_far = [
-                scale_by_temperature(one.logits, temperature).softmax(-1)
-                for one, temperature in earlier
+                self.calibrated_logits(scores[: k + 1], k).softmax(-1) for k in range(exit_index)
             ] + probs_so_far
         if self.ensemble is not None:
             probs = self.ensemble.average(probs_so_far)
             # A probability that is rounded to 0 would have the logarithm -inf.
             floats = torch.finfo(probs.dtype)
             logits = probs.log().clamp(min=math.log(floats.tiny * floats.eps))
-        at_exit = AtExit(probs, exit_index, len(temperatures), probs_so_far, correctness)
+        num_exits = len(self.temperatures)
+        at_exit = AtExit(probs, exit_index, num_exits, probs_so_far, own.correctness)
         return Prediction(logits, probs, self.measure(at_exit))
+
+    def calibrated_logits(
+        self, scores: Sequence[Optional[ExitScores]], exit_index: int
+    ) -> torch.Tensor:
+        """
+        The calibrated logits of an exit, `(num_instances, num_labels)`, up to a number added to all
+        of an instance. `scores` are as for `predict`.
+        """
+        own = scores[-1]
+        assert own is not None
+        if self.combination is None:
+            temperature = self.temperatures[exit_index].to(own.logits.device)
+            return scale_by_temperature(own.logits, temperature)
+        *earlier_weights, weight = self.combination[exit_index][: exit_index + 1]
+        earlier = [
+            (one.logits, earlier_weight)
+            for one, earlier_weight in zip(scores, earlier_weights)
+            if one is not None and earlier_weight != 0
+        ]
+        logits, weights = zip(*earlier, (own.logits, weight))
+        return combine(logits, weights)
 
     def predict_at_each_exit(self, scores: Sequence[ExitScores]) -> List[Prediction]:
         """What would be predicted for instances at each exit, given the scores of all exits."""

@@ -1,10 +1,11 @@
 """The output of early exit."""
 
 from dataclasses import dataclass
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Sequence
 
 import torch
 
+from sledgehammer_allennlp.engine.combination import combine
 from sledgehammer_allennlp.exits.classifiers import ExitScores
 
 
@@ -22,6 +23,30 @@ class ExitRecord(NamedTuple):
         return self.scores.select(self.instances.argsort())
 
 
+def combine_records(records: Sequence[ExitRecord], weights: Sequence[float]) -> torch.Tensor:
+    """
+    The calibrated logits of the last of some exits for the instances that reached it,
+    `(num_reached, num_labels)`, in the order of its record.
+
+    # Parameters
+
+    records : `Sequence[ExitRecord]`
+        Of the exits up to this one.
+    weights : `Sequence[float]`
+        Of the same exits, and perhaps of later ones, which make no difference.
+    """
+    *earlier, own = records
+    logits, used = [], []
+    for record, weight in zip(earlier, weights):
+        if weight != 0:
+            # Who reached an exit has reached those before it.
+            places = record.instances.sort()
+            here = places.indices[torch.searchsorted(places.values, own.instances)]
+            logits.append(record.scores.logits[here])
+            used.append(weight)
+    return combine([*logits, own.scores.logits], [*used, weights[len(earlier)]])
+
+
 @dataclass
 class EarlyExitOutput:
     """
@@ -31,10 +56,11 @@ class EarlyExitOutput:
 
     logits : `torch.Tensor`
         `(num_instances, num_labels)`, of the exit at which each instance exited, before
-        temperature; with an ensemble, the logarithms of `probs`.
+        temperature; with a combination the calibrated logits; with an ensemble, the logarithms of
+        `probs`.
     probs : `torch.Tensor`
-        `(num_instances, num_labels)`, softmax(logits / temperature) of that exit, or the
-        ensemble's.
+        `(num_instances, num_labels)`, softmax(logits / temperature) of that exit, with a
+        combination softmax(logits), or the ensemble's.
     confidence : `torch.Tensor`
         `(num_instances,)`, of that exit.
     exit_index : `torch.Tensor`

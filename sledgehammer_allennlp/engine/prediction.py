@@ -8,9 +8,9 @@ import torch
 
 class Prediction(NamedTuple):
     """
-    What is predicted for each instance if it exits here: `logits` before temperature (with an
-    ensemble, the logarithms of `probs`), calibrated `probs`, both `(num_instances, num_labels)`,
-    and `confidence`, `(num_instances,)`.
+    What is predicted for each instance if it exits here: `logits` before temperature (with a
+    combination the calibrated ones, with an ensemble the logarithms of `probs`), calibrated
+    `probs`, both `(num_instances, num_labels)`, and `confidence`, `(num_instances,)`.
     """
 
     logits: torch.Tensor

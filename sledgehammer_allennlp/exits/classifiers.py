@@ -198,7 +198,7 @@ class ExitClassifiers(nn.Module):
         exit_index: int,
         layer_vectors: List[torch.Tensor],
         first_token: Optional[torch.Tensor],
-        previous: Sequence[ExitScores] = (),
+        previous: Sequence[Optional[ExitScores]] = (),
         pairs: Optional[PairStates] = None,
     ) -> ExitScores:
         """
@@ -213,12 +213,12 @@ class ExitClassifiers(nn.Module):
         first_token : `torch.Tensor`, optional
             The first token's output of the exit's layer, `(batch_size, hidden_size)`; needed with
             pooling `"mean"`.
-        previous : `Sequence[ExitScores]`
+        previous : `Sequence[Optional[ExitScores]]`
             The scores of the exits before this one; needed with `use_previous_logits`.
         pairs : `PairStates`, optional
             What enters the exit's layer; needed with `alignment`.
         """
-        logits = [scores.logits for scores in previous] if self.use_previous_logits else []
+        logits = [one.logits for one in previous if one] if self.use_previous_logits else []
         return self.classifiers[exit_index](layer_vectors, first_token, logits, pairs)
 
 

@@ -7,6 +7,8 @@ from allennlp.nn.util import dist_reduce_sum
 from allennlp.training.metrics import Metric
 
 from sledgehammer_allennlp.engine import EarlyExitOutput, most_probable
+from sledgehammer_allennlp.engine.combination import Weights
+from sledgehammer_allennlp.engine.output import combine_records
 
 
 @Metric.register("exits")
@@ -17,7 +19,8 @@ class ExitMetrics(Metric):
     `get_metric` gives
 
     - `accuracy`: of the predictions, at the current threshold;
-    - `accuracy_layer_<i>`: of the exit at layer i, only where every instance reached it;
+    - `accuracy_layer_<i>`: of the exit at layer i, by its combination if there is one, only where
+      every instance reached it;
     - `mean_exit_accuracy`: the mean of those, only where every instance reached every exit;
     - `average_exit_layer`, `exit_rate_layer_<i>`: where instances left; -1 is the layer of an exit
       before layer 0;
@@ -90,7 +93,12 @@ class ExitMetrics(Metric):
         size = gold_labels.new_tensor([gold_labels.numel()])
         self._add(size, reached[-1:], correct[-1:], reached, correct, torch.zeros_like(correct))
 
-    def add_early_exit(self, output: EarlyExitOutput, gold_labels: torch.Tensor) -> None:
+    def add_early_exit(
+        self,
+        output: EarlyExitOutput,
+        gold_labels: torch.Tensor,
+        combination: Optional[Weights] = None,
+    ) -> None:
         """
         Adds a batch whose instances exited where they were confident.
 
@@ -99,13 +107,18 @@ class ExitMetrics(Metric):
         output : `EarlyExitOutput`
         gold_labels : `torch.Tensor`
             `(batch_size,)`
+        combination : `Weights`, optional (default = `None`)
+            With which the exits' predictions are made.
         """
         num_exits = len(self._exit_layers)
         reached = gold_labels.new_zeros(num_exits)
         correct_at_exit = gold_labels.new_zeros(num_exits)
         for k, (instances, scores) in enumerate(output.exit_records):
+            logits = scores.logits
+            if combination is not None:
+                logits = combine_records(output.exit_records[: k + 1], combination[k])
             reached[k] = instances.numel()
-            correct_at_exit[k] = (scores.logits.argmax(-1) == gold_labels[instances]).sum()
+            correct_at_exit[k] = (logits.argmax(-1) == gold_labels[instances]).sum()
         correct = (most_probable(output.logits, output.probs) == gold_labels).sum().unsqueeze(0)
         exited = output.exit_index.bincount(minlength=num_exits)
         size = gold_labels.new_tensor([gold_labels.numel()])

@@ -27,6 +27,7 @@ from sledgehammer_allennlp.encoders.layer_products import check_precision
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
+    ExitCombination,
     ExitRule,
     Prediction,
     check_ensemble,
@@ -36,6 +37,7 @@ from sledgehammer_allennlp.engine import (
     run_exits,
 )
 from sledgehammer_allennlp.engine.chunks import check_token_budget
+from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
 from sledgehammer_allennlp.engine.temperature_scaling import scale_by_temperature
 from sledgehammer_allennlp.exits import ExitScores, build_encoder_and_exits
@@ -56,15 +58,17 @@ class MultiExitClassifier(Model):
 
     In training, a registered objective chooses which exits learn, and from what; an exit over
     n-grams does not, because it is fitted when training starts. In evaluation, an instance exits at
-    the first exit whose confidence, from probabilities calibrated by that exit's temperature, is
-    at least `confidence_threshold`; what has exited is computed no further.
+    the first exit whose confidence, from probabilities calibrated by that exit's temperature, or
+    by its combination with earlier exits, is at least `confidence_threshold`; what has exited is
+    computed no further.
 
     The model takes the fields `tokens`, `label`, `exit_layer` (where an instance is to exit) and
     `metadata` (not used). Its predictions have `label`, `probs`, `confidence`, `exit_layer`, and
-    `logits`, which are before temperature.
+    `logits`, which are before temperature, or with a combination calibrated.
 
-    Temperatures are 1 until the `temperature_calibration` callback sets them. They are kept with
-    the weights, never change training, and never change what another exit sees.
+    Temperatures are 1 until the `temperature_calibration` callback sets them, and there is no
+    combination until then. They are kept with the weights, never change training, and never change
+    what another exit sees.
 
     Registered as a `Model` with name "multi_exit_classifier".
 
@@ -197,6 +201,8 @@ class MultiExitClassifier(Model):
             keep_tokenizer(transformer_model, self.serialization_dir)
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(self.exit_layers)))
+        self.combination = ExitCombination(len(self.exit_layers))
+        self._register_load_state_dict_pre_hook(add_none_to_older_weights)
         self.exit_costs = cost_of_exits(self.encoder, self.exits)
         """The layer-equivalents of exiting at each exit."""
         self._metrics = ExitMetrics(self.exit_layers, self.exit_costs)
@@ -245,7 +251,7 @@ class MultiExitClassifier(Model):
 
         logits, probs : `torch.Tensor`
             `(batch_size, num_labels)`, of the exit at which each instance exited; `probs` are
-            calibrated.
+            calibrated, and so are `logits` with a combination.
         confidence : `torch.Tensor`
             `(batch_size,)`, in [0, 1].
         exit_layer : `torch.Tensor`
@@ -266,15 +272,20 @@ class MultiExitClassifier(Model):
         output = self._run_early_exit(texts, self.exit_rule, label is not None, forced_exits)
         outputs = self._as_outputs(output)
         if label is not None:
-            self._metrics.add_early_exit(output, label)
-            logits = output.logits
-            if self._ensemble is None:
-                temperatures = self.temperatures[output.exit_index].unsqueeze(1)
-                # So that the mean of infinities, which it may be, is a number.
-                lowest = max(-1e30, torch.finfo(logits.dtype).min)
-                logits = scale_by_temperature(logits, temperatures).clamp(min=lowest)
-            outputs["loss"] = F.cross_entropy(logits, label)
+            self._metrics.add_early_exit(output, label, self.combination.weights)
+            outputs["loss"] = self._evaluation_loss(output, label)
         return outputs
+
+    def _evaluation_loss(self, output: EarlyExitOutput, label: torch.Tensor) -> torch.Tensor:
+        if self._ensemble is not None:
+            return F.cross_entropy(output.logits, label)
+        temperatures = self.temperatures[output.exit_index].unsqueeze(1)
+        if self.combination.weights is not None:
+            temperatures = torch.ones_like(temperatures)
+        # So that the mean of infinities, which it may be, is a number.
+        lowest = max(-1e30, torch.finfo(output.logits.dtype).min)
+        logits = scale_by_temperature(output.logits, temperatures).clamp(min=lowest)
+        return F.cross_entropy(logits, label)
 
     def _exits_at(self, exit_layer: torch.Tensor) -> torch.Tensor:
         """Which exits those at some layers are, counted from 0, `(batch_size,)`."""
@@ -291,7 +302,13 @@ class MultiExitClassifier(Model):
     @property
     def exit_rule(self) -> ExitRule:
         """Which instances exit where, and with what prediction, at this model's threshold."""
-        return ExitRule(self.temperatures, self._measure, self.confidence_threshold, self._ensemble)
+        return ExitRule(
+            self.temperatures,
+            self._measure,
+            self.confidence_threshold,
+            self._ensemble,
+            self.combination.weights,
+        )
 
     def run_early_exit(self, texts: TokenBatch, record_exits: bool = False) -> EarlyExitOutput:
         """

@@ -62,7 +62,7 @@ def guaranteed_threshold(
     # Parameters
 
     curve : `TradeoffCurve`
-        Of data on which neither the model nor its temperatures were fitted.
+        Of data on which neither the model nor its calibration was fitted.
     max_accuracy_drop : `float`
         In [0, 1).
     confidence_level : `float`

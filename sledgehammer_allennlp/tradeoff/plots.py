@@ -58,8 +58,8 @@ def exit_name(exit_layer: int) -> str:
 
 
 def reliability_title(exit_: ExitCalibration) -> str:
-    """Which exit, and its calibration error without and with its temperature."""
-    errors = f"{exit_.ece_before:.3f} → {exit_.ece_after:.3f}"
+    """Which exit, and its calibration error before and after calibration."""
+    errors = f"{exit_.ece_before:.3f} → {exit_.calibrated_ece:.3f}"
     return f"{exit_name(exit_.exit_layer)}: calibration error {errors}"
 
 
@@ -76,7 +76,7 @@ def draw_curve(results: TradeoffResults) -> "Figure":
     axes.fill_between(x, low, high, color=BLUE, alpha=0.12, linewidth=0, label="95 % interval")
     axes.plot(x, curve.accuracy, color=BLUE, linewidth=2, label="every threshold")
     exit_places = axis.place(speed_up(curve.costs, curve.costs[-1]))
-    exit_accuracies = [e.accuracy for e in results.exits]
+    exit_accuracies = [e.calibrated_accuracy for e in results.exits]
     axes.plot(
         exit_places,
         exit_accuracies,
@@ -133,7 +133,7 @@ def marker_areas(bins: ReliabilityBins) -> np.ndarray:
 
 
 def draw_reliability(results: TradeoffResults) -> "Figure":
-    """A reliability diagram for each exit, without and with its temperature."""
+    """A reliability diagram for each exit, before and after calibration."""
     from matplotlib.figure import Figure
 
     num_columns = min(4, len(results.exits))

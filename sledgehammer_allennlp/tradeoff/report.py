@@ -224,7 +224,7 @@ class _Parts:
         )
         costs = self.results.curve.costs
         places = self.axis.place(speed_up(costs, costs[-1]))
-        accuracies = [e.accuracy for e in self.results.exits]
+        accuracies = [e.calibrated_accuracy for e in self.results.exits]
         plot.scatter(
             places,
             accuracies,

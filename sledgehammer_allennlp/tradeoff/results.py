@@ -7,13 +7,14 @@ import math
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from sledgehammer_allennlp.calibration import (
     ExitCalibration,
     ReliabilityBins,
+    calibrated_logits,
     max_probabilities,
     reliability_bins,
 )
@@ -78,9 +79,10 @@ class TradeoffResults:
         The overrides with which the archive was loaded.
     curve : `TradeoffCurve`
     exits : `List[ExitCalibration]`
-        Each exit on this data, without (`before`) and with (`after`) its temperature.
+        Each exit on this data, without (`before`) and with (`after`) its temperature, and with its
+        combination, if there is one.
     bins_before, bins_after : `List[ReliabilityBins]`
-        The reliability of each exit, without and with its temperature.
+        The reliability of each exit, uncalibrated and calibrated.
     points : `List[OperatingPoint]`
         The thresholds that tables show, ascending.
     recommendations : `List[Recommendation]`
@@ -127,7 +129,10 @@ class TradeoffResults:
 
 
 def reliability(
-    logits: np.ndarray, labels: np.ndarray, temperatures: Sequence[float]
+    logits: np.ndarray,
+    labels: np.ndarray,
+    temperatures: Sequence[float],
+    combination: Optional[Sequence[Sequence[float]]] = None,
 ) -> List[ReliabilityBins]:
     """
     The bins of each exit's reliability diagram.
@@ -140,12 +145,13 @@ def reliability(
         `(num_instances,)`
     temperatures : `Sequence[float]`
         Of each exit.
+    combination : `Sequence[Sequence[float]]`, optional (default = `None`)
+        The weights of each exit, in place of temperatures.
     """
+    calibrated = calibrated_logits(logits, temperatures, combination)
     return [
-        reliability_bins(
-            max_probabilities(exit_logits, temperature), exit_logits.argmax(axis=1) == labels
-        )
-        for exit_logits, temperature in zip(logits, temperatures)
+        reliability_bins(max_probabilities(exit_logits, 1.0), exit_logits.argmax(axis=1) == labels)
+        for exit_logits in calibrated
     ]
 
 

@@ -1,4 +1,4 @@
-"""Calibrating a model: its temperatures, the threshold that it keeps, and the report of both."""
+"""Calibrating a model: temperatures, combination, the threshold that it keeps, and the report."""
 
 import json
 import logging
@@ -13,8 +13,10 @@ from sledgehammer_allennlp.calibration import (
     calibrate_exits,
     calibration_report,
 )
+from sledgehammer_allennlp.engine.combination import COMBINATION_KEY
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import Recommendation, threshold_for_drop
+from sledgehammer_allennlp.tradeoff.results import aligned
 from sledgehammer_allennlp.training.full_depth import FullDepth, curve_of
 
 logger = logging.getLogger(__name__)
@@ -45,8 +47,8 @@ def check_threshold_can_be_chosen(model: MultiExitClassifier) -> None:
 @dataclass(frozen=True)
 class ModelCalibration:
     """
-    What was done to a model: `exits`, their temperatures; `recommended`, the threshold that it
-    keeps from now on, if one was chosen; and `num_instances`, of how many.
+    What was done to a model: `exits`, their temperatures and combinations; `recommended`, the
+    threshold that it keeps from now on, if one was chosen; and `num_instances`, of how many.
     """
 
     exits: List[ExitCalibration]
@@ -67,19 +69,24 @@ def calibrate_model(
     full_depth: FullDepth,
     max_accuracy_drop: Optional[float] = None,
     temperatures_before: Optional[Sequence[float]] = None,
+    combine_exits: bool = False,
 ) -> ModelCalibration:
     """
-    Fits a model's temperatures and, for a given accuracy drop, chooses its default threshold.
+    Fits a model's temperatures, if told so its combination, and, for a given accuracy drop, chooses
+    its default threshold.
 
     # Parameters
 
     model : `MultiExitClassifier`
-        Gets the temperatures and the threshold.
+        Gets the temperatures, the combination and the threshold. A combination that it has is
+        compared with and given up.
     full_depth : `FullDepth`
     max_accuracy_drop : `float`, optional (default = `None`)
         A share; if not given, the default threshold stays.
     temperatures_before : `Sequence[float]`, optional (default = 1 for each exit)
         What the report compares with.
+    combine_exits : `bool`, optional (default = `False`)
+        Whether the model combines the logits of its exits from now on.
 
     # Raises
 
@@ -87,8 +94,26 @@ def calibrate_model(
         If logits are not finite numbers.
     """
     logits, labels = full_depth.logits, full_depth.labels
-    exits = calibrate_exits(logits, labels, model.exit_layers, temperatures_before)
+    exits = calibrate_exits(
+        logits,
+        labels,
+        model.exit_layers,
+        temperatures_before,
+        combine_exits,
+        model.combination.weights,
+    )
     model.temperatures.copy_(torch.tensor([exit_.temperature for exit_ in exits]))
+    combined = [exit_.combination for exit_ in exits if exit_.combination is not None]
+    model.combination.weights = [one.weights for one in combined] if combined else None
+    _warn_of_undetermined(exits)
+    recommended = None
+    if max_accuracy_drop is not None:
+        recommended = threshold_for_drop(curve_of(model, full_depth), max_accuracy_drop)
+        model.exits.default_threshold = recommended.point.threshold
+    return ModelCalibration(exits, recommended, len(labels))
+
+
+def _warn_of_undetermined(exits: Sequence[ExitCalibration]) -> None:
     for exit_ in exits:
         if not exit_.is_determined:
             logger.warning(
@@ -98,17 +123,45 @@ def calibrate_model(
                 *(exit_.exit_layer, exit_.accuracy),
                 *(exit_.why_undetermined, exit_.temperature),
             )
-    recommended = None
-    if max_accuracy_drop is not None:
-        recommended = threshold_for_drop(curve_of(model, full_depth), max_accuracy_drop)
-        model.exits.default_threshold = recommended.point.threshold
-    return ModelCalibration(exits, recommended, len(labels))
+        combination = exit_.combination
+        if combination is not None and combination.why_undetermined is not None:
+            logger.warning(
+                "The data does not determine the combination of exit layer %d, whose accuracy on "
+                "it is %.3f: %s. Use more data.",
+                *(exit_.exit_layer, combination.accuracy, combination.why_undetermined),
+            )
+
+
+def combination_lines(exits: Sequence[ExitCalibration]) -> List[str]:
+    """
+    What combining changes, as a table with a head: for each exit its weights, and accuracy, NLL and
+    calibration error before it (with temperatures, or as it was combined before) and after. Empty
+    if exits are not combined.
+    """
+    rows = [["exit layer", "accuracy", "", "NLL", "", "calibration error", "", "weights of layers"]]
+    for exit_ in exits:
+        after, before = exit_.combination, exit_.combination_before
+        if after is None:
+            continue
+        old = (exit_.accuracy, exit_.nll_after, exit_.ece_after)
+        if before is not None:
+            old = (before.accuracy, before.nll, before.ece)
+        row = [str(exit_.exit_layer)]
+        for was, is_now in zip(old, (after.accuracy, after.nll, after.ece)):
+            row += [f"{was:.4f}", f"-> {is_now:.4f}"]
+        weights = zip((one.exit_layer for one in exits), after.weights)
+        used = [f"{layer}: {weight:.3g}" for layer, weight in weights if weight != 0]
+        rows.append([*row, ", ".join(used)])
+    if len(rows) == 1:
+        return []
+    return aligned(rows).split("\n")
 
 
 def with_calibration_of(model: MultiExitClassifier, state: Dict[str, Any]) -> Dict[str, Any]:
-    """A state dict, with the temperatures and the default threshold of a model."""
+    """A state dict, with the temperatures, the combination and the threshold of a model."""
     return {
         **state,
         "temperatures": model.temperatures.detach().cpu().clone(),
+        COMBINATION_KEY: model.combination.get_extra_state(),
         "exits._extra_state": model.exits.get_extra_state(),
     }

@@ -21,10 +21,12 @@ from sledgehammer_allennlp.training.model_calibration import (
     ModelCalibration,
     calibrate_model,
     check_threshold_can_be_chosen,
+    combination_lines,
     with_calibration_of,
 )
 from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
 from sledgehammer_allennlp.training.random_numbers import same_random_numbers_after
+from sledgehammer_allennlp.values import short_repr
 from sledgehammer_allennlp.weights_file import read_weights
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ class TemperatureCalibration(TrainerCallback):
     puts them into the model and into the best weights on disk, so that they are in the archive.
     The model in memory has the best weights from then on.
 
+    With `combine_exits`, an exit's calibrated logits are a weighted sum of its own and those of the
+    exits before it, see `fit_combination`, and temperatures are only reported. With one number in
+    each row this is temperature scaling. Predictions, accuracy included, are of these logits.
+
     Negative log-likelihood and expected calibration error of each exit, before and after, go to
     the metrics and to `calibration.json` in the serialization directory. To have that file in the
     archive too, list it in the config's `include_in_archive`.
@@ -56,20 +62,33 @@ class TemperatureCalibration(TrainerCallback):
         against the last exit (0.01 is one point) is kept with the weights and is the archive's
         default: predictions without an override are made at it. It is reported beside the
         temperatures. Else the default is 1.
+    combine_exits : `bool`, optional (default = `False`)
+        Whether exits are calibrated by a combination, or each by its temperature alone, as the
+        paper's.
 
     # Raises
 
     ConfigurationError
-        If `max_accuracy_drop` is not a share. When training starts, if the model has no
-        temperatures, there is no validation data, or the model's config has a threshold that a
-        chosen one would not come up against.
+        If `max_accuracy_drop` is not a share, or `combine_exits` neither true nor false. When
+        training starts, if the model has no temperatures, there is no validation data, or the
+        model's config has a threshold that a chosen one would not come up against.
     ValueError
         When training has ended, if validation logits are not finite numbers.
     """
 
-    def __init__(self, serialization_dir: str, max_accuracy_drop: Optional[Any] = None) -> None:
+    def __init__(
+        self,
+        serialization_dir: str,
+        max_accuracy_drop: Optional[Any] = None,
+        combine_exits: Any = False,
+    ) -> None:
         super().__init__(serialization_dir)
-        # Checked here, not by its type, so that the error names the value.
+        # Checked here, not by their types, so that the error names the value.
+        if not isinstance(combine_exits, bool):
+            raise ConfigurationError(
+                f"combine_exits is {short_repr(combine_exits)}: wanted true or false"
+            )
+        self._combine_exits = combine_exits
         if max_accuracy_drop is not None:
             try:
                 check_accuracy_drop(max_accuracy_drop)
@@ -100,8 +119,9 @@ class TemperatureCalibration(TrainerCallback):
                 "nothing will fit the model's n-gram exit: wanted a callback of type "
                 "'ngram_fitting' in the config, or enable_default_callbacks not false"
             )
-        # One that an archive kept, which is now trained further, was for its old exits.
+        # What an archive kept, which is now trained further, was for its old exits.
         trainer.model.exits.default_threshold = 1.0
+        trainer.model.combination.weights = None
         if is_primary:
             _warn_if_not_archived(self.serialization_dir)
 
@@ -126,6 +146,7 @@ class TemperatureCalibration(TrainerCallback):
         weights_path = _best_weights_of(trainer, self.serialization_dir)
         if weights_path is not None:
             model.load_state_dict(read_weights(weights_path))
+        model.combination.weights = None  # of a calibration before this one
         logger.info("Calibrating %d exits on the validation data", len(model.exit_layers))
         with same_random_numbers_after():
             # A data loader may shuffle, and rounding depends on what else is in a batch: this gives
@@ -134,7 +155,9 @@ class TemperatureCalibration(TrainerCallback):
             full_depth = run_at_full_depth(
                 model, trainer._validation_data_loader, trainer.cuda_device
             )
-        calibration = calibrate_model(model, full_depth, self._max_accuracy_drop)
+        calibration = calibrate_model(
+            model, full_depth, self._max_accuracy_drop, combine_exits=self._combine_exits
+        )
         metrics.update(calibration_metrics(calibration.exits))
         if calibration.recommended is not None:
             metrics["recommended_threshold"] = calibration.recommended.point.threshold
@@ -171,6 +194,8 @@ def _log(calibration: ModelCalibration) -> None:
             "exit layer %2d: temperature %.3f, NLL %.4f -> %.4f, calibration error %.4f -> %.4f",
             *(c.exit_layer, c.temperature, c.nll_before, c.nll_after, c.ece_before, c.ece_after),
         )
+    for line in combination_lines(calibration.exits):
+        logger.info("%s", line)
     if calibration.recommended is not None:
         point = calibration.recommended.point
         logger.info(

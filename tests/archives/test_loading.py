@@ -67,6 +67,50 @@ def test_with_heads_alignment_previous_logits_and_an_ensemble_it_answers_as_the_
     assert load_archived_classifier(tmp_path).predict(TEXTS) == wanted
 
 
+def _with_combination(run: Path, weights) -> Path:
+    state = torch.load(run / "best.th")
+    state["combination._extra_state"] = torch.tensor(weights, dtype=torch.float64)
+    torch.save(state, run / "best.th")
+    return run
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 1.0])
+def test_a_combined_archive_answers_as_the_predictor(trained, tmp_path, threshold):
+    from allennlp.predictors import Predictor
+
+    weights = [[2.0, 0, 0, 0], [1, 1, 0, 0], [0, 0.5, 2, 0], [1, 0, 1, 1]]
+    run = _with_combination(_copy(trained, tmp_path, confidence_threshold=threshold), weights)
+    classifier = load_archived_classifier(run)
+    assert classifier.combination.weights == weights
+    wanted = Predictor.from_path(run).predict_batch_json([{"sentence": text} for text in TEXTS])
+    assert classifier.predict(TEXTS) == wanted
+    alone = load_archived_classifier(trained["archive"], confidence_threshold=threshold)
+    assert alone.combination.weights is None
+    assert alone.predict(TEXTS)[0]["probs"] != wanted[0]["probs"]
+    for answer in wanted:
+        probs = torch.tensor(answer["logits"]).softmax(-1)  # of calibrated logits
+        torch.testing.assert_close(probs, torch.tensor(answer["probs"]))
+
+
+@pytest.mark.parametrize("weights", [[[1.0, 0], [0, 1]], (-torch.eye(4)).tolist()])
+def test_a_combination_that_cannot_be_is_refused(trained, tmp_path, weights):
+    from allennlp.models import load_archive
+
+    run = _with_combination(_copy(trained, tmp_path), weights)
+    for load in (load_archived_classifier, load_archive):
+        with pytest.raises(ValueError, match="the combination of exits has .*: wanted"):
+            load(run)
+
+
+def test_an_archive_from_before_there_were_combinations_is_loaded(trained, tmp_path):
+    run = _copy(trained, tmp_path)
+    state = torch.load(run / "best.th")
+    del state["combination._extra_state"]
+    torch.save(state, run / "best.th")
+    wanted = load_archived_classifier(trained["archive"]).predict(TEXTS)
+    assert load_archived_classifier(run).predict(TEXTS) == wanted
+
+
 def test_it_needs_no_allennlp(trained):
     program = """
 import sys

@@ -137,6 +137,35 @@ def test_a_second_fit_changes_nothing(calibrate, other_data, tmp_path, allennlp_
     assert torch.equal(*temperatures)
 
 
+def test_exits_are_combined_if_told_or_if_they_were_and_not_if_told(
+    calibrate, trained, tmp_path, capsys
+):
+    def combination_of(archive):
+        report = json.loads(contents(archive)["calibration.json"])["exits"]
+        weights = load_archive(archive).model.combination.weights
+        combined = [exit_["combination"] for exit_ in report]
+        assert weights == (combined[0] and [one["weights"] for one in combined])
+        return weights, report
+
+    assert combination_of(calibrate())[0] is None
+    assert "Exits combined" not in capsys.readouterr().out
+    combined = calibrate("--force", "--combine-exits").rename(tmp_path / "combined.tar.gz")
+    printed = capsys.readouterr().out
+    weights, report = combination_of(combined)
+    assert [exit_["combination_before"] for exit_ in report] == [None] * 4
+    for exit_ in report:
+        combination = exit_["combination"]
+        assert f"{exit_['nll_after']:.4f}  -> {combination['nll']:.4f}" in printed
+    dev = trained["config"]["validation_data_path"]
+    again, report = combination_of(calibrate(data=dev, archive=combined))
+    assert [exit_["combination_before"]["weights"] for exit_ in report] == weights
+    assert again is not None and again != weights
+    without = calibrate("--force", "--no-combine-exits", archive=combined)
+    alone, report = combination_of(without)
+    assert alone is None
+    assert [exit_["combination_before"]["weights"] for exit_ in report] == weights
+
+
 def test_the_folder_of_a_run_can_be_calibrated(trained, calibrate, other_data):
     from_archive, from_folder = calibrate(), calibrate("--force", archive=trained["run"])
     models = [load_archive(archive).model for archive in (from_archive, from_folder)]

@@ -104,6 +104,34 @@ def test_heads_previous_logits_and_an_exit_on_ngrams_go_together(
     assert columns["layer_equivalents"][middle] == pytest.approx(metrics["layer_equivalents"])
 
 
+def test_the_exits_of_a_combined_model_are_shown_as_it_uses_them(
+    trained_with_heads, tsv, tmp_path, allennlp_command
+):
+    allennlp_command("tradeoff", trained_with_heads, tsv["dev"], "--output-dir", tmp_path)
+    results = json.loads((tmp_path / "tradeoff.json").read_text())
+    weights = load_archive(trained_with_heads).model.combination.weights
+    metrics = evaluate_from_archive(
+        trained_with_heads, tsv["dev"], cmd_overrides='{"model.confidence_threshold": 1}'
+    )
+    assert results["full_depth"]["accuracy"] == pytest.approx(metrics["accuracy"])
+    for exit_, row in zip(results["exits"], weights):
+        combination = exit_["combination"]
+        assert combination["weights"] == row
+        accuracy = metrics[f"accuracy_layer_{exit_['exit_layer']}"]
+        assert combination["accuracy"] == pytest.approx(accuracy)
+        bins = exit_["reliability_after"]
+        num_right = sum(n * (a or 0) for n, a in zip(bins["num_instances"], bins["accuracy"]))
+        assert num_right / 49 == pytest.approx(accuracy)
+        ece = sum(
+            n / 49 * abs(c - a)
+            for n, c, a in zip(*(bins[key] for key in ("num_instances", "confidence", "accuracy")))
+            if n
+        )
+        assert combination["ece"] == pytest.approx(ece)
+    report = (tmp_path / "report.html").read_text()
+    assert 'id="combination"' in report and f"<td>{weights[0][0]:.3g}</td>" in report
+
+
 def test_it_writes_all_files_and_says_so(tradeoff, tmp_path, capsys):
     results = tradeoff("--max-accuracy-drop", "0", "0.1", "--target-speedup", "1.5")
     assert {file.name for file in (tmp_path / "new" / "results").iterdir()} == FILES

@@ -248,6 +248,28 @@ def plain_rule(logits: np.ndarray, temperatures: np.ndarray, threshold: float):
     return probs, np.array(exits)
 
 
+def plain_combined(logits: np.ndarray, combination) -> np.ndarray:
+    """Σ_j w_kj · (l_j - mean l_j), number by number; an earlier exit's NaNs count as nothing."""
+    combined = np.zeros(logits.shape)
+    for k, row, label in np.ndindex(*logits.shape):
+        for j in range(k + 1):
+            own = [float(x) for x in logits[j, row]]
+            if j == k or not np.isnan(own).any():
+                combined[k, row, label] += combination[k][j] * (own[label] - sum(own) / len(own))
+    return combined
+
+
+@st.composite
+def combinations(draw, num_exits: int):
+    """Weights of exits, some of them 0, at least one in a row not."""
+    number = st.just(0.0) | st.floats(0.05, 2)
+    rows = []
+    for k in range(num_exits):
+        row = draw(st.lists(number, min_size=k + 1, max_size=k + 1).filter(any))
+        rows.append(row + [0.0] * (num_exits - k - 1))
+    return rows
+
+
 def assert_equals_plain(
     case: Case, inputs, output: EarlyExitOutput, threshold: float, temperatures: torch.Tensor
 ) -> None:

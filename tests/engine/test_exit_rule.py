@@ -21,9 +21,11 @@ from sledgehammer_allennlp.engine import (
 from sledgehammer_allennlp.exits import ExitScores
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from tests.engine.plain_computation import (
+    combinations,
     exit_layer_lists,
     length_lists,
     make_case,
+    plain_combined,
     plain_outputs,
     token_budgets,
 )
@@ -51,7 +53,10 @@ def plain_confidence(name, probs_so_far, answer, correctness, num_exits) -> floa
 
 
 def plain_answers(logits, correctness, temperatures, name, weights):
-    """The answer and the confidence of each exit, instance by instance."""
+    """
+    The answer and the confidence of each exit, instance by instance. Combined logits are calibrated
+    already: their temperatures are 1.
+    """
     num_exits, num_texts, _ = logits.shape
     answers = np.zeros_like(logits)
     confidences = np.zeros((num_exits, num_texts))
@@ -83,6 +88,7 @@ def plain_answers(logits, correctness, temperatures, name, weights):
     lengths=length_lists,
     token_budget=token_budgets,
     record_exits=st.booleans(),
+    is_combined=st.booleans(),
     seed=st.integers(0, 1000),
     data=st.data(),
 )
@@ -98,6 +104,7 @@ def test_every_rule_equals_a_plain_computation(
     lengths,
     token_budget,
     record_exits,
+    is_combined,
     seed,
     data,
 ):
@@ -111,20 +118,23 @@ def test_every_rule_equals_a_plain_computation(
         assume(sum(weights) > 0.1)
         ensemble = {"over": "reached", "weights": weights}
     checked = check_ensemble(ensemble, num_exits)
-    rule = ExitRule(case.temperatures, confidence_by_name(confidence), threshold, checked)
+    combination = data.draw(combinations(num_exits)) if is_combined else None
+    rule = ExitRule(
+        case.temperatures, confidence_by_name(confidence), threshold, checked, combination
+    )
     inputs = random_inputs(lengths, seed=seed)
     output = run_early_exit(
         case.encoder, case.exits, rule, texts_of(inputs), token_budget, record_exits
     )
     logits, correctness = plain_outputs(case, *inputs)
     weights = None if checked is None else checked.weights
-    answers, confidences = plain_answers(
-        logits, correctness, case.temperatures.tolist(), confidence, weights
-    )
+    calibrated = plain_combined(logits, combination) if is_combined else logits
+    temperatures = [1.0] * num_exits if is_combined else case.temperatures.tolist()
+    answers, confidences = plain_answers(calibrated, correctness, temperatures, confidence, weights)
     # What is within rounding of the threshold, or of another label, may fall on either side.
     near = np.abs(confidences - threshold) < 1e-4
     if confidence == "patience":
-        near = np.abs(np.diff(np.sort(logits, axis=-1)[:, :, -2:])) < 1e-3
+        near = np.abs(np.diff(np.sort(calibrated, axis=-1)[:, :, -2:])) < 1e-3
         assume(min(abs(threshold - k / max(num_exits - 1, 1)) for k in range(num_exits)) > 1e-6)
     assume(not near.any() or threshold in (0, 1))
     exits = []
@@ -138,7 +148,7 @@ def test_every_rule_equals_a_plain_computation(
     assert output.exit_index.tolist() == exits
     np.testing.assert_allclose(output.probs.numpy(), answers[exits, rows], atol=1e-5)
     np.testing.assert_allclose(output.confidence.numpy(), confidences[exits, rows], atol=1e-4)
-    wanted = np.log(answers[exits, rows]) if checked else logits[exits, rows]
+    wanted = np.log(answers[exits, rows]) if checked else calibrated[exits, rows]
     np.testing.assert_allclose(output.logits.numpy(), wanted, atol=1e-3)
     if record_exits:
         for k, record in enumerate(output.exit_records):
@@ -156,17 +166,27 @@ def test_every_rule_equals_a_plain_computation(
     lengths=length_lists,
     token_budget=token_budgets,
     threshold=st.sampled_from([0.0, 0.5, 1.0]),
+    is_combined=st.booleans(),
     data=st.data(),
 )
 @torch.no_grad()
 def test_texts_leave_where_they_are_told_to(
-    exit_layers, with_ngrams, use_previous_logits, lengths, token_budget, threshold, data
+    exit_layers,
+    with_ngrams,
+    use_previous_logits,
+    lengths,
+    token_budget,
+    threshold,
+    is_combined,
+    data,
 ):
     case = make_case("bert", "mean", exit_layers, with_ngrams, use_previous_logits)
     choice = st.integers(0, len(exit_layers) - 1)
     told = data.draw(st.lists(choice, min_size=len(lengths), max_size=len(lengths)))
     inputs = random_inputs(lengths)
-    rule = ExitRule(case.temperatures, confidence_by_name("max_probability"), threshold)
+    combination = data.draw(combinations(len(exit_layers))) if is_combined else None
+    measure = confidence_by_name("max_probability")
+    rule = ExitRule(case.temperatures, measure, threshold, combination=combination)
     output = run_early_exit(
         case.encoder,
         case.exits,
@@ -177,6 +197,8 @@ def test_texts_leave_where_they_are_told_to(
     )
     assert output.exit_index.tolist() == told
     logits, _ = plain_outputs(case, *inputs)
+    if is_combined:
+        logits = plain_combined(logits, combination)
     wanted = logits[told, np.arange(len(lengths))]
     np.testing.assert_allclose(output.logits.numpy(), wanted, atol=1e-4)
 

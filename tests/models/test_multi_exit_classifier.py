@@ -136,6 +136,58 @@ def test_the_evaluation_loss_is_that_of_the_answers_given(model):
     assert "loss" not in model(tokens_of(LENGTHS))
 
 
+COMBINATION = [[2.0, 0, 0, 0], [1, 1, 0, 0], [0, 0.5, 2, 0], [1, 0, 1, 1]]
+
+
+def combined_logits(model, tokens):
+    """Each exit's calibrated logits, written out."""
+    logits = model.all_exit_logits(tokens).detach()
+    centred = logits - logits.mean(-1, keepdim=True)
+    return torch.einsum("kj,jbl->kbl", torch.tensor(COMBINATION, dtype=torch.float32), centred)
+
+
+@pytest.mark.parametrize("ensemble", [None, "reached"])
+def test_a_combined_model_answers_by_its_combination(tiny_bert, ensemble):
+    model = make_model(tiny_bert, ensemble=ensemble).eval()
+    model.combination.weights = COMBINATION
+    model.confidence_threshold = 0.6
+    output = model(tokens_of(LENGTHS), LABELS)
+    left = [EXITS.index(layer) for layer in output["exit_layer"].tolist()]
+    calibrated = combined_logits(model, tokens_of(LENGTHS))
+    probs = calibrated.softmax(-1)
+    if ensemble is not None:
+        probs = probs.cumsum(0) / torch.arange(1, 5)[:, None, None]
+        calibrated = probs.log()
+    exits = (probs.max(-1).values >= 0.6).long()
+    exits[-1] = 1
+    assert left == exits.argmax(0).tolist() and len(set(left)) > 1
+    torch.testing.assert_close(output["probs"], probs[left, range(6)], atol=1e-5, rtol=0)
+    torch.testing.assert_close(output["logits"], calibrated[left, range(6)], atol=1e-4, rtol=1e-4)
+    wanted = -probs[left, range(6), LABELS].log().mean().item()
+    assert output["loss"].item() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_combination_never_changes_training(model):
+    model.train()
+    model.exits.eval(), model.encoder.eval()
+    before = model(tokens_of(LENGTHS), LABELS)
+    model.combination.weights = COMBINATION
+    after = model(tokens_of(LENGTHS), LABELS)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_combined_models_metrics_are_of_its_predictions(model):
+    model.combination.weights = COMBINATION
+    batches = [(tokens_of(LENGTHS, seed=s), LABELS.roll(s)) for s in range(4)]
+    for tokens, labels in batches:
+        model(tokens, labels)
+    metrics = model.get_metrics(reset=True)
+    right = [combined_logits(model, tokens).argmax(-1) == labels for tokens, labels in batches]
+    accuracies = torch.cat(right, dim=1).float().mean(1).tolist()
+    assert [metrics[f"accuracy_layer_{layer}"] for layer in EXITS] == pytest.approx(accuracies)
+    assert metrics["accuracy"] == pytest.approx(accuracies[-1])
+
+
 def test_answers_agree_with_each_other(model):
     model.temperatures.copy_(torch.tensor([0.4, 0.5, 0.3, 0.6]))
     model.confidence_threshold = 0.0
@@ -377,6 +429,14 @@ def test_weights_from_before_there_was_a_default_threshold_load(model):
     model.exits.default_threshold = 0.5
     model.load_state_dict(weights)
     assert model.confidence_threshold == 1
+
+
+def test_weights_from_before_there_were_combinations_load(model):
+    weights = model.state_dict()
+    del weights["combination._extra_state"]
+    model.combination.weights = COMBINATION
+    model.load_state_dict(weights)
+    assert model.combination.weights is None
 
 
 def test_the_default_threshold_is_among_the_weights_and_stays_as_it_is(model, tiny_bert):

@@ -5,7 +5,11 @@ from typing import List
 import numpy as np
 from scipy.special import softmax
 
-from sledgehammer_allennlp.calibration import compare_temperatures
+from sledgehammer_allennlp.calibration import (
+    apply_combination,
+    compare_temperatures,
+    with_combination,
+)
 from sledgehammer_allennlp.tradeoff import (
     operating_point,
     threshold_for_drop,
@@ -25,8 +29,16 @@ ATTACK = "</script><script>window.attacked = true</script><img src=x onerror='wi
 """A text that does something if it is not escaped."""
 
 
-def made_results(num_instances: int = 200, num_labels: int = 3, seed: int = 0) -> TradeoffResults:
-    """Four exits, the later the better."""
+COMBINATION = [[1.5, 0, 0, 0], [0.5, 1.25, 0, 0], [0, 0, 0.75, 0], [0.125, 0, 0, 0.5]]
+
+
+def made_results(
+    num_instances: int = 200, num_labels: int = 3, seed: int = 0, is_combined: bool = False
+) -> TradeoffResults:
+    """
+    Four exits, the later the better. What each threshold gives is of temperatures, also if the
+    exits are said to be combined.
+    """
     rng = np.random.default_rng(seed)
     labels = rng.integers(num_labels, size=num_instances)
     logits = rng.normal(size=(4, num_instances, num_labels))
@@ -59,6 +71,9 @@ def made_results(num_instances: int = 200, num_labels: int = 3, seed: int = 0) -
             for i in which
         ]
 
+    exits = compare_temperatures(logits, labels, EXIT_LAYERS, ones, TEMPERATURES)
+    if is_combined:
+        exits = with_combination(exits, apply_combination(logits, labels, COMBINATION))
     return TradeoffResults(
         origin={
             "archive": f"runs/{ATTACK}/model.tar.gz",
@@ -74,9 +89,9 @@ def made_results(num_instances: int = 200, num_labels: int = 3, seed: int = 0) -
         },
         overrides={"model.precision": "int8"},
         curve=curve,
-        exits=compare_temperatures(logits, labels, EXIT_LAYERS, ones, TEMPERATURES),
+        exits=exits,
         bins_before=reliability(logits, labels, ones),
-        bins_after=reliability(logits, labels, TEMPERATURES),
+        bins_after=reliability(logits, labels, TEMPERATURES, COMBINATION if is_combined else None),
         points=[operating_point(curve, threshold) for threshold in shown],
         recommendations=recommendations,
         measurements={0.5: Measurement(0.5, 1.0, 200.0, 1.8, 0.7)},

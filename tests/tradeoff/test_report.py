@@ -11,7 +11,7 @@ import pytest
 from sledgehammer_allennlp.tradeoff import report, tradeoff_curve
 from sledgehammer_allennlp.tradeoff.report import write_report
 from sledgehammer_allennlp.tradeoff.results import write_json
-from tests.tradeoff.made_results import ATTACK, made_results
+from tests.tradeoff.made_results import ATTACK, COMBINATION, made_results
 
 pytest.importorskip("bokeh")
 
@@ -202,6 +202,25 @@ def test_the_tables_have_the_numbers_of_the_json(opened):
     for recommendation in opened.json["recommendations"]:
         pasted = json.dumps(recommendation["overrides"])
         assert f"--overrides '{pasted}'" in opened.page.inner_text("body")
+
+
+def test_of_combined_exits_the_tables_have_what_they_give_combined(browser, tmp_path):
+    results = made_results(is_combined=True)
+    page = Page(browser, tmp_path, results)
+    lines = page.page.locator("#exits tr").all_inner_texts()[1:]
+    weights = page.page.locator("#combination tr").all_inner_texts()[1:]
+    for line, weight_line, exit_, name, row in zip(
+        lines, weights, results.exits, EXIT_NAMES, COMBINATION
+    ):
+        combination = exit_.combination
+        numbers = (combination.accuracy, combination.nll, combination.ece)
+        cells = line.split("\t")
+        assert [cells[1], cells[5], cells[7]] == [f"{number:.4f}" for number in numbers]
+        accuracies = [f"{exit_.accuracy:.4f}", f"{combination.accuracy:.4f}"]
+        wanted = [name, *accuracies, *(f"{weight:g}" if weight else "" for weight in row)]
+        assert weight_line.split("\t") == wanted
+    assert page.errors == []
+    page.page.close()
 
 
 def test_a_threshold_can_be_typed_again_after_the_slider_has_moved(opened):

@@ -67,6 +67,21 @@ def test_each_undetermined_temperature_has_one_warning_that_says_why(model, warn
     np.testing.assert_allclose(confidences[1], 0.5, atol=1e-4)
 
 
+def test_each_undetermined_combination_has_one_warning_that_says_why(model, warnings):
+    labels = np.array([0, 1, 0, 1, 1])
+    right = np.eye(2)[labels]
+    logits = np.stack([1 - right, right, 2 * right, 1 - right]).astype(np.float32)
+    full_depth = FullDepth(logits, [None] * 4, labels)
+    calibrate_model(model, full_depth, combine_exits=True)
+    found = [message for message in warnings if "combination of exit layer" in message]
+    assert len(found) == 4
+    assert re.search("exit layer -1, .* is 0.000: it is no better than chance", found[0])
+    assert re.search("exit layer 2, .* is 1.000: it is always right, so that only", found[2])
+    assert len(model.combination.weights) == 4
+    calibrate_model(model, full_depth)
+    assert model.combination.weights is None
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e30, 1e36])
 def test_a_model_with_logits_of_any_magnitude_is_calibrated_and_answers(trained, model, scale):
     """As for a model whose exits say the same, in other units."""

@@ -25,6 +25,7 @@ from tests.calibration.test_temperature_of_scikit_learn import (
 from tests.tiny import tiny_experiment
 
 EXITS = [-1, 0, 2, 3]
+COMBINING = {"type": "temperature_calibration", "combine_exits": True}
 
 
 @needs_scikit_learns
@@ -109,7 +110,7 @@ def _log_of(folder: Path) -> str:
 def _train_with_interruption(folder: Path, tiny_bert: Path, tsv) -> None:
     Interrupt.armed = True
     with pytest.raises(KeyboardInterrupt):
-        _train(folder, tiny_bert, tsv, ["interrupt", "temperature_calibration"], num_epochs=2)
+        _train(folder, tiny_bert, tsv, ["interrupt", COMBINING], num_epochs=2)
 
 
 def test_an_interrupted_run_is_not_calibrated_and_says_what_to_do(tiny_bert, tsv, tmp_path):
@@ -122,10 +123,45 @@ def test_an_interrupted_run_is_not_calibrated_and_says_what_to_do(tiny_bert, tsv
 
 def test_an_interrupted_run_recovers_to_a_calibrated_archive(tiny_bert, tsv, tmp_path):
     _train_with_interruption(tmp_path, tiny_bert, tsv)
-    callbacks = ["interrupt", "temperature_calibration"]
+    callbacks = ["interrupt", COMBINING]
     _train(tmp_path, tiny_bert, tsv, callbacks, num_epochs=2, recover=True)
-    temperatures = load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist()
-    assert all(t != 1 for t in temperatures)
+    model = load_archive(tmp_path / "model.tar.gz").model
+    assert all(t != 1 for t in model.temperatures.tolist())
+    report = json.loads((tmp_path / "calibration.json").read_text())
+    assert model.combination.weights == [e["combination"]["weights"] for e in report["exits"]]
+    assert len(model.combination.weights) == 4
+
+
+def test_a_combination_is_in_the_archive_the_report_the_metrics_and_the_log(
+    tiny_bert, tsv, tmp_path
+):
+    in_memory = _train(tmp_path, tiny_bert, tsv, [COMBINING])
+    archive = str(tmp_path / "model.tar.gz")
+    weights = load_archive(archive).model.combination.weights
+    assert weights == in_memory.combination.weights
+    assert load_archived_classifier(archive).combination.weights == weights
+    report = json.loads((tmp_path / "calibration.json").read_text())
+    assert [e["combination"]["weights"] for e in report["exits"]] == weights
+    assert weights[0] == [1 / report["exits"][0]["temperature"], 0, 0, 0]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    evaluated = evaluate_from_archive(archive, tsv["dev"])
+    assert evaluated["accuracy"] == evaluated["accuracy_layer_3"]
+    assert evaluated["loss"] == pytest.approx(report["exits"][-1]["combination"]["nll"], abs=0.02)
+    for exit_ in report["exits"]:
+        for name in ("accuracy", "nll", "ece"):
+            found = metrics[f"calibration_combined_{name}_layer_{exit_['exit_layer']}"]
+            assert found == exit_["combination"][name]
+        assert exit_["combination"]["nll"] <= exit_["nll_after"] + 0.02  # with the penalty
+        found = evaluated[f"accuracy_layer_{exit_['exit_layer']}"]
+        assert found == pytest.approx(exit_["combination"]["accuracy"])
+        assert f"-> {exit_['combination']['nll']:.4f}" in _log_of(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_combine_exits_that_is_neither_true_nor_false_is_refused(value):
+    settings = {"type": "temperature_calibration", "combine_exits": value}
+    with pytest.raises(ConfigurationError, match=f"combine_exits is {value!r}: wanted true or"):
+        TrainerCallback.from_params(Params(settings), serialization_dir="")
 
 
 def test_a_write_that_fails_leaves_the_weights_whole(tiny_bert, tsv, tmp_path, monkeypatch):

@@ -64,6 +64,8 @@ def test_a_config_trains_and_calibrates(name, twelve_layers, tsv, tmp_path):
     assert bool(model.exits.ngrams.marks[2]) == (name in ("snli", "mnli"))  # pairs
     found = [exit_report["temperature"] for exit_report in report["exits"]]
     assert found == model.temperatures.tolist()
+    found = [exit_report["combination"]["weights"] for exit_report in report["exits"]]
+    assert found == model.combination.weights
 
 
 def test_a_training_step_moves_exits_embeddings_and_layers(twelve_layers, tsv, tmp_path):
@@ -127,6 +129,7 @@ def test_the_papers_sweep_is_of_the_papers_model_and_trains(
             "loss": "joint",
             "trainable": True,
         }
+        assert config["trainer"]["callbacks"][0]["combine_exits"] is False
         assert config["random_seed"] == config["numpy_seed"] == config["pytorch_seed"] == 2
         assert config["data_loader"]["batch_sampler"]["batch_size"] == 72
         assert config["trainer"]["num_epochs"] == 2
@@ -167,14 +170,17 @@ def test_every_setting_can_be_changed_by_an_import(tmp_path):
     path = tmp_path / "mine.jsonnet"
     path.write_text(
         f"(import '{FOLDER / 'sst2.jsonnet'}') + {{ transformer_model:: 'bert-large-uncased', "
-        "exit_layers:: [0, 7, 15, 23], learning_rate:: 2e-5, seed:: 5, max_accuracy_drop:: 0.01 }"
+        "exit_layers:: [0, 7, 15, 23], learning_rate:: 2e-5, seed:: 5, max_accuracy_drop:: 0.01, "
+        "combine_exits:: false }"
     )
     config = Params.from_file(str(path)).as_dict()
     assert config["model"]["transformer_model"] == "bert-large-uncased"
     assert config["dataset_reader"]["tokenizer"]["model_name"] == "bert-large-uncased"
     assert config["model"]["exit_layers"] == [0, 7, 15, 23]
     assert config["trainer"]["optimizer"]["lr"] == 2e-5
-    assert config["trainer"]["callbacks"][0]["max_accuracy_drop"] == 0.01
+    (calibration,) = config["trainer"]["callbacks"]
+    assert calibration["max_accuracy_drop"] == 0.01
+    assert calibration["combine_exits"] is False
     assert config["random_seed"] == config["numpy_seed"] == config["pytorch_seed"] == 5
 
 
