@@ -9,7 +9,7 @@ import random
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -115,7 +115,7 @@ def check_same_settings(
         "transformer_model": arguments.transformer_model,
         "max_texts": arguments.max_texts,
         "training_texts": dict(num_training_texts),
-        "methods": {run.method: dict(run.settings) for run in runs},
+        "methods": {f"{run.method} on {run.data}": dict(run.settings) for run in runs},
     }
     path = arguments.output_dir / "settings.json"
     before = json.loads(path.read_text()) if path.exists() else settings
@@ -213,6 +213,7 @@ def _train(job: Tuple[argparse.Namespace, Run]) -> Tuple[str, float]:
             correctness=np.stack([nothing if c is None else c for c in found.correctness]),
             labels=found.labels,
             temperatures=model.temperatures.numpy(),
+            combination=np.array(model.combination.weights or []),
             costs=np.array(model.exit_costs),
             exit_layers=np.array(model.exit_layers),
             validation_accuracy=np.array(metrics["best_validation_accuracy"]),
@@ -249,6 +250,7 @@ class Result:
     scores: List[ExitScores]
     labels: np.ndarray
     temperatures: torch.Tensor
+    combination: Optional[List[List[float]]]
     costs: List[float]
     exit_layers: List[int]
     validation_accuracy: float
@@ -266,6 +268,7 @@ class Result:
                 scores,
                 file["labels"],
                 torch.from_numpy(file["temperatures"]),
+                file["combination"].tolist() or None,
                 file["costs"].tolist(),
                 file["exit_layers"].tolist(),
                 float(file["validation_accuracy"]),
@@ -273,16 +276,21 @@ class Result:
             )
 
     def without_first(self) -> "Result":
-        """As if there were no exit on n-grams."""
+        """As if there were no exit on n-grams, by temperatures alone."""
         return Result(
             self.scores[1:],
             self.labels,
             self.temperatures[1:],
+            None,
             self.costs[1:],
             self.exit_layers[1:],
             self.validation_accuracy,
             self.seconds,
         )
+
+    def without_combination(self) -> "Result":
+        """By temperatures alone."""
+        return replace(self, combination=None)
 
     def accuracy_of_exits(self) -> List[float]:
         """Of each exit, if every text exited there."""
@@ -294,7 +302,9 @@ class Result:
     def curve(self, confidence: str, ensemble: Optional[str] = None) -> TradeoffCurve:
         """What every threshold gives with a measure of confidence."""
         over = check_ensemble(ensemble, len(self.scores))
-        rule = ExitRule(self.temperatures, confidence_by_name(confidence), 1.0, over)
+        rule = ExitRule(
+            self.temperatures, confidence_by_name(confidence), 1.0, over, self.combination
+        )
         predictions = rule.predict_at_each_exit(self.scores)
         return tradeoff_curve(
             np.stack([one.confidence.numpy() for one in predictions]),

@@ -29,6 +29,7 @@ def result():
         ],
         labels=np.array([0, 0, 1, 1]),
         temperatures=torch.ones(2),
+        combination=None,
         costs=[0.0, 4.0],
         exit_layers=[-1, 3],
         validation_accuracy=0.5,

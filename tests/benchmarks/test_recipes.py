@@ -1,0 +1,101 @@
+import argparse
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.recipes import (
+    LEARNING_RATES,
+    RECOMMENDED,
+    best_learning_rate,
+    first_runs,
+    plain_name,
+    summary,
+    tables,
+    truncated_runs,
+)
+from benchmarks.trained_models import Result, Run, config_of, result_of
+from sledgehammer_allennlp.exits import ExitScores
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    return argparse.Namespace(
+        seeds=[1, 2],
+        data_sets=["sst2", "snli"],
+        without_papers=False,
+        learning_rates=list(LEARNING_RATES),
+        first_layers=[1, 2],
+        output_dir=tmp_path,
+        transformer_model="data/minilm",
+    )
+
+
+def made_result(validation_accuracy=0.5):
+    """Two texts: the first exit is right of both, the last of one, both combined of both."""
+    first = torch.tensor([[4.0, 0.0], [0.0, 0.0]])
+    last = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    return Result(
+        scores=[ExitScores(first), ExitScores(last)],
+        labels=np.array([0, 0]),
+        temperatures=torch.ones(2),
+        combination=[[1.0, 0.0], [1.0, 1.0]],
+        costs=[0.0, 1.17],
+        exit_layers=[-1, 1],
+        validation_accuracy=validation_accuracy,
+        seconds=1.0,
+    )
+
+
+def test_plain_fine_tuning_has_one_exit_one_rate_and_no_part_of_ours(arguments):
+    runs = [run for run in first_runs(arguments, 6) if run.method == plain_name(2e-5)]
+    assert [(run.data, run.seed) for run in runs] == [
+        ("sst2", 1),
+        ("snli", 1),
+        ("sst2", 2),
+        ("snli", 2),
+    ]
+    config = config_of(arguments, runs[1])
+    model, optimizer = config["model"], config["trainer"]["optimizer"]
+    assert (model["exit_layers"], model["embedding_exit"], model["pooling"]) == ([5], None, "first")
+    assert model["alignment"] is None
+    assert [group["lr"] for _, group in optimizer["parameter_groups"]] == [2e-5, 2e-5]
+    assert optimizer["lr"] == 2e-5
+
+
+def test_the_recommended_config_aligns_pairs_only(arguments):
+    runs = {run.data: run for run in first_runs(arguments, 6) if run.method == RECOMMENDED}
+    assert config_of(arguments, runs["snli"])["model"]["alignment"] == 128
+    assert config_of(arguments, runs["sst2"])["model"]["alignment"] is None
+
+
+def test_the_best_learning_rate_is_that_of_the_validation_data_over_seeds(arguments, monkeypatch):
+    accuracies = {1: (0.9, 0.8, 0.7), 2: (0.5, 0.8, 0.7)}
+    runs = first_runs(arguments, 6)
+    by_path = {
+        result_of(arguments, run): accuracies[run.seed][LEARNING_RATES.index(rate)]
+        for run in runs
+        for rate in LEARNING_RATES
+        if run.method == plain_name(rate)
+    }
+    monkeypatch.setattr(Result, "read", lambda path: made_result(by_path[path]))
+    assert best_learning_rate(arguments, runs, "sst2") == LEARNING_RATES[1]
+
+
+def test_the_first_layers_alone_are_tuned_with_the_rate_that_was_best(arguments):
+    runs = truncated_runs(arguments, {"sst2": 2e-5, "snli": 1e-4})
+    assert len(runs) == 2 * 2 * 2
+    settings = [run.settings for run in runs if run.data == "snli"]
+    assert [one["exit_layers"] for one in settings] == [[0], [1], [0], [1]]
+    assert {one["learning_rate"] for one in settings} == {1e-4}
+
+
+def test_the_tables_have_combined_exits_and_temperatures_alone():
+    numbers = summary(made_result(), Run("sst2", RECOMMENDED, 1, {}), 2)
+    assert numbers["full_depth"] == 1.0
+    assert numbers["full_depth_by_temperatures"] == 0.5
+    assert numbers["accuracy_of_exits"] == [1.0, 0.5]
+    lines = tables([numbers, {**numbers, "seed": 2}], {"sst2": 2e-5}, 2).splitlines()
+    assert "| as recommended | 100.0 ± 0.0 | 100.0 ± 0.0 |" in lines
+    assert any(line.startswith("| with temperatures alone |") for line in lines)
+    assert lines[-1].endswith("| 50.0 ± 0.0 |")
