@@ -61,7 +61,7 @@ def main() -> None:
         nargs="+",
         default=list(LEARNING_RATES),
         metavar="RATE",
-        help=f"that plain fine-tuning is tried with, by default {' '.join(map(str, LEARNING_RATES))}",
+        help="of plain fine-tuning, by default 2e-5 5e-5 1e-4",
     )
     parser.add_argument("--without-papers", action="store_true", help="no DeeBERT, no PABEE")
     arguments = parser.parse_args()
