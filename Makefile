@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_RUN ?= runs/movie_reviews
 DEMO_OVERRIDES ?= {}
-DEMO_THRESHOLD := 0.9
+DEMO_THRESHOLD := 0.8
 DEMO_DATA := data/movie_reviews
 ARCHIVE := $(DEMO_RUN)/model.tar.gz
 # Written when training has ended well: AllenNLP makes an archive when it is interrupted, too.
