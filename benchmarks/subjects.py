@@ -22,8 +22,8 @@ from sledgehammer_allennlp.ngrams import NgramClassifier
 Texts = List[TokenBatch]
 """One batch after the other."""
 
-ARCHIVE = "runs/bbc_news/model.tar.gz"
-DATA = "data/bbc_news/test.tsv"
+ARCHIVE = "runs/movie_reviews/model.tar.gz"
+DATA = "data/movie_reviews/test.tsv"
 
 
 def add_arguments(parser: argparse.ArgumentParser, output: str) -> None:

@@ -25,6 +25,7 @@ if has_allennlp():
     from sledgehammer_allennlp.predictors import predict_command_input  # noqa: F401
     from sledgehammer_allennlp.training import (  # noqa: F401
         crash_safe_checkpointer,
+        enough_steps,
         ngram_fitting,
         objective_progress,
         recovery,

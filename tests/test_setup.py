@@ -38,6 +38,14 @@ def test_every_requirement_beside_the_environment_is_pinned(name):
         assert re.fullmatch(r"[a-z0-9-]+==[0-9][^ ]*", line), line
 
 
+def test_what_is_downloaded_for_the_demo_is_pinned_by_its_hash_and_names_no_host():
+    lines = (ROOT / "requirements-demo.txt").read_text().splitlines()
+    requirements = [line for line in lines if not line.startswith("#")]
+    assert requirements
+    for line in requirements:
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][^ ]* --hash=sha256:[0-9a-f]{64}", line), line
+
+
 def test_an_unsupported_interpreter_is_refused_with_a_clear_message(tmp_path: Path):
     for name in ("Makefile", "requirements.txt", "setup.py"):
         shutil.copy(ROOT / name, tmp_path / name)

@@ -65,7 +65,12 @@ from sledgehammer_allennlp.tradeoff.results import (
     write_csv,
     write_json,
 )
-from sledgehammer_allennlp.training.full_depth import FullDepth, curve_of, predictions_at_exits
+from sledgehammer_allennlp.training.full_depth import (
+    FullDepth,
+    better_exit_of,
+    curve_of,
+    predictions_at_exits,
+)
 
 SHOWN_THRESHOLDS = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 ACCURACY_DROPS = (0.0, 0.005, 0.01)
@@ -185,6 +190,7 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
         measurements=measurements,
         easiest=easiest,
         hardest=hardest,
+        better_exit=better_exit_of(model, full_depth),
     )
     write(results, args.output_dir)
     print(summary(results, args.output_dir))
@@ -344,6 +350,8 @@ def summary(results: TradeoffResults, folder: Path) -> str:
         table(results),
         "",
     ]
+    if results.better_exit is not None:
+        lines += [f"WARNING. {results.better_exit.warning()}", ""]
     for recommendation in results.recommendations:
         point = recommendation.point
         verdict = "take" if recommendation.is_satisfied else "not to be had; nearest is"

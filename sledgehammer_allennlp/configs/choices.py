@@ -187,7 +187,7 @@ def choose_training(num_texts: int) -> Tuple[int, int, str]:
     is_large = MIN_EPOCHS * math.ceil(num_texts / LARGE_BATCH) >= MIN_STEPS
     batch_size = LARGE_BATCH if is_large else SMALL_BATCH
     steps = math.ceil(num_texts / batch_size)
-    num_epochs = min(max(math.ceil(MIN_STEPS / steps), MIN_EPOCHS), MAX_EPOCHS)
+    num_epochs = enough_epochs(steps)
     total = num_epochs * steps
     reason = f"{total:,} training steps, {steps:,} an epoch. "
     if total < MIN_STEPS:
@@ -197,6 +197,20 @@ def choose_training(num_texts: int) -> Tuple[int, int, str]:
     else:
         reason += f"{MIN_EPOCHS} epochs, as in Schwartz et al. 2020, have enough steps."
     return batch_size, num_epochs, reason
+
+
+def enough_epochs(steps: int) -> int:
+    """
+    How many epochs of so many steps have `MIN_STEPS`, 2 at least and 20 at most.
+
+    # Raises
+
+    ValueError
+        If an epoch has no steps.
+    """
+    if steps < 1:
+        raise ValueError(f"an epoch has {steps} steps: wanted at least 1")
+    return min(max(math.ceil(MIN_STEPS / steps), MIN_EPOCHS), MAX_EPOCHS)
 
 
 def _percent(truncated: np.ndarray) -> str:

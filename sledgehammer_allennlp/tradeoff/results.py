@@ -19,6 +19,7 @@ from sledgehammer_allennlp.calibration import (
     reliability_bins,
 )
 from sledgehammer_allennlp.files import write_text_whole
+from sledgehammer_allennlp.tradeoff.better_exit import BetterExit
 from sledgehammer_allennlp.tradeoff.curve import TradeoffCurve, wilson_interval
 from sledgehammer_allennlp.tradeoff.recommendation import OperatingPoint, Recommendation
 
@@ -89,6 +90,8 @@ class TradeoffResults:
     measurements : `Dict[float, Measurement]`
         By threshold; empty if nothing was timed.
     easiest, hardest : `List[Example]`
+    better_exit : `BetterExit`, optional
+        One that is clearly more accurate than the last, if there is one.
     """
 
     origin: Dict[str, Any]
@@ -102,6 +105,7 @@ class TradeoffResults:
     measurements: Dict[float, Measurement]
     easiest: List[Example]
     hardest: List[Example]
+    better_exit: Optional[BetterExit] = None
 
     def overrides_for(self, threshold: float) -> Dict[str, Any]:
         """The overrides that give a threshold, those with which the archive was loaded included."""
@@ -189,6 +193,7 @@ def write_json(results: TradeoffResults, path: Path) -> None:
                 results.exits, curve.costs, results.bins_before, results.bins_after
             )
         ],
+        "better_exit": None if results.better_exit is None else asdict(results.better_exit),
         "recommendations": [
             _plain(
                 {

@@ -16,6 +16,7 @@ from sledgehammer_allennlp.engine import most_probable
 from sledgehammer_allennlp.exits import ExitScores, concatenate_scores
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import TradeoffCurve, tradeoff_curve
+from sledgehammer_allennlp.tradeoff.better_exit import BetterExit, find_better_exit
 
 
 @dataclass(frozen=True)
@@ -127,3 +128,17 @@ def curve_of(model: MultiExitClassifier, full_depth: FullDepth) -> TradeoffCurve
     """
     labels, confidences = predictions_at_exits(model, full_depth)
     return tradeoff_curve(confidences, labels == full_depth.labels, model.exit_costs)
+
+
+def better_exit_of(model: MultiExitClassifier, full_depth: FullDepth) -> Optional[BetterExit]:
+    """
+    The exit that is clearly more accurate than the last one, with the temperatures that the model
+    has, if there is one.
+
+    # Parameters
+
+    model : `MultiExitClassifier`
+    full_depth : `FullDepth`
+    """
+    labels, _ = predictions_at_exits(model, full_depth)
+    return find_better_exit(labels == full_depth.labels, model.exit_layers)

@@ -15,7 +15,8 @@ from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import check_accuracy_drop
 from sledgehammer_allennlp.tradeoff.results import shortest
-from sledgehammer_allennlp.training.full_depth import run_at_full_depth
+from sledgehammer_allennlp.training.enough_steps import train_longer
+from sledgehammer_allennlp.training.full_depth import better_exit_of, run_at_full_depth
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
@@ -50,6 +51,9 @@ class TemperatureCalibration(TrainerCallback):
     Negative log-likelihood and expected calibration error of each exit, before and after, go to
     the metrics and to `calibration.json` in the serialization directory. To have that file in the
     archive too, list it in the config's `include_in_archive`.
+
+    If an earlier exit is clearly more accurate than the last one there, a warning says so, and what
+    to do; see `find_better_exit`.
 
     Nothing is calibrated when training has failed or was interrupted.
 
@@ -164,6 +168,9 @@ class TemperatureCalibration(TrainerCallback):
         if not is_primary:
             return
         _log(calibration)
+        better = better_exit_of(model, full_depth)
+        if better is not None:
+            logger.warning("On the validation data: %s", better.warning(train_longer(trainer)))
         if weights_path is not None:
             weights = with_calibration_of(model, read_weights(weights_path))
             # It may be a hard link to a checkpoint: it is replaced, not written to.

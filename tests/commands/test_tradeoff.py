@@ -13,7 +13,10 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data.data_loaders.data_collator import allennlp_collate
 from allennlp.models import load_archive
 
+from sledgehammer_allennlp import commands
 from sledgehammer_allennlp.commands.tradeoff import Tradeoff, measure, tradeoff_from_args
+from sledgehammer_allennlp.tradeoff.better_exit import find_better_exit
+from sledgehammer_allennlp.training.full_depth import FullDepth, better_exit_of
 from tests.tiny import needs_int8
 
 FILES = {"tradeoff.csv", "tradeoff.json", "tradeoff.png", "reliability.png", "report.html"}
@@ -148,6 +151,34 @@ def test_it_writes_all_files_and_says_so(tradeoff, tmp_path, capsys):
     assert results["num_instances"] == 49 and results["labels"] == ["neg", "pos"]
     assert results["command"].startswith("allennlp tradeoff ")
     assert [e["exit_layer"] for e in results["exits"]] == [-1, 0, 2, 3]
+
+
+def test_an_exit_that_is_clearly_better_than_the_last_is_warned_of_everywhere(
+    tradeoff, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(commands.tradeoff, "better_exit_of", lambda *given: None)
+    assert tradeoff()["better_exit"] is None
+    report = tmp_path / "new" / "results" / "report.html"
+    assert "clearly more accurate" not in capsys.readouterr().out + report.read_text()
+
+    better = find_better_exit(np.arange(49) < np.array([[20], [45], [45], [30]]), [-1, 0, 2, 3])
+    monkeypatch.setattr(commands.tradeoff, "better_exit_of", lambda *given: better)
+    found = tradeoff()["better_exit"]
+    assert (found["exit_layer"], found["num_gained"], found["num_lost"]) == (0, 15, 0)
+    assert found["accuracy"] == 45 / 49 and found["last_accuracy"] == 30 / 49
+    assert better.warning().startswith("The exit after layer 0 is clearly more accurate than the")
+    assert f"WARNING. {better.warning()}" in capsys.readouterr().out
+    assert better.warning() in report.read_text()
+
+
+def test_the_better_exit_is_that_of_the_predictions(trained):
+    model = load_archive(trained["archive"]).model
+    labels = np.arange(60) % 2
+    logits = np.stack([np.eye(2)[labels]] * 4).astype(np.float32)
+    logits[[0, 2, 3], :20] *= -1  # wrong at all but the second exit
+    found = better_exit_of(model, FullDepth(logits, [None] * 4, labels))
+    assert (found.exit_layer, found.accuracy, found.last_accuracy) == (0, 1, 40 / 60)
+    assert better_exit_of(model, FullDepth(logits[[0, 2, 1, 1]], [None] * 4, labels)) is None
 
 
 def test_the_csv_has_the_columns_of_the_json(tradeoff, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from allennlp.commands.train import train_model
 from allennlp.common import Params
 
+from sledgehammer_allennlp.configs.choices import MIN_STEPS
 from sledgehammer_allennlp.sweeps.config_check import check_config
 from sledgehammer_allennlp.sweeps.search_space import read_search_space
 from tests.tiny import tiny_transformer
@@ -15,6 +17,8 @@ CONFIGS = sorted(
     path.stem for path in FOLDER.glob("*.jsonnet") if not path.stem.startswith("sweep")
 )
 PAPER = ["ag_news", "imdb", "mnli", "snli", "sst2"]
+DEMO = ["bbc_news", "movie_reviews"]
+"""Of the small model, with exits on all layers."""
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +55,13 @@ def train(name: str, folder: Path, transformer_model: str, tsv, **overrides):
 
 
 def test_the_papers_datasets_and_the_demo_have_a_config():
-    assert set(CONFIGS) == {*PAPER, "bbc_news"}
+    assert set(CONFIGS) == {*PAPER, *DEMO}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_trains_and_calibrates(name, twelve_layers, tsv, tmp_path):
     model = train(name, tmp_path, twelve_layers, tsv)
-    layers = list(range(12)) if name == "bbc_news" else [0, 3, 5, 11]
+    layers = list(range(12)) if name in DEMO else [0, 3, 5, 11]
     assert model.exit_layers == [-1, *layers]
     report = json.loads((tmp_path / "calibration.json").read_text())
     assert model.exits.ngrams.is_fitted
@@ -80,6 +84,13 @@ def test_a_training_step_moves_exits_embeddings_and_layers(twelve_layers, tsv, t
     for name in ("embeddings.word_embeddings.weight", "encoder.layer.11.output.dense.weight"):
         assert not torch.equal(before[name], after[name])
     assert all(c.mix.weights.std() > 0 for c in model.exits.classifiers[2:])
+
+
+@pytest.mark.parametrize("name, num_texts", [("bbc_news", 1467), ("movie_reviews", 6650)])
+def test_small_data_are_trained_long_enough(name, num_texts):
+    config = load(name).as_dict()
+    steps = math.ceil(num_texts / config["data_loader"]["batch_sampler"]["batch_size"])
+    assert config["trainer"]["num_epochs"] * steps >= MIN_STEPS
 
 
 @pytest.mark.parametrize("name", PAPER)
