@@ -8,7 +8,7 @@ texts. The rest is scikit-learn's logistic regression.
 import logging
 import time
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -25,8 +25,11 @@ logger = logging.getLogger(__name__)
 _MAX_COEFFICIENTS = 2**22
 """N-grams times labels that are fitted, of the most frequent n-grams: about 1 GB."""
 
-_STRENGTHS = (2.0, 6.0, 20.0, 60.0)
-"""The inverse strengths of regularisation that are tried, scikit-learn's `C`."""
+_STRENGTHS = (0.02, 0.06, 0.2, 0.6, 2.0, 6.0, 20.0, 60.0)
+"""
+The inverse strengths of regularisation that may be tried, scikit-learn's `C`: the middle one, and
+in one direction from it as many as help.
+"""
 
 _MOST_TO_CHOOSE_BY = 20000
 _HELD_OUT_SHARE = 0.2
@@ -76,10 +79,13 @@ def fit_ngram_classifier(classifier: NgramClassifier, samples: Sequence[Training
         raise ValueError("cannot fit the n-gram exit: there are no training texts")
     if len(labels) < num_seen:
         logger.info("Fitting the n-gram exit to a sample of %d of %d texts", len(labels), num_seen)
-    classifier.set_special_tokens(*_special_tokens(texts))
+    first, separator, has_pairs = _special_tokens(texts)
+    classifier.set_special_tokens(first, separator, has_pairs)
     counts = sparse.vstack([_counts(classifier, batch) for batch in texts.batches()], format="csr")
     counts, buckets = _keep_known_ngrams(counts, num_labels)
-    strength, accuracy, nll = _choose_strength(counts, labels, num_labels)
+    strength, accuracy, nll = _choose_strength(
+        counts, labels, num_labels, *_split(texts, separator, has_pairs)
+    )
     weights = _ngram_weights(counts, labels, num_labels)
     model = _Regression(num_labels)
     model.fit(_unit_length_features(counts, weights), labels, strength)
@@ -171,20 +177,52 @@ def _unit_length_features(counts: sparse.csr_matrix, weights: np.ndarray) -> spa
     return scaled
 
 
+def _split(texts: LabeledTexts, separator: int, has_pairs: bool) -> Tuple[np.ndarray, np.ndarray]:
+    """
+    Which texts the strength is chosen by: those to fit to, and those that are held out for it,
+    about a fifth, or none if they are few. All pairs of one first text are on one side, because
+    people write several second texts for it, one for each label; and so are copies of a text.
+    """
+    numbers = texts.numbers
+    # In an order by a hash of the text. So every text has its share of those that are chosen.
+    num_chosen = min(len(numbers), _MOST_TO_CHOOSE_BY)
+    chosen = np.arange(num_chosen) * len(numbers) // num_chosen
+    most = int(len(chosen) * _HELD_OUT_SHARE)
+    is_held_out = np.zeros(len(chosen), dtype=bool)
+    if has_pairs:
+        is_held_out = _some_groups(texts.numbers_of_first_texts(separator)[chosen], most)
+    if is_held_out.sum() < most / 2:  # a few first texts have nearly all pairs
+        is_held_out = _some_groups(numbers[chosen], most)
+    return chosen[~is_held_out], chosen[is_held_out]
+
+
+def _some_groups(groups: np.ndarray, most: int) -> np.ndarray:
+    """Whether each is of a random selection of groups that has `most` members, or somewhat less."""
+    _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    is_taken = np.zeros(len(sizes), dtype=bool)
+    for group, size in enumerate(sizes.tolist()):  # by ascending hash
+        if size <= most:
+            is_taken[group] = True
+            most -= size
+    return is_taken[members]
+
+
 def _choose_strength(
-    counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int
+    counts: sparse.csr_matrix,
+    labels: np.ndarray,
+    num_labels: int,
+    kept: np.ndarray,
+    held_out: np.ndarray,
 ) -> Tuple[float, Optional[float], Optional[float]]:
     """The strength that does best on held-out texts, accuracy and NLL there."""
-    num_held_out = int(min(len(labels), _MOST_TO_CHOOSE_BY) * _HELD_OUT_SHARE)
-    if not num_held_out:
-        return _STRENGTHS[len(_STRENGTHS) // 2], None, None
-    # Texts are in an order that is as good as random.
-    held_out, kept = slice(num_held_out), slice(num_held_out, _MOST_TO_CHOOSE_BY)
+    middle = len(_STRENGTHS) // 2
+    if not len(held_out):
+        return _STRENGTHS[middle], None, None
     weights = _ngram_weights(counts[kept], labels[kept], num_labels)
     inside, outside = (_unit_length_features(counts[part], weights) for part in (kept, held_out))
     model = _Regression(num_labels)
-    results: List[Tuple[float, float, float]] = []
-    for strength in _STRENGTHS:
+
+    def attempt(strength: float) -> _Attempt:
         model.fit(inside, labels[kept], strength)
         logits = model.logits(outside)
         temperature = fit_temperature(logits, labels[held_out])
@@ -193,9 +231,24 @@ def _choose_strength(
         logger.info(
             "n-gram exit with C = %g: held-out accuracy %.4f, NLL %.4f", strength, accuracy, nll
         )
-        results.append((nll, strength, accuracy))
-    nll, strength, accuracy = min(results)
-    return strength, accuracy, nll
+        return _Attempt(nll, strength, accuracy)
+
+    first = best = attempt(_STRENGTHS[middle])
+    for strengths in (_STRENGTHS[middle + 1 :], _STRENGTHS[:middle][::-1]):
+        if best is not first:
+            break  # larger ones are better
+        for strength in strengths:
+            found = attempt(strength)
+            if found.nll >= best.nll:
+                break
+            best = found
+    return best.strength, best.accuracy, best.nll
+
+
+class _Attempt(NamedTuple):
+    nll: float
+    strength: float
+    accuracy: float
 
 
 class _Regression:

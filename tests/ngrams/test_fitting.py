@@ -8,6 +8,7 @@ import torch
 from scipy.stats import entropy
 
 from sledgehammer_allennlp.calibration import expected_calibration_error, fit_temperature
+from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.ngrams import NgramClassifier, fitting, training_texts
 from sledgehammer_allennlp.ngrams.fitting import fit_ngram_classifier
 from sledgehammer_allennlp.ngrams.training_texts import TrainingTexts
@@ -131,6 +132,122 @@ def test_regularisation_is_chosen_on_texts_that_are_held_out(monkeypatch):
     assert (noisy.strength, right.strength) == (0.02, 20.0)
     assert noisy.held_out_accuracy < 0.75 < right.held_out_accuracy
     assert noisy.held_out_nll > right.held_out_nll
+
+
+def _logged_strengths(caplog):
+    return [record.args[0] for record in caplog.records if "C = %g: held-out" in record.msg]
+
+
+@pytest.mark.parametrize("share_wrong, direction", [(0, 1), (0.85, -1)])
+def test_strengths_are_tried_from_the_middle_one_in_one_direction_until_they_are_too_far(
+    caplog, share_wrong, direction
+):
+    caplog.set_level("INFO", fitting.logger.name)
+    random = np.random.default_rng(0)
+    labels = random.integers(3, size=600)
+    texts = [[FIRST, *random.integers(20, 90, 5).tolist(), 10 + y, SEPARATOR] for y in labels]
+    labels = np.where(random.random(600) < share_wrong, random.integers(3, size=600), labels)
+    report = fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, labels)])
+    tried = _logged_strengths(caplog)
+    assert tried[0] == 2.0
+    in_order = list(fitting._STRENGTHS)[::direction]
+    begin = in_order.index(2.0)
+    wanted = in_order[begin : in_order.index(report.strength) + 2]
+    assert tried == (wanted if direction == 1 else [2.0, 6.0, *wanted[1:]])
+    assert (report.strength > 2.0) == (direction == 1)
+
+
+def test_pairs_with_the_same_first_text_are_held_out_together():
+    """Each first text has a pair of each label. Its words say nothing of another first text's."""
+    random = np.random.default_rng(0)
+    texts, labels = [], []
+    for i in range(200):
+        for label in range(3):
+            word = int(random.choice([500 + label, 500, 501, 502]))
+            first = [1000 + 2 * i, 1001 + 2 * i]
+            texts.append([FIRST, *first, SEPARATOR, *first[:1], word, SEPARATOR])
+            labels.append(label)
+    report = fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, np.array(labels))])
+    # Half of the words say the label. What a first text's pairs have in common is that of other
+    # labels, which, where it is seen in training, speaks against the right one.
+    assert 0.4 < report.held_out_accuracy < 0.6
+
+
+def _split_of(texts, labels, has_pairs=False):
+    kept_texts = TrainingTexts.of_all([sample_of(texts, labels)])
+    kept, held_out = fitting._split(kept_texts, SEPARATOR, has_pairs)
+    words = np.split(kept_texts.ids, np.cumsum(kept_texts.lengths)[:-1])
+    assert not set(kept) & set(held_out)
+    return [[tuple(words[i].tolist()) for i in part] for part in (kept, held_out)]
+
+
+def test_copies_of_a_text_are_held_out_together_and_do_not_crowd_out_other_texts(monkeypatch):
+    monkeypatch.setattr(fitting, "_MOST_TO_CHOOSE_BY", 500)
+    texts = [[FIRST, 10 + i % 400, SEPARATOR] for i in range(4000)]  # 10 copies of each
+    texts += [[FIRST, 9, SEPARATOR]] * 1000
+    kept, held_out = _split_of(texts, np.arange(5000) % 3)
+    assert len(kept) + len(held_out) == 500
+    assert not set(kept) & set(held_out)
+    assert 90 <= len(held_out) <= 100
+    # Every text has its share of what the strength is chosen by.
+    assert len(set(kept + held_out)) > 390
+    assert (kept + held_out).count((FIRST, 9, SEPARATOR)) == pytest.approx(100, abs=1)
+
+
+def test_copies_are_no_help_and_no_harm_to_the_held_out_accuracy(monkeypatch):
+    monkeypatch.setattr(fitting, "_MOST_TO_CHOOSE_BY", 600)
+    texts, labels = made_texts(600)
+    one = fit_ngram_classifier(NgramClassifier(3), [sample_of(texts, labels)])
+    copies = fit_ngram_classifier(NgramClassifier(3), [sample_of(texts * 10, np.tile(labels, 10))])
+    assert copies.held_out_accuracy == pytest.approx(one.held_out_accuracy, abs=0.04)
+
+
+@pytest.mark.parametrize("num_first_texts", [1, 3])
+def test_where_few_first_texts_have_all_pairs_pairs_are_held_out_by_both_texts(num_first_texts):
+    texts = [[FIRST, 10 + i % num_first_texts, SEPARATOR, 50 + i, SEPARATOR] for i in range(300)]
+    _, held_out = _split_of(texts, np.arange(300) % 3, has_pairs=True)
+    assert len(held_out) == 60
+
+
+def test_the_first_text_of_a_pair_ends_where_type_ids_say():
+    """A separator that a user typed into a first text."""
+    random = np.random.default_rng(0)
+    sample = TrainingTexts(2, seed=0)
+    texts, types, labels = [], [], []
+    for i in range(300):
+        first = [FIRST, 10, SEPARATOR, 11 + i // 3, SEPARATOR]
+        second = [*random.integers(500, 600, size=3).tolist(), SEPARATOR]
+        texts.append(first + second)
+        types.append([0] * len(first) + [1] * len(second))
+        labels.append(i % 2)
+    sample.add(TokenBatch.from_lists(texts, types), np.array(labels))
+    kept_texts = TrainingTexts.of_all([sample])
+    numbers = kept_texts.numbers_of_first_texts(SEPARATOR)
+    assert len(set(numbers)) == 100
+    words = np.split(kept_texts.ids, np.cumsum(kept_texts.lengths)[:-1])
+    firsts: dict = {}
+    for text, number in zip(words, numbers):
+        assert firsts.setdefault(int(text[3]), number) == number
+
+
+def test_the_sample_keeps_where_type_ids_begin():
+    texts = [[FIRST, 5, SEPARATOR, 6, SEPARATOR], [FIRST, 7, SEPARATOR], [FIRST, 8, 9, SEPARATOR]]
+    types = [[0, 0, 0, 1, 1], [0, 0, 0], [1, 1, 1, 1]]
+    one, other = TrainingTexts(2, seed=0), TrainingTexts(2, seed=0)
+    one.add(TokenBatch.from_lists(texts, types), np.array([0, 1, 1]))
+    for i in (2, 0, 1):
+        other.add(TokenBatch.from_lists(texts[i : i + 1], types[i : i + 1]), np.array([i > 0]))
+    one.add(TokenBatch.from_lists([]), np.zeros(0, dtype=int))
+    found = {}
+    for sample in (one, other):
+        (batch,) = TrainingTexts.of_all([sample]).batches()
+        of_texts = zip(
+            batch.token_ids.split(batch.lengths.tolist()),
+            batch.type_ids.split(batch.lengths.tolist()),
+        )
+        found[sample] = [(ids.tolist(), type_ids.tolist()) for ids, type_ids in of_texts]
+    assert found[one] == found[other]
+    assert sorted(found[one]) == sorted(zip(texts, types))
 
 
 def test_special_tokens_and_pairs_are_found_in_the_data():
