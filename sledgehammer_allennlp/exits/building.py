@@ -9,7 +9,10 @@ from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, Ex
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 from sledgehammer_allennlp.values import is_number
 
-EMBEDDING_EXITS: Dict[str, Tuple[str, ...]] = {"mean": (), "ngrams": ("max_n", "num_buckets")}
+EMBEDDING_EXITS: Dict[str, Tuple[str, ...]] = {
+    "mean": (),
+    "ngrams": ("max_n", "num_buckets", "pairs"),
+}
 """Exits before layer 0, and the settings that each takes."""
 
 

@@ -127,6 +127,14 @@ class LabeledTexts:
         tokens = token_indices(as_int64(self.lengths), torch.from_numpy(order)).numpy()
         return self._select(order, tokens)
 
+    def first(self, num_texts: int) -> "LabeledTexts":
+        """The first of them, if there are so many."""
+        if len(self.lengths) <= num_texts:
+            return self
+        return self._select(
+            np.arange(num_texts), np.arange(self.lengths[:num_texts].sum(dtype=np.int64))
+        )
+
     def _select(self, texts: np.ndarray, tokens: np.ndarray) -> "LabeledTexts":
         return LabeledTexts(
             self.ids[tokens],

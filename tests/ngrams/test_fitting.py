@@ -9,10 +9,11 @@ from scipy.stats import entropy
 
 from sledgehammer_allennlp.calibration import expected_calibration_error, fit_temperature
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.ngrams import NgramClassifier, fitting, training_texts
+from sledgehammer_allennlp.ngrams import NgramClassifier, feature_groups, fitting, training_texts
 from sledgehammer_allennlp.ngrams.fitting import fit_ngram_classifier
 from sledgehammer_allennlp.ngrams.training_texts import TrainingTexts
 from tests.ngrams.ngram_reference import FIRST, SEPARATOR, ngrams_of, texts_of_lists
+from tests.ngrams.pair_reference import pieces_of, plain_features
 
 text_features = pytest.importorskip("sklearn.feature_extraction.text")
 LogisticRegression = pytest.importorskip("sklearn.linear_model").LogisticRegression
@@ -315,7 +316,7 @@ def test_of_more_texts_than_scikit_learn_could_take_a_sample_is_kept(monkeypatch
 
 
 def test_of_more_ngrams_than_can_be_fitted_the_most_frequent_are(monkeypatch):
-    monkeypatch.setattr(fitting, "_MAX_COEFFICIENTS", 3 * 20)
+    monkeypatch.setattr(feature_groups, "_MAX_COEFFICIENTS", 3 * 20)
     texts, labels = made_texts(300)
     classifier = NgramClassifier(3)
     assert fit_ngram_classifier(classifier, [sample_of(texts, labels)]).num_ngrams == 20
@@ -324,6 +325,118 @@ def test_of_more_ngrams_than_can_be_fitted_the_most_frequent_are(monkeypatch):
     most_frequent_word = int(frequency[10:].argmax()) + 10
     bucket = classifier.buckets(texts_of_lists([most_frequent_word]))[0, 0]
     assert classifier.table[bucket, -1] > 0
+
+
+def _paraphrases(num_pairs: int, seed: int = 0):
+    """
+    Pairs of texts; embeddings of their words, of which each has a near twin; and whether the second
+    text is of words of the first and of their twins.
+    """
+    random = np.random.default_rng(seed)
+    texts, labels = [], []
+    for i in range(num_pairs):
+        label = i % 2
+        first = random.choice(np.arange(10, 60), size=5, replace=False)
+        second = first if label else random.choice(np.arange(10, 60), size=5, replace=False)
+        second = second[:3] + 50 * random.integers(2, size=3)
+        texts.append([FIRST, *first.tolist(), SEPARATOR, *second.tolist(), SEPARATOR])
+        labels.append(label)
+    some = np.random.default_rng(99).normal(size=(60, 16))
+    twins = some[10:60] + 0.2 * np.random.default_rng(98).normal(size=(50, 16))
+    return texts, np.array(labels), torch.from_numpy(np.concatenate([some, twins])).float()
+
+
+def test_pairs_are_compared_by_their_words_embeddings():
+    texts, labels, embeddings = _paraphrases(600)
+    others, wanted, _ = _paraphrases(200, seed=1)
+    accuracies = []
+    for given, pairs in ((embeddings, True), (None, True), (embeddings, False)):
+        classifier = NgramClassifier(2, pairs=pairs)
+        report = fit_ngram_classifier(classifier, [sample_of(texts, labels, 2)], given)
+        found = probabilities(classifier, others).argmax(1)
+        accuracies.append((found == wanted).mean())
+        assert (classifier.pairs is not None) == (given is not None and pairs)
+        assert report.held_out_accuracy == pytest.approx(accuracies[-1], abs=0.15)
+    assert accuracies[0] > 0.9
+    assert accuracies[1] == accuracies[2] < 0.65
+
+
+def test_texts_that_are_no_pairs_are_not_compared_and_a_fit_to_them_forgets_a_comparison():
+    texts, labels, embeddings = _paraphrases(100)
+    classifier = NgramClassifier(3)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels)], embeddings)
+    assert classifier.pairs is not None
+    texts, labels = made_texts(60)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels)], embeddings)
+    assert classifier.pairs is None
+    assert torch.equal(classifier.table, fitted(texts, labels).table)
+
+
+@pytest.mark.parametrize("num_labels", [2, 3])
+def test_what_is_fitted_to_pairs_is_the_regression_on_their_features(monkeypatch, num_labels):
+    monkeypatch.setattr(fitting, "_STRENGTHS", (3.0,))
+    texts, labels, embeddings = _paraphrases(200)
+    labels = labels + (np.arange(200) % 5 == 0) * (num_labels - 2)
+    texts[0] = [FIRST, 10, 11, SEPARATOR]  # not a pair
+    classifier = NgramClassifier(num_labels)
+    sample = sample_of(texts, labels, num_labels)
+    fit_ngram_classifier(classifier, [sample], embeddings)
+    kept = TrainingTexts.of_all([sample])
+    first, second, pairs = [], [], classifier.pairs
+    for text in np.split(kept.ids, np.cumsum(kept.lengths)[:-1]):
+        one, other = pieces_of(text.tolist())
+        first.append(one)
+        second.append(other)
+    size = pairs.vectors.shape[1]
+    found = [plain_features(pairs, one, other) for one, other in zip(first, second)]
+    is_pair = np.array([bool(one and other) for one, other in zip(first, second)])
+    numbers = np.stack([numbers for _, numbers in found])
+    scaled = (numbers - numbers[is_pair].mean(0)) / numbers[is_pair].std(0).clip(min=1e-9)
+    scaled = scaled * is_pair[:, None] / np.sqrt(np.array([size] * 2 * size + [20] * 20))
+    matches, ngrams = np.zeros((200, pairs.num_buckets)), np.zeros((200, classifier.num_buckets))
+    for row, (buckets, _) in enumerate(found):
+        np.add.at(matches[row], buckets, 1)
+    (batch,) = kept.batches()
+    for row, buckets in enumerate(classifier.buckets(batch).split(batch.lengths.tolist())):
+        np.add.at(ngrams[row], buckets.flatten().numpy(), 1)
+
+    def unit_length(counts: np.ndarray, table: torch.Tensor) -> np.ndarray:
+        used = (table[:, -1] > 0).numpy()
+        weighted = counts[:, used] * table[used, -1].double().sqrt().numpy()
+        return weighted / np.linalg.norm(weighted, axis=1, keepdims=True).clip(min=1e-9)
+
+    features = [unit_length(ngrams, classifier.table), unit_length(matches, pairs.table), scaled]
+    model = LogisticRegression(C=3.0, tol=1e-10, max_iter=5000)
+    model.fit(np.concatenate(features, axis=1), kept.labels)
+    wanted = model.predict_proba(np.concatenate(features, axis=1))
+    logits = classifier(batch).double().softmax(-1).numpy()
+    np.testing.assert_allclose(logits, wanted, atol=5e-3)
+
+
+def test_frequent_pieces_are_those_of_the_training_texts(monkeypatch):
+    monkeypatch.setattr(fitting, "_NUM_FREQUENT", 3)
+    texts, labels, embeddings = _paraphrases(60)
+    texts = [[*text[:-1], 12, 20, 12, 14, SEPARATOR] for text in texts]
+    classifier = NgramClassifier(2)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels, 2)], embeddings)
+    assert classifier.pairs.frequent.tolist() == [12, 14, 20]
+
+
+def test_of_more_pairs_than_are_compared_a_sample_is_fitted_to(monkeypatch):
+    monkeypatch.setattr(fitting, "_MOST_PAIRS", 80)
+    texts, labels, embeddings = _paraphrases(200)
+    report = fit_ngram_classifier(NgramClassifier(2), [sample_of(texts, labels, 2)], embeddings)
+    assert (report.num_seen, report.num_texts) == (200, 80)
+    report = fit_ngram_classifier(NgramClassifier(2), [sample_of(texts, labels, 2)])
+    assert (report.num_seen, report.num_texts) == (200, 200)
+
+
+def test_pairs_that_have_no_word_in_one_text_are_fitted():
+    texts = [[FIRST, SEPARATOR, 10, SEPARATOR], [FIRST, 11, SEPARATOR, SEPARATOR]] * 10
+    classifier = NgramClassifier(2)
+    labels = np.array([0, 1] * 10)
+    fit_ngram_classifier(classifier, [sample_of(texts, labels, 2)], torch.randn(20, 8))
+    assert probabilities(classifier, texts).argmax(1).tolist() == labels.tolist()
 
 
 def test_a_label_without_texts_is_improbable():
