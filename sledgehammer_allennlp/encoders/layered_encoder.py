@@ -105,6 +105,12 @@ class LayeredEncoder(nn.Module):
         self._inference_stamp: Optional[List[Tuple[int, object]]]
 
     @property
+    def word_embeddings(self) -> torch.Tensor:
+        """The embedding of each word piece, `(num_pieces, embedding_size)`."""
+        embeddings: torch.Tensor = self.transformer.get_input_embeddings().weight
+        return embeddings.detach()
+
+    @property
     def precision(self) -> str:
         """The precision of inference. Can be set at any time."""
         return self._precision

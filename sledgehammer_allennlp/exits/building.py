@@ -12,7 +12,10 @@ from sledgehammer_allennlp.exits.pair_texts import special_tokens_of
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 from sledgehammer_allennlp.values import is_number
 
-EMBEDDING_EXITS: Dict[str, Tuple[str, ...]] = {"mean": (), "ngrams": ("max_n", "num_buckets")}
+EMBEDDING_EXITS: Dict[str, Tuple[str, ...]] = {
+    "mean": (),
+    "ngrams": ("max_n", "num_buckets", "pairs"),
+}
 """Exits before layer 0, and the settings that each takes."""
 
 

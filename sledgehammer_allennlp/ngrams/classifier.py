@@ -6,6 +6,7 @@ data, the whole scaled to unit length; only token ids are needed. All weights ar
 that the logits of a text are one sum over rows of it. How it is fitted: `fitting`.
 """
 
+import copy
 import warnings
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch, starts_of
 from sledgehammer_allennlp.ngrams.features import ngram_buckets
+from sledgehammer_allennlp.ngrams.pair_classifier import PairClassifier
 
 MAX_N = 5
 
@@ -35,7 +37,8 @@ class NgramClassifier(nn.Module):
     training count as nothing, unless they share a bucket with one that was.
 
     N-grams have no special tokens in them and do not go beyond the text, nor from one text of a
-    pair to the other. In a pair each text has its own n-grams.
+    pair to the other. In a pair each text has its own n-grams. Where it was fitted to pairs, a
+    `PairClassifier` that compares the texts adds to the logits.
 
     Fitted by `fit_ngram_classifier`, never trained. Before fitting, its logits are NaN, so that no
     instance exits there.
@@ -48,15 +51,25 @@ class NgramClassifier(nn.Module):
     num_buckets : `int`, optional (default = by the number of labels, see `default_num_buckets`)
         A power of two. Each n-gram is hashed into one of them; the first is for what does not
         count.
+    pairs : `bool`, optional (default = `True`)
+        Whether the texts of pairs are compared, if it is fitted to pairs.
 
     # Raises
 
     ValueError
-        If `max_n` or `num_buckets` has a value that is not possible.
+        If `max_n`, `num_buckets` or `pairs` has a value that is not possible.
     """
 
-    def __init__(self, num_labels: int, max_n: int = 2, num_buckets: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        num_labels: int,
+        max_n: int = 2,
+        num_buckets: Optional[int] = None,
+        pairs: bool = True,
+    ) -> None:
         super().__init__()
+        if not isinstance(pairs, bool):
+            raise ValueError(f"embedding_exit's pairs is {pairs!r}: wanted true or false")
         self.num_labels = num_labels
         self.max_n = _check_max_n(max_n)
         self.num_buckets = _check_num_buckets(num_buckets) or default_num_buckets(num_labels)
@@ -66,14 +79,20 @@ class NgramClassifier(nn.Module):
         self.marks: torch.Tensor
         # The special tokens, whether there are pairs, and `max_n`, or 0 before it is fitted.
         self.register_buffer("marks", torch.tensor([-1, -1, 0, 0]))
+        self.may_compare_pairs = pairs
+        # Made when it is fitted, or when fitted weights are read: its size depends on them.
+        self.pairs: Optional[PairClassifier] = None
         self._copies: Dict[torch.device, Tuple[torch.Tensor, ...]] = {}
+        self._copies_of_pairs: Dict[torch.device, PairClassifier] = {}
 
     @property
     def is_fitted(self) -> bool:
         """Whether the weights were fitted, here or before they were read."""
         return bool(self.marks[3])
 
-    def set_fitted(self, table: torch.Tensor, bias: torch.Tensor) -> None:
+    def set_fitted(
+        self, table: torch.Tensor, bias: torch.Tensor, pairs: Optional[PairClassifier] = None
+    ) -> None:
         """
         Takes fitted weights.
 
@@ -83,13 +102,17 @@ class NgramClassifier(nn.Module):
             `(num_buckets, num_labels + 1)`: s_g w_g, and s_g² in the last column.
         bias : `torch.Tensor`
             `(num_labels,)`
+        pairs : `PairClassifier`, optional (default = `None`)
+            What compares the texts of pairs, if they are compared.
         """
         with torch.no_grad():
             self.table.copy_(table)
             self.table[0] = 0
             self.bias.copy_(bias)
             self.marks[3] = self.max_n
-        self._copies = {}
+            if pairs is not None:
+                pairs.table[0] = 0
+        self._set_pairs(pairs)
 
     def set_special_tokens(self, first: int, separator: int, has_pairs: bool) -> None:
         """
@@ -104,7 +127,7 @@ class NgramClassifier(nn.Module):
             Whether what follows a separator is the second text of a pair.
         """
         self.marks[:3] = torch.tensor([first, separator, int(has_pairs)])
-        self._copies = {}
+        self._forget_copies()
 
     def forward(self, texts: TokenBatch) -> torch.Tensor:
         """
@@ -121,7 +144,10 @@ class NgramClassifier(nn.Module):
         buckets = ngram_buckets(texts, starts, marks, self.max_n, self.num_buckets)
         sums = F.embedding_bag(buckets.flatten(), table, starts * self.max_n, mode="sum")
         lengths = sums[:, -1:].clamp(min=torch.finfo(sums.dtype).tiny).sqrt()
-        return sums[:, :-1] / lengths + bias
+        logits = sums[:, :-1] / lengths + bias
+        if self.pairs is not None:
+            logits = logits + self._pairs_on(texts.token_ids.device)(texts, starts, marks)
+        return logits
 
     def buckets(self, texts: TokenBatch) -> torch.Tensor:
         """
@@ -145,26 +171,58 @@ class NgramClassifier(nn.Module):
             self._copies[device] = copy
         return copy
 
+    def _pairs_on(self, device: torch.device) -> PairClassifier:
+        """The comparison of pairs, or a copy of it, for the same reason."""
+        assert self.pairs is not None
+        if self.table.device == device:
+            return self.pairs
+        copied = self._copies_of_pairs.get(device)
+        if copied is None:
+            copied = copy.deepcopy(self.pairs).to(device)
+            self._copies_of_pairs[device] = copied
+        return copied
+
     # Whatever changes the weights makes copies of them stale.
 
-    def _apply(self, *args: Any, **kwargs: Any) -> "NgramClassifier":
+    def _forget_copies(self) -> None:
         self._copies = {}
+        self._copies_of_pairs = {}
+
+    def _set_pairs(self, pairs: Optional[PairClassifier]) -> None:
+        self.pairs = None if pairs is None else pairs.to(self.table.device)
+        self._forget_copies()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "NgramClassifier":
+        self._forget_copies()
         return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(
         self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        errors: List[str] = args[-1]
+        has_pairs = any(name.startswith(f"{prefix}pairs.") for name in state_dict)
+        if has_pairs and not self.may_compare_pairs:
+            errors.append(
+                "the n-gram exit was fitted with a comparison of pairs, and is to be used without: "
+                "embedding_exit's pairs cannot be changed after training"
+            )
+        elif has_pairs:
+            try:
+                self._set_pairs(PairClassifier.like(state_dict, f"{prefix}pairs."))
+            except ValueError as error:
+                errors.append(str(error))
+        elif f"{prefix}table" in state_dict:
+            self._set_pairs(None)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self._copies = {}
+        self._forget_copies()
         if int(self.marks[3]) not in (0, self.max_n):
-            errors: List[str] = args[-1]
             errors.append(
                 f"the n-gram exit was fitted with max_n {int(self.marks[3])}, and is to be used "
                 f"with max_n {self.max_n}"
             )
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**self.__dict__, "_copies": {}}
+        return {**self.__dict__, "_copies": {}, "_copies_of_pairs": {}}
 
 
 def default_num_buckets(num_labels: int) -> int:

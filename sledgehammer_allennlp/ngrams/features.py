@@ -39,39 +39,53 @@ def ngram_buckets(
     follows = is_word.clone()
     follows[starts] = False
     if has_pairs:
-        ids = ids + _is_second(ids == separator, starts, texts.lengths) * 2**32
-    hashes, is_ngram = _hash(ids), is_word
-    buckets = [_bucket(hashes, num_buckets) * is_ngram]
+        second = is_second(texts, starts, separator)
+        ids = ids + second * 2**32
+        follows &= second == _shifted(second)
+    hashes, is_ngram = hashed(ids), is_word
+    buckets = [bucket_of(hashes, num_buckets) * is_ngram]
     for _ in range(1, max_n):
-        hashes = _hash(_shifted(hashes) + ids)
+        hashes = hashed(_shifted(hashes) + ids)
         is_ngram = _shifted(is_ngram) & follows
-        buckets.append(_bucket(hashes, num_buckets) * is_ngram)
+        buckets.append(bucket_of(hashes, num_buckets) * is_ngram)
     return torch.stack(buckets, dim=1)
 
 
-def _bucket(hashes: torch.Tensor, num_buckets: int) -> torch.Tensor:
+def bucket_of(hashes: torch.Tensor, num_buckets: int) -> torch.Tensor:
+    """The bucket of each hash, from 0 to `num_buckets` - 1, a power of two."""
     # The highest bits of a product depend on all bits of its factors.
     bits = num_buckets.bit_length() - 1
     return (hashes >> (64 - bits)) & (num_buckets - 1)
 
 
-def _is_second(
-    is_separator: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor
-) -> torch.Tensor:
-    """Whether a token has a separator before it, or is one, `(num_tokens,)`."""
-    separators = is_separator.cumsum(0)
-    before = (separators[starts] - is_separator[starts].long()).repeat_interleave(
-        lengths.to(starts.device)
-    )
-    return separators > before
+def is_second(texts: TokenBatch, starts: torch.Tensor, separator: int) -> torch.Tensor:
+    """
+    Whether a token is of the second text of a pair, `(num_tokens,)`: whether its type id, or that
+    of a token before it, is not 0. In a text whose type ids are all 0, as some families have them,
+    whether it has a separator before it, or is one.
+    """
+    lengths = texts.lengths.to(starts.device)
+    begins = texts.type_ids != 0
+    has_types = counted(begins, starts, lengths)[starts + lengths - 1] > 0
+    if not has_types.all():
+        is_separator = (texts.token_ids == separator) & ~has_types.repeat_interleave(lengths)
+        begins = begins | is_separator
+    return counted(begins, starts, lengths) > 0
+
+
+def counted(is_counted: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """How many tokens are counted from the first of a text to each, `(num_tokens,)`."""
+    counts = is_counted.cumsum(0)
+    before = counts[starts] - is_counted[starts].long()
+    return counts - before.repeat_interleave(lengths)
 
 
 def _shifted(values: torch.Tensor) -> torch.Tensor:
-    """The value of the token before, `(num_tokens,)`; 0 for the first."""
+    """The value of the token before, `(num_tokens,)`; 0 or false for the first."""
     return F.pad(values[:-1], (1, 0))
 
 
-def _hash(values: torch.Tensor) -> torch.Tensor:
+def hashed(values: torch.Tensor) -> torch.Tensor:
     """A hash of each number; products are taken modulo 2**64."""
     values = (values + 1) * _MULTIPLIER
     return (values ^ (values >> 32)) * _MULTIPLIER

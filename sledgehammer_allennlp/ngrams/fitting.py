@@ -1,35 +1,48 @@
 """Fitting the n-gram exit: a convex problem, solved once, before training.
 
-The weight of an n-gram is its inverse document frequency, times how telling it is of the label: the
-square root of the Kullback-Leibler divergence of the labels of texts that have it from those of all
-texts. The rest is scikit-learn's logistic regression.
+The features and their weights are in `feature_groups`. The rest is scikit-learn's logistic
+regression.
 """
 
 import logging
 import time
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from scipy import sparse
-from scipy.special import rel_entr
 
 from sledgehammer_allennlp.calibration import fit_temperature, negative_log_likelihood
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch, starts_of
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
+from sledgehammer_allennlp.ngrams.feature_groups import (
+    CountedFeatures,
+    FeatureGroup,
+    StandardisedNumbers,
+    counts_of,
+)
+from sledgehammer_allennlp.ngrams.pair_classifier import PairClassifier
+from sledgehammer_allennlp.ngrams.pair_features import group_sizes
+from sledgehammer_allennlp.ngrams.piece_vectors import piece_vectors
 from sledgehammer_allennlp.ngrams.training_texts import LabeledTexts, TrainingTexts, as_int64
 
 logger = logging.getLogger(__name__)
 
-_MAX_COEFFICIENTS = 2**22
-"""N-grams times labels that are fitted, of the most frequent n-grams: about 1 GB."""
-
-_STRENGTHS = (2.0, 6.0, 20.0, 60.0)
-"""The inverse strengths of regularisation that are tried, scikit-learn's `C`."""
+_STRENGTHS = (0.02, 0.06, 0.2, 0.6, 2.0, 6.0, 20.0, 60.0)
+"""
+The inverse strengths of regularisation that may be tried, scikit-learn's `C`: the middle one, and
+in one direction from it as many as help.
+"""
 
 _MOST_TO_CHOOSE_BY = 20000
 _HELD_OUT_SHARE = 0.2
+
+_MOST_PAIRS = 2**18
+"""Pairs that are compared and fitted to: the numbers of a pair take about 4 kB in the fit."""
+
+_NUM_FREQUENT = 60
+"""The most frequent pieces, without which the pieces of pairs are compared once more."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +62,16 @@ class NgramFit:
     seconds: float
 
 
-def fit_ngram_classifier(classifier: NgramClassifier, samples: Sequence[TrainingTexts]) -> NgramFit:
+def fit_ngram_classifier(
+    classifier: NgramClassifier,
+    samples: Sequence[TrainingTexts],
+    embeddings: Optional[torch.Tensor] = None,
+) -> NgramFit:
     """
     Fits an n-gram classifier: weights of n-grams, and multinomial logistic regression with L2
-    regularisation on them. The strength of regularisation is chosen by negative log-likelihood,
-    after temperature, on held-out texts. The same texts and seed always give the same weights.
+    regularisation on them, and on the comparison of the texts of pairs, if the texts are pairs. The
+    strength of regularisation is chosen by negative log-likelihood, after temperature, on held-out
+    texts. The same texts and seed always give the same weights.
 
     # Parameters
 
@@ -61,6 +79,9 @@ def fit_ngram_classifier(classifier: NgramClassifier, samples: Sequence[Training
         Is changed.
     samples : `Sequence[TrainingTexts]`
         Of one worker or several, with one seed.
+    embeddings : `torch.Tensor`, optional (default = `None`)
+        `(num_pieces, embedding_size)`, pretrained, of word pieces, by which the texts of pairs are
+        compared; without it they are not.
 
     # Raises
 
@@ -68,27 +89,31 @@ def fit_ngram_classifier(classifier: NgramClassifier, samples: Sequence[Training
         If there are no texts.
     """
     begin = time.perf_counter()
-    num_labels = classifier.num_labels
     texts = TrainingTexts.of_all(samples)
-    labels = texts.labels
     num_seen = sum(sample.num_seen for sample in samples)
-    if not len(labels):
+    if not len(texts.labels):
         raise ValueError("cannot fit the n-gram exit: there are no training texts")
-    if len(labels) < num_seen:
-        logger.info("Fitting the n-gram exit to a sample of %d of %d texts", len(labels), num_seen)
-    classifier.set_special_tokens(*_special_tokens(texts))
-    counts = sparse.vstack([_counts(classifier, batch) for batch in texts.batches()], format="csr")
-    counts, buckets = _keep_known_ngrams(counts, num_labels)
-    strength, accuracy, nll = _choose_strength(counts, labels, num_labels)
-    weights = _ngram_weights(counts, labels, num_labels)
-    model = _Regression(num_labels)
-    model.fit(_unit_length_features(counts, weights), labels, strength)
-    table = np.zeros((classifier.num_buckets, num_labels + 1), dtype=np.float32)
-    table[buckets, :-1] = weights[:, None] * model.coefficients
-    table[buckets, -1] = weights**2
-    classifier.set_fitted(torch.from_numpy(table), torch.from_numpy(model.bias))
+    first, separator, has_pairs = _special_tokens(texts)
+    classifier.set_special_tokens(first, separator, has_pairs)
+    pairs = None
+    if has_pairs and classifier.may_compare_pairs and embeddings is not None:
+        texts = texts.first(_MOST_PAIRS)
+        frequent = _frequent_pieces(texts, first, separator)
+        pairs = PairClassifier(piece_vectors(embeddings), frequent, classifier.num_labels)
+    if len(texts.labels) < num_seen:
+        logger.info(
+            "Fitting the n-gram exit to a sample of %d of %d texts", len(texts.labels), num_seen
+        )
+    groups = _Groups.of(texts, classifier, pairs)
+    parts = _split(texts, separator, has_pairs)
+    strength, accuracy, nll = _choose_strength(
+        groups.all, texts.labels, classifier.num_labels, *parts
+    )
+    groups.fit(classifier, pairs, texts.labels, strength)
     seconds = time.perf_counter() - begin
-    return NgramFit(num_seen, len(labels), len(buckets), strength, accuracy, nll, seconds)
+    return NgramFit(
+        num_seen, len(texts.labels), groups.ngrams.num_columns, strength, accuracy, nll, seconds
+    )
 
 
 def _special_tokens(texts: LabeledTexts) -> Tuple[int, int, bool]:
@@ -113,78 +138,157 @@ def _most_frequent(ids: np.ndarray) -> Tuple[int, float]:
     return int(found[counts.argmax()]), counts.max() / len(ids)
 
 
-def _counts(classifier: NgramClassifier, texts: TokenBatch) -> sparse.csr_matrix:
+def _frequent_pieces(texts: LabeledTexts, first: int, separator: int) -> torch.Tensor:
+    """The most frequent pieces, `(num_frequent,)`, ascending."""
+    pieces, counts = np.unique(texts.ids, return_counts=True)
+    is_word = (pieces != first) & (pieces != separator)
+    pieces, counts = pieces[is_word], counts[is_word]
+    most = np.argsort(-counts, kind="stable")[:_NUM_FREQUENT]
+    return as_int64(np.sort(pieces[most]))
+
+
+class _Groups(NamedTuple):
+    """The features of the training texts."""
+
+    ngrams: CountedFeatures
+    matches: Optional[CountedFeatures]
+    """The hashed features of pairs, if they are compared."""
+    numbers: List[StandardisedNumbers]
+    """The numbers of pairs, if they are compared."""
+
+    @classmethod
+    def of(
+        cls, texts: LabeledTexts, classifier: NgramClassifier, pairs: Optional[PairClassifier]
+    ) -> "_Groups":
+        """Of the n-grams, and of the comparison of pairs, if there is one."""
+        num_labels = classifier.num_labels
+        batches = texts.batches()
+        counts = [_ngram_counts(classifier, batch) for batch in batches]
+        ngrams = CountedFeatures(sparse.vstack(counts, format="csr"), num_labels)
+        if pairs is None:
+            return cls(ngrams, None, [])
+        with torch.no_grad():
+            compared = [
+                pairs.compare(batch, starts_of(batch.lengths), classifier.marks.cpu())
+                for batch in batches
+            ]
+        counts = [
+            counts_of(
+                buckets.flatten().numpy(),
+                np.arange(1, len(buckets) + 1) * buckets.size(1),
+                pairs.num_buckets,
+            )
+            for buckets, _, _ in compared
+        ]
+        numbers = np.concatenate([numbers.numpy() for _, numbers, _ in compared])
+        is_pair = np.concatenate([is_pair.numpy() for _, _, is_pair in compared])
+        ends = np.cumsum(group_sizes(pairs.vectors.size(1)))[:-1]
+        return cls(
+            ngrams,
+            CountedFeatures(sparse.vstack(counts, format="csr"), num_labels),
+            [StandardisedNumbers(part, is_pair) for part in np.split(numbers, ends, axis=1)],
+        )
+
+    @property
+    def all(self) -> List[FeatureGroup]:
+        """In the order of the regression's columns."""
+        matches = [] if self.matches is None else [self.matches]
+        return [self.ngrams, *matches, *self.numbers]
+
+    def fit(
+        self,
+        classifier: NgramClassifier,
+        pairs: Optional[PairClassifier],
+        labels: np.ndarray,
+        strength: float,
+    ) -> None:
+        """Fits to all texts, and gives the weights to the classifier."""
+        everything = np.arange(len(labels))
+        scaled = _Scaled(self.all, everything, labels, classifier.num_labels)
+        model = _Regression(classifier.num_labels)
+        model.fit(scaled.features(everything), labels, strength)
+        ends = np.cumsum([group.num_columns for group in self.all])[:-1]
+        parts = list(zip(scaled.scalings, np.split(model.coefficients, ends)))
+        table = self.ngrams.to_table(classifier.num_buckets, *parts[0])
+        if pairs is not None and self.matches is not None:
+            with torch.no_grad():
+                matches = self.matches.to_table(pairs.num_buckets, *parts[1])
+                pairs.table.copy_(torch.from_numpy(matches))
+                linear = [StandardisedNumbers.to_linear(*part) for part in parts[2:]]
+                weight = np.concatenate([weight for weight, _ in linear])
+                pairs.weight.copy_(torch.from_numpy(weight))
+                pairs.bias.copy_(torch.from_numpy(sum(bias for _, bias in linear)))
+        classifier.set_fitted(torch.from_numpy(table), torch.from_numpy(model.bias), pairs)
+
+
+def _ngram_counts(classifier: NgramClassifier, texts: TokenBatch) -> sparse.csr_matrix:
     """How often each n-gram is in each text, `(num_texts, num_buckets)`."""
-    buckets = classifier.buckets(texts).flatten().numpy().astype(np.int32)
+    buckets = classifier.buckets(texts).flatten().numpy()
     ends = texts.lengths.cumsum(0).numpy() * classifier.max_n
-    counts = sparse.csr_matrix(
-        (np.ones(len(buckets), dtype=np.float32), buckets, np.concatenate([[0], ends])),
-        shape=(len(texts), classifier.num_buckets),
-    )
-    counts.sum_duplicates()
-    return counts
+    return counts_of(buckets, ends, classifier.num_buckets)
 
 
-def _keep_known_ngrams(
-    counts: sparse.csr_matrix, num_labels: int
-) -> Tuple[sparse.csr_matrix, np.ndarray]:
+class _Scaled:
+    """Groups of features with a scaling that is learned from some texts."""
+
+    def __init__(
+        self, groups: List[FeatureGroup], texts: np.ndarray, labels: np.ndarray, num_labels: int
+    ) -> None:
+        self._groups = groups
+        self.scalings = [group.scaling(texts, labels[texts], num_labels) for group in groups]
+
+    def features(self, texts: np.ndarray) -> sparse.csr_matrix:
+        """What the regression sees of texts, `(num_texts, num_columns)`."""
+        parts = [group.features(texts, s) for group, s in zip(self._groups, self.scalings)]
+        return parts[0] if len(parts) == 1 else sparse.hstack(parts, format="csr")
+
+
+def _split(texts: LabeledTexts, separator: int, has_pairs: bool) -> Tuple[np.ndarray, np.ndarray]:
     """
-    The counts of the n-grams that occur, the most frequent of them if there are too many, and
-    their buckets, `(num_ngrams,)`.
+    Which texts the strength is chosen by: those to fit to, and those that are held out for it,
+    about a fifth, or none if they are few. All pairs of one first text are on one side, because
+    people write several second texts for it, one for each label; and so are copies of a text.
     """
-    num_texts_with = np.bincount(counts.indices, minlength=counts.shape[1])
-    num_texts_with[0] = 0
-    buckets = np.flatnonzero(num_texts_with)
-    most = max(_MAX_COEFFICIENTS // num_labels, 1)
-    if len(buckets) > most:
-        order = np.argsort(-num_texts_with[buckets], kind="stable")
-        buckets = np.sort(buckets[order[:most]])
-        logger.info("Fitting the %d most frequent of %d n-grams", most, len(order))
-    return counts[:, buckets], buckets
+    numbers = texts.numbers
+    # In an order by a hash of the text. So every text has its share of those that are chosen.
+    num_chosen = min(len(numbers), _MOST_TO_CHOOSE_BY)
+    chosen = np.arange(num_chosen) * len(numbers) // num_chosen
+    most = int(len(chosen) * _HELD_OUT_SHARE)
+    is_held_out = np.zeros(len(chosen), dtype=bool)
+    if has_pairs:
+        is_held_out = _some_groups(texts.numbers_of_first_texts(separator)[chosen], most)
+    if is_held_out.sum() < most / 2:  # a few first texts have nearly all pairs
+        is_held_out = _some_groups(numbers[chosen], most)
+    return chosen[~is_held_out], chosen[is_held_out]
 
 
-def _ngram_weights(counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int) -> np.ndarray:
-    """The weight of each n-gram, `(num_ngrams,)`."""
-    num_texts = counts.shape[0]
-    occurs = counts.copy()
-    occurs.data = np.ones_like(occurs.data)
-    is_label = sparse.csr_matrix(
-        (np.ones(num_texts), labels, np.arange(num_texts + 1)), shape=(num_texts, num_labels)
-    )
-    with_label = np.asarray((occurs.T @ is_label).todense())  # (ngrams, labels)
-    num_with = with_label.sum(1)
-    idf = np.log((1 + num_texts) / (1 + num_with)) + 1  # as scikit-learn's TF-IDF has it
-    prior = np.bincount(labels, minlength=num_labels) / num_texts
-    # Smoothing by one text of average label: a single occurrence is weak evidence.
-    given_ngram = (with_label + prior) / (num_with + 1)[:, None]
-    return idf * np.sqrt(rel_entr(given_ngram, prior).sum(1).clip(min=0))
-
-
-def _unit_length_features(counts: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix:
-    """What the regression sees: c_g s_g, for each text divided by sqrt(Σ_g c_g s_g²)."""
-    lengths = np.sqrt(counts @ weights**2)
-    scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    scaled = counts.copy()
-    scaled.data = (
-        counts.data * weights[counts.indices] * np.repeat(scale, np.diff(counts.indptr))
-    ).astype(np.float32)
-    return scaled
+def _some_groups(groups: np.ndarray, most: int) -> np.ndarray:
+    """Whether each is of a random selection of groups that has `most` members, or somewhat less."""
+    _, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    is_taken = np.zeros(len(sizes), dtype=bool)
+    for group, size in enumerate(sizes.tolist()):  # by ascending hash
+        if size <= most:
+            is_taken[group] = True
+            most -= size
+    return is_taken[members]
 
 
 def _choose_strength(
-    counts: sparse.csr_matrix, labels: np.ndarray, num_labels: int
+    groups: List[FeatureGroup],
+    labels: np.ndarray,
+    num_labels: int,
+    kept: np.ndarray,
+    held_out: np.ndarray,
 ) -> Tuple[float, Optional[float], Optional[float]]:
     """The strength that does best on held-out texts, accuracy and NLL there."""
-    num_held_out = int(min(len(labels), _MOST_TO_CHOOSE_BY) * _HELD_OUT_SHARE)
-    if not num_held_out:
-        return _STRENGTHS[len(_STRENGTHS) // 2], None, None
-    # Texts are in an order that is as good as random.
-    held_out, kept = slice(num_held_out), slice(num_held_out, _MOST_TO_CHOOSE_BY)
-    weights = _ngram_weights(counts[kept], labels[kept], num_labels)
-    inside, outside = (_unit_length_features(counts[part], weights) for part in (kept, held_out))
+    middle = len(_STRENGTHS) // 2
+    if not len(held_out):
+        return _STRENGTHS[middle], None, None
+    scaled = _Scaled(groups, kept, labels, num_labels)
+    inside, outside = scaled.features(kept), scaled.features(held_out)
     model = _Regression(num_labels)
-    results: List[Tuple[float, float, float]] = []
-    for strength in _STRENGTHS:
+
+    def attempt(strength: float) -> _Attempt:
         model.fit(inside, labels[kept], strength)
         logits = model.logits(outside)
         temperature = fit_temperature(logits, labels[held_out])
@@ -193,9 +297,24 @@ def _choose_strength(
         logger.info(
             "n-gram exit with C = %g: held-out accuracy %.4f, NLL %.4f", strength, accuracy, nll
         )
-        results.append((nll, strength, accuracy))
-    nll, strength, accuracy = min(results)
-    return strength, accuracy, nll
+        return _Attempt(nll, strength, accuracy)
+
+    first = best = attempt(_STRENGTHS[middle])
+    for strengths in (_STRENGTHS[middle + 1 :], _STRENGTHS[:middle][::-1]):
+        if best is not first:
+            break  # larger ones are better
+        for strength in strengths:
+            found = attempt(strength)
+            if found.nll >= best.nll:
+                break
+            best = found
+    return best.strength, best.accuracy, best.nll
+
+
+class _Attempt(NamedTuple):
+    nll: float
+    strength: float
+    accuracy: float
 
 
 class _Regression:

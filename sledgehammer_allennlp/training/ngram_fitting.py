@@ -65,7 +65,8 @@ class NgramFitting(TrainerCallback):
                 # As after a recovery, when nothing is read for fitting.
                 with same_random_numbers_after():
                     texts = _training_texts(trainer.data_loader, model, seed)
-                fit_on_all_workers(model.exits.ngrams, texts, is_primary, group)
+                embeddings = model.encoder.word_embeddings
+                fit_on_all_workers(model.exits.ngrams, texts, embeddings, is_primary, group)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
         self._has_fitted = True
@@ -119,7 +120,11 @@ def patient_group() -> Iterator[Optional[Any]]:
 
 
 def fit_on_all_workers(
-    ngrams: NgramClassifier, texts: TrainingTexts, is_primary: bool, group: Optional[Any]
+    ngrams: NgramClassifier,
+    texts: TrainingTexts,
+    embeddings: Optional[torch.Tensor],
+    is_primary: bool,
+    group: Optional[Any],
 ) -> None:
     """
     Fits on the primary worker, to the texts of all, and gives all workers what was fitted.
@@ -129,6 +134,8 @@ def fit_on_all_workers(
     ngrams : `NgramClassifier`
     texts : `TrainingTexts`
         Of this worker.
+    embeddings : `torch.Tensor`, optional
+        Of word pieces, see `fit_ngram_classifier`.
     is_primary : `bool`
     group : optional
         From `patient_group`.
@@ -139,22 +146,24 @@ def fit_on_all_workers(
         On the primary worker, if there are no texts.
     """
     if group is None:
-        _fit(ngrams, [texts])
+        _fit(ngrams, [texts], embeddings)
         return
     samples: Optional[List[Any]] = [None] * dist.get_world_size() if is_primary else None
     dist.gather_object(texts, samples, dst=0, group=group)
     if samples is not None:
-        _fit(ngrams, samples)
-    fitted = {name: tensor.cpu() for name, tensor in ngrams.state_dict().items()}
-    for tensor in fitted.values():
-        dist.broadcast(tensor, src=0, group=group)
-    ngrams.load_state_dict(fitted)
+        _fit(ngrams, samples, embeddings)
+    # What there is depends on the texts, so that other workers do not know which tensors to expect.
+    fitted = [{name: tensor.cpu() for name, tensor in ngrams.state_dict().items()}]
+    dist.broadcast_object_list(fitted, src=0, group=group)
+    ngrams.load_state_dict(fitted[0])
 
 
-def _fit(ngrams: NgramClassifier, samples: List[TrainingTexts]) -> None:
+def _fit(
+    ngrams: NgramClassifier, samples: List[TrainingTexts], embeddings: Optional[torch.Tensor]
+) -> None:
     num_seen = sum(sample.num_seen for sample in samples)
     logger.info("Fitting the n-gram exit to %d training texts", num_seen)
-    _log(fit_ngram_classifier(ngrams, samples))
+    _log(fit_ngram_classifier(ngrams, samples, embeddings))
 
 
 def _log(fit: NgramFit) -> None:

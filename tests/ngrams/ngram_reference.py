@@ -1,7 +1,7 @@
 """The n-gram classifier written out with Python's own numbers and lists, text by text."""
 
 import math
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -35,21 +35,36 @@ def random_classifier(
 
 
 def ngrams_of(
-    token_ids: Sequence[int], max_n: int, first: int, separator: int, has_pairs: bool
+    token_ids: Sequence[int],
+    max_n: int,
+    first: int,
+    separator: int,
+    has_pairs: bool,
+    type_ids: Optional[Sequence[int]] = None,
 ) -> List[Tuple[int, Tuple[int, ...]]]:
     """Every n-gram of a text, and in which text of a pair it is, 0 or 1."""
     found = []
-    side, words = 0, []  # words since the last special token
-    for token_id in token_ids:
+    side, words = 0, []  # the words since the last special token, or since the last text
+    for token_id, side_of_token in zip(token_ids, sides_of(token_ids, separator, type_ids)):
         if token_id in (first, separator):
             words = []
-            if token_id == separator and has_pairs:
-                side = 1
             continue
+        if has_pairs and side_of_token != side:
+            side, words = side_of_token, []
         words.append(token_id)
         for n in range(1, min(max_n, len(words)) + 1):
             found.append((side, tuple(words[-n:])))
     return found
+
+
+def sides_of(
+    token_ids: Sequence[int], separator: int, type_ids: Optional[Sequence[int]] = None
+) -> List[int]:
+    """In which text of a pair each token is, 0 or 1: by type ids, where there are any."""
+    begins = [type_id != 0 for type_id in type_ids or ()]
+    if not any(begins):
+        begins = [token_id == separator for token_id in token_ids]
+    return [int(any(begins[: i + 1])) for i in range(len(token_ids))]
 
 
 def bucket_of(side: int, ngram: Tuple[int, ...], num_buckets: int) -> int:
@@ -68,14 +83,17 @@ def bucket_of(side: int, ngram: Tuple[int, ...], num_buckets: int) -> int:
 
 
 def plain_ngram_logits(
-    classifier: NgramClassifier, texts: Sequence[Sequence[int]], has_pairs: bool = False
+    classifier: NgramClassifier,
+    texts: Sequence[Sequence[int]],
+    has_pairs: bool = False,
+    type_ids: Optional[Sequence[Sequence[int]]] = None,
 ) -> np.ndarray:
     """The formula in the docstring of `NgramClassifier`, `(num_texts, num_labels)`."""
     table = classifier.table.double().numpy()
     logits = []
-    for text in texts:
+    for text, types in zip(texts, type_ids or [None] * len(texts)):
         counts: Dict[int, int] = {}
-        for side, ngram in ngrams_of(text, classifier.max_n, FIRST, SEPARATOR, has_pairs):
+        for side, ngram in ngrams_of(text, classifier.max_n, FIRST, SEPARATOR, has_pairs, types):
             bucket = bucket_of(side, ngram, classifier.num_buckets)
             counts[bucket] = counts.get(bucket, 0) + 1
         counts.pop(0, None)

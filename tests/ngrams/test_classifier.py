@@ -38,6 +38,31 @@ def test_logits_are_those_of_the_formula_written_out(batch, max_n, num_buckets, 
 
 
 @settings(max_examples=100, deadline=None)
+@given(
+    batch=st.lists(st.tuples(texts, st.integers(0, 13)), min_size=1, max_size=6),
+    has_pairs=st.booleans(),
+)
+def test_type_ids_say_where_a_second_text_begins(batch, has_pairs):
+    """Where a text has any; each text of a batch by itself."""
+    classifier = random_classifier(has_pairs=has_pairs)
+    token_ids = [text for text, _ in batch]
+    type_ids = [[int(i >= begin) for i in range(len(text))] for text, begin in batch]
+    logits = classifier(TokenBatch.from_lists(token_ids, type_ids))
+    wanted = plain_ngram_logits(classifier, token_ids, has_pairs, type_ids)
+    np.testing.assert_allclose(logits.numpy(), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_separator_typed_into_a_first_text_moves_no_word_to_the_second():
+    classifier = random_classifier(has_pairs=True)
+    typed = [FIRST, 5, SEPARATOR, 6, SEPARATOR, 7, SEPARATOR]
+    one = classifier(TokenBatch.from_lists([typed], [[0, 0, 0, 0, 0, 1, 1]]))
+    words = {(side, ngram) for side, ngram in [(0, (5,)), (0, (6,)), (1, (7,))]}
+    found = set(ngrams_of(typed, 2, FIRST, SEPARATOR, True, [0, 0, 0, 0, 0, 1, 1]))
+    assert found == words
+    assert not torch.allclose(one, classifier(texts_of_lists(typed)))
+
+
+@settings(max_examples=100, deadline=None)
 @given(text=texts, max_n=st.integers(1, 4), has_pairs=st.booleans())
 def test_buckets_are_those_of_each_ngram_of_the_text(text, max_n, has_pairs):
     classifier = random_classifier(max_n=max_n, num_buckets=2**20, has_pairs=has_pairs)

@@ -14,12 +14,16 @@ from allennlp.data import DatasetReader
 from allennlp.models import load_archive
 from allennlp.predictors import Predictor
 from allennlp.training import GradientDescentTrainer, TrainerCallback
+from transformers import BertModel
 
 from sledgehammer_allennlp.archives import load_archived_classifier
+from sledgehammer_allennlp.archives.check import check_archive, check_config_without_allennlp
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
+from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.ngrams import NgramClassifier
 from sledgehammer_allennlp.ngrams.fitting import fit_ngram_classifier
+from sledgehammer_allennlp.ngrams.piece_vectors import piece_vectors
 from sledgehammer_allennlp.ngrams.training_texts import TrainingTexts
 from sledgehammer_allennlp.training.ngram_fitting import (
     NgramFitting,
@@ -222,24 +226,28 @@ def test_workers_share_what_one_fits_on_the_data_of_all(tiny_bert, tsv, tmp_path
     assert torch.equal(archived.exits.ngrams.table, wanted.table)
 
 
+EMBEDDINGS = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+
+
 def _worker(rank, port, folder):
     dist.init_process_group("gloo", f"tcp://localhost:{port}", rank=rank, world_size=2)
-    texts, labels = made_texts(100)
+    texts, labels = made_texts(100, pairs=True)
     sample = TrainingTexts(3, seed=0)
     sample.add(texts_of_lists(*texts[rank::2]), labels[rank::2])
     ngrams = NgramClassifier(3)
     with patient_group() as group:
-        fit_on_all_workers(ngrams, sample, rank == 0, group)
+        fit_on_all_workers(ngrams, sample, EMBEDDINGS, rank == 0, group)
     torch.save(ngrams.state_dict(), f"{folder}/{rank}.th")
 
 
 def test_every_worker_has_what_the_first_fitted(tmp_path):
     in_two_workers(_worker, tmp_path)
-    texts, labels = made_texts(100)
+    texts, labels = made_texts(100, pairs=True)
     sample = TrainingTexts(3, seed=0)
     sample.add(texts_of_lists(*texts), labels)
     wanted = NgramClassifier(3)
-    fit_ngram_classifier(wanted, [sample])
+    fit_ngram_classifier(wanted, [sample], EMBEDDINGS)
+    assert wanted.pairs is not None
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.th")
         for name, tensor in wanted.state_dict().items():
@@ -253,6 +261,48 @@ def test_pairs_and_data_that_is_not_kept_in_memory(tiny_roberta, tsv, tmp_path):
     model = train_model(Params(config), str(tmp_path))
     # RoBERTa's beginning and end of a text, and pairs.
     assert model.exits.ngrams.marks.tolist() == [0, 2, 1, 2]
+    state = model.exits.ngrams.state_dict()
+    assert {"pairs.vectors", "pairs.table", "pairs.weight"} < set(state)
+    archive = tmp_path / "model.tar.gz"
+    for exits in (load_archive(archive).model.exits, load_archived_classifier(archive).exits):
+        assert exits.ngrams.state_dict().keys() == state.keys()
+        for name, tensor in exits.ngrams.state_dict().items():
+            assert torch.equal(tensor, state[name]), name
+    assert check_archive(archive, check_config_without_allennlp, with_weights=True).problems == []
+
+
+def test_a_recovered_run_of_pairs_has_the_comparison_and_fine_tuning_without_pairs_has_none(
+    tiny_bert, tsv, tmp_path
+):
+    pairs = {"train": tsv["pairs"], "dev": tsv["pairs"]}
+    settings = {"num_epochs": 2, "callbacks": ["interrupt", "temperature_calibration"]}
+    Interrupt.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", tiny_bert, pairs, **settings)
+    train(tmp_path / "run", tiny_bert, pairs, recover=True, **settings)
+    archived = load_archived_classifier(tmp_path / "run" / "model.tar.gz")
+    fresh = LayeredEncoder(BertModel.from_pretrained(tiny_bert))
+    vectors = archived.exits.ngrams.pairs.vectors
+    assert torch.equal(vectors, piece_vectors(fresh.word_embeddings))
+    # From before training, not of the trained embeddings.
+    assert not torch.equal(vectors, piece_vectors(archived.encoder.word_embeddings))
+    config = config_with(tiny_bert, tsv)
+    config["model"] = {
+        "type": "from_archive",
+        "archive_file": str(tmp_path / "run" / "model.tar.gz"),
+    }
+    vocabulary = str(tmp_path / "run" / "vocabulary")
+    config["vocabulary"] = {"type": "from_files", "directory": vocabulary}
+    model = train_model(Params(config), str(tmp_path / "fine-tuned"))
+    assert model.exits.ngrams.pairs is None
+
+
+def test_pairs_are_not_compared_where_the_config_says_so(tiny_bert, tsv, tmp_path):
+    pairs = {"train": tsv["pairs"], "dev": tsv["pairs"]}
+    settings = {"type": "ngrams", "pairs": False}
+    model = train(tmp_path, tiny_bert, pairs, embedding_exit=settings)
+    assert model.exits.ngrams.is_fitted and model.exits.ngrams.pairs is None
+    assert load_archived_classifier(tmp_path / "model.tar.gz").exits.ngrams.pairs is None
 
 
 def test_settings_are_taken_and_kept_in_the_archive(tiny_bert, tsv, tmp_path):
