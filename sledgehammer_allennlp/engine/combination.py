@@ -33,9 +33,9 @@ def combine(logits: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.T
     `torch.Tensor`
         `(num_instances, num_labels)`, of mean 0; of a half precision in float32.
     """
-    stacked = torch.stack(list(logits))  # (exits, instances, labels)
-    if stacked.dtype in (torch.float16, torch.bfloat16):
-        stacked = stacked.float()
+    dtype = logits[-1].dtype
+    dtype = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    stacked = torch.stack([one.to(dtype) for one in logits])  # (exits, instances, labels)
     num_exits, _, num_labels = stacked.shape
     lowest = torch.finfo(stacked.dtype).min
     # Less the largest, not the mean, so that nothing overflows; the sum is centred in the end.

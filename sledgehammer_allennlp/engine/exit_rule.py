@@ -104,20 +104,27 @@ class ExitRule:
         """
         The calibrated logits of an exit, `(num_instances, num_labels)`, up to a number added to all
         of an instance. `scores` are as for `predict`.
+
+        # Raises
+
+        ValueError
+            If there are no scores of an earlier exit at which the rule looks back.
         """
         own = scores[-1]
         assert own is not None
         if self.combination is None:
             temperature = self.temperatures[exit_index].to(own.logits.device)
             return scale_by_temperature(own.logits, temperature)
-        *earlier_weights, weight = self.combination[exit_index][: exit_index + 1]
-        earlier = [
-            (one.logits, earlier_weight)
-            for one, earlier_weight in zip(scores, earlier_weights)
-            if one is not None and earlier_weight != 0
-        ]
-        logits, weights = zip(*earlier, (own.logits, weight))
-        return combine(logits, weights)
+        row = self.combination[exit_index]
+        used = [j for j in range(exit_index) if row[j] != 0]
+        earlier = [scores[j] for j in used if j < len(scores) - 1]
+        logits = [one.logits for one in earlier if one is not None]
+        if len(logits) < len(used) or (used and len(scores) != exit_index + 1):
+            raise ValueError(
+                f"exit {exit_index}, counted from 0, combines its logits with those of exits "
+                f"{used}: wanted the scores of these, at their places"
+            )
+        return combine([*logits, own.logits], [*(row[j] for j in used), row[exit_index]])
 
     def predict_at_each_exit(self, scores: Sequence[ExitScores]) -> List[Prediction]:
         """What would be predicted for instances at each exit, given the scores of all exits."""

@@ -115,7 +115,8 @@ def calibrate_model(
 
 def _warn_of_undetermined(exits: Sequence[ExitCalibration]) -> None:
     for exit_ in exits:
-        if not exit_.is_determined:
+        combination = exit_.combination
+        if combination is None and not exit_.is_determined:
             logger.warning(
                 "The data does not determine the temperature of exit layer %d, whose accuracy on "
                 "it is %.3f: %s. It is set to %g, and this exit's confidences mean little. Use "
@@ -123,11 +124,10 @@ def _warn_of_undetermined(exits: Sequence[ExitCalibration]) -> None:
                 *(exit_.exit_layer, exit_.accuracy),
                 *(exit_.why_undetermined, exit_.temperature),
             )
-        combination = exit_.combination
         if combination is not None and combination.why_undetermined is not None:
             logger.warning(
                 "The data does not determine the combination of exit layer %d, whose accuracy on "
-                "it is %.3f: %s. Use more data.",
+                "it is %.3f: %s. This exit's confidences mean little. Use more data.",
                 *(exit_.exit_layer, combination.accuracy, combination.why_undetermined),
             )
 

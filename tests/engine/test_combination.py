@@ -122,6 +122,19 @@ def test_combined_logits_are_finite_whatever_the_logits_and_weights(logits, weig
 def test_half_precision_is_combined():
     logits = [torch.tensor([[2.0, 1.0]]).to(torch.bfloat16), torch.tensor([[0.0, 4.0]]).bfloat16()]
     torch.testing.assert_close(combine(logits, [1.0, 0.5]), torch.tensor([[-0.5, 0.5]]))
+    logits[0] = logits[0].float()  # as of an exit over n-grams
+    torch.testing.assert_close(combine(logits, [1.0, 0.5]), torch.tensor([[-0.5, 0.5]]))
+
+
+def test_scores_of_an_exit_that_is_combined_are_not_forgotten():
+    measure = confidence_by_name("max_probability")
+    rule = ExitRule(torch.ones(4), measure, 0.5, combination=COMBINATION)
+    own = ExitScores(torch.tensor([[1.0, 0.0]]))
+    assert rule.predict([own], 2).probs.isfinite().all()  # combined with none
+    for scores in ([own], [None, own, own, own], [own, own, own], [own, own, None, own]):
+        with pytest.raises(ValueError, match=r"exit 3, .* those of exits \[0, 2\]: wanted"):
+            rule.predict(scores, 3)
+    assert rule.predict([own, None, own, own], 3).probs.isfinite().all()
 
 
 @pytest.mark.parametrize("bad", [NAN, float("inf")])
