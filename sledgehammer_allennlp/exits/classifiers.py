@@ -66,8 +66,9 @@ class ExitClassifiers(nn.Module):
     are appended to what an exit sees (section 3.1 there).
 
     With `alignment`, every exit that is no `NgramClassifier` also sees how the texts of a pair
-    match in the hidden states that enter its layer, see `Alignment`. Between what it sees, always
-    normalized then, and the linear layer there is a hidden layer of the same size, with GELU.
+    match in the hidden states that enter its layer, see `Alignment`. What it sees is then always
+    normalized, and before the linear layer there is a hidden layer of the alignment's size, with
+    GELU.
 
     # Parameters
 
@@ -229,7 +230,9 @@ def _alignment_errors(
     found = {
         int(weights.shape[0])
         for name, weights in state_dict.items()
-        if name.startswith(start) and name.endswith(".alignment.project.weight")
+        if name.startswith(start)
+        and name.endswith(".alignment.project.weight")
+        and weights.dim() == 2
     }
     if found == (set() if alignment is None else {alignment}):
         return []

@@ -230,3 +230,14 @@ def test_alignments_cost_for_everything_that_reaches_their_exit():
     ngrams = make_pair_case(with_ngrams=True)
     wanted = [cost + k * share for k, cost in enumerate(before)]
     assert cost_of_exits(ngrams.encoder, ngrams.exits) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_autocast_is_respected(with_gradients):
+    case = make_pair_case()
+    inputs = inputs_of(PAIRS, BY_TYPE_IDS)
+    with torch.set_grad_enabled(with_gradients):
+        wanted = all_logits(case, inputs).softmax(-1)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = all_logits(case, inputs).softmax(-1)
+    assert 0 < (found - wanted).abs().max() < 0.2

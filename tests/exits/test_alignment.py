@@ -46,12 +46,10 @@ def test_words_are_a_set(alignment):
 
 @torch.no_grad()
 def test_with_large_scale_a_word_is_compared_with_itself_in_a_copy(alignment):
-    text = torch.randn(6, 8)
     alignment.scale.fill_(1e5)
-    z = alignment.project(alignment.norm(text))
     # Of vectors of one length, each has its largest product with itself.
     alignment.project.weight.copy_(torch.eye(8)[:5])
-    text = torch.cat([torch.eye(8)[:5], torch.zeros(0, 8)])
+    text = torch.eye(8)[:5]
     z = alignment.project(alignment.norm(text))
     wanted = alignment.compare(torch.cat([z, z * 0, z * z], -1)).relu()
     found = aligned(alignment, (text, text.flip(0)))
@@ -117,4 +115,12 @@ def test_weights_of_another_alignment_are_refused_with_what_there_is(trained, as
     state = ExitClassifiers([-1, 1], 8, 2, "mean", 0.0, alignment=trained).state_dict()
     exits = ExitClassifiers([-1, 1], 8, 2, "mean", 0.0, alignment=asked)
     with pytest.raises(RuntimeError, match=f"{message}: alignment cannot be changed after train"):
+        exits.load_state_dict(state)
+
+
+def test_weights_of_another_shape_are_refused():
+    exits = ExitClassifiers([1], 8, 2, "mean", 0.0, alignment=4)
+    state = exits.state_dict()
+    state["classifiers.0.alignment.project.weight"] = torch.zeros(())
+    with pytest.raises(RuntimeError, match="of alignment null, and the config asks for 4"):
         exits.load_state_dict(state)

@@ -105,8 +105,9 @@ def test_pairs_are_as_in_company_with_no_type_ids(pairs):
     assert texts_found(robertas_tokenizer(), texts, second_texts) == pairs
 
 
-def test_what_a_tokenizer_adds_is_found(tiny_bert):
+def test_what_a_tokenizer_adds_is_found(tiny_bert, tiny_roberta):
     assert special_tokens_of(AutoTokenizer.from_pretrained(tiny_bert)) == (2, 3, 1, True)
+    assert special_tokens_of(AutoTokenizer.from_pretrained(tiny_roberta)) == (0, 2, 2, False)
     assert special_tokens_of(robertas_tokenizer()) == (0, 2, 2, False)
 
 

@@ -71,6 +71,17 @@ class TestTrainSaveLoad(ModelTestCase):
         path = self._param_file("tiny_bert", embedding_exit={"type": "ngrams", "max_n": 3})
         self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
 
+    @pytest.mark.parametrize(
+        "pretrained, pooling", [("tiny_bert", "mean"), ("tiny_roberta", "first")]
+    )
+    def test_an_alignment(self, pretrained, pooling):
+        path = self._param_file(pretrained, pooling=pooling, alignment=4)
+        pairs = self.request.getfixturevalue("tsv")["pairs"]
+        config = Params.from_file(str(path)).as_dict()
+        config.update(train_data_path=pairs, validation_data_path=pairs)
+        Params(config).to_file(str(path))
+        self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
+
     def test_exits_before_the_last_layer_only(self):
         path = self._param_file("tiny_bert", exit_layers=[1], embedding_exit=None)
         self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
