@@ -84,7 +84,7 @@ class MultiExitClassifier(Model):
     embedding_exit : `str` or `Dict[str, Any]`, optional (default = `None`)
         `"mean"` adds an exit before layer 0, on the mean of the embeddings; `"ngrams"` one before
         the embeddings, over n-grams of word pieces, see `NgramClassifier`, with settings
-        `{"type": "ngrams", "max_n": …, "num_buckets": …}`. Its exit layer is -1.
+        `{"type": "ngrams", "max_n": …, "num_buckets": …, "pairs": …}`. Its exit layer is -1.
     pooling : `str`, optional (default = `"mean"`)
         What exits see, `"mean"` or `"first"` (the paper's), see `ExitClassifiers`.
     confidence_threshold : `float`, optional (default = `1.0`)

@@ -125,7 +125,7 @@ def _of_similar_length(
     """
     order = counts.amin(1).nonzero().squeeze(1)
     if len(order) > 1:
-        order = order[counts[order].amax(1).argsort(stable=True)]
+        order = order[counts[order].amax(1).sort(stable=True).indices]
     most = _NUMBERS_AT_ONCE.get(counts.device.type, _NUMBERS_AT_ONCE_ELSEWHERE)
     begin, longest = 0, [0, 0]
     for i, (first, second) in enumerate(counts[order].tolist()):
@@ -193,5 +193,5 @@ def _compare(
     best_of_all, is_piece = best[:, 1], in_second[:, 1]
     missing = second * ((1 - best_of_all) * is_piece / norms[:, 1, : lengths[1]]).unsqueeze(2)
     tenths = (best_of_all * 10).floor().clamp(0, 8).long().masked_fill(best_of_all > _SAME, 9)
-    buckets = bucket_of(hashed(ids[:, 1, : lengths[1]] + (tenths << 32)), num_buckets) * is_piece
+    buckets = bucket_of(hashed(ids[:, 1, : lengths[1]] + tenths * 2**32), num_buckets) * is_piece
     return buckets, torch.cat([missing.sum(1), missing.amax(1).clamp(min=0), numbers], dim=1)

@@ -324,8 +324,12 @@ def test_a_bad_threshold_is_refused_in_configs_and_when_set(tiny_bert, model, th
         ({"embedding_exit": {"type": ["ngrams"]}}, "embedding_exit is {'type': .*: wanted one of"),
         ({"embedding_exit": {"type": "sum"}}, "embedding_exit is {'type': 'sum'}: wanted one of"),
         ({"embedding_exit": {"type": "mean", "max_n": 2}}, "'max_n': wanted none"),
-        ({"embedding_exit": {"type": "ngrams", "n": 2}}, "'n': wanted one of max_n, num_buckets"),
+        (
+            {"embedding_exit": {"type": "ngrams", "n": 2}},
+            "'n': wanted one of max_n, num_buckets, pairs",
+        ),
         ({"embedding_exit": {"type": "ngrams", "max_n": 0}}, "max_n is 0: wanted an integer"),
+        ({"embedding_exit": {"type": "ngrams", "pairs": 1}}, "pairs is 1: wanted true or false"),
         (
             {"embedding_exit": {"type": "ngrams", "num_buckets": 1000}},
             "num_buckets is 1000: wanted a power of two",
