@@ -33,7 +33,7 @@
   num_epochs:: 2,
   batch_size:: 72,
   learning_rate:: 5e-5,
-  embedding_learning_rate:: 5e-4,
+  embedding_learning_rate:: 1e-4,
   exit_learning_rate:: 2e-3,
   warmup_share:: 0.1,
   seed:: 13370,
