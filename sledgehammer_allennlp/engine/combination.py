@@ -36,17 +36,22 @@ def combine(logits: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.T
     dtype = logits[-1].dtype
     dtype = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
     stacked = torch.stack([one.to(dtype) for one in logits])  # (exits, instances, labels)
-    num_exits, _, num_labels = stacked.shape
-    lowest = torch.finfo(stacked.dtype).min
     # Less the largest, not the mean, so that nothing overflows; the sum is centred in the end.
-    below = (stacked - stacked.amax(-1, keepdim=True)).clamp(min=lowest)
+    below = stacked - stacked.amax(-1, keepdim=True)
     factors = below.new_tensor(list(weights)).view(-1, 1, 1)
-    terms = (below * factors).clamp(min=lowest / (2 * num_exits * num_labels))
-    total = terms[-1]
-    if num_exits > 1:
-        earlier = terms[:-1]
-        total = total + earlier.masked_fill(earlier.isnan().any(-1, keepdim=True), 0.0).sum(0)
+    total = (below * factors).sum(0)
+    num_exits, _, num_labels = stacked.shape
+    lowest = torch.finfo(stacked.dtype).min / (2 * num_exits * num_labels)
+    if not (total >= lowest).all():  # very large, or not numbers
+        total = _bounded_sum(below, factors, lowest)
     return total - total.mean(-1, keepdim=True)
+
+
+def _bounded_sum(below: torch.Tensor, factors: torch.Tensor, lowest: float) -> torch.Tensor:
+    """Σ_j w_j · below_j with no term below `lowest`, and without earlier exits' NaNs."""
+    terms = (below.clamp(min=torch.finfo(below.dtype).min) * factors).clamp(min=lowest)
+    earlier = terms[:-1]
+    return terms[-1] + earlier.masked_fill(earlier.isnan().any(-1, keepdim=True), 0.0).sum(0)
 
 
 class ExitCombination(nn.Module):
