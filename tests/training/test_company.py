@@ -124,7 +124,11 @@ def test_accumulated_gradients_are_those_of_the_bigger_batch(without_dropout, tm
     whole, accumulated, small = (weights[key]["weights"] for key in ((16, 1), (8, 2), (8, 1)))
     for name, tensor in whole.items():
         torch.testing.assert_close(accumulated[name], tensor, rtol=1e-3, atol=1e-4)
-    differences = [float((small[name] - tensor).abs().max()) for name, tensor in whole.items()]
+    differences = [
+        float((small[name] - tensor).abs().max())
+        for name, tensor in whole.items()
+        if tensor.numel()  # the combination of exits is none
+    ]
     assert max(differences) > 0.01
     losses = [weights[key]["metrics"]["training_loss"] for key in ((16, 1), (8, 2))]
     # AllenNLP adds up the losses of groups of batches and divides by the number of groups.
