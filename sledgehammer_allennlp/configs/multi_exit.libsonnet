@@ -95,8 +95,12 @@
   validation_data_loader: loader(128),
   trainer: {
     num_epochs: settings.num_epochs,
-    // With two_stage the last exit's accuracy does not change in the second stage.
-    validation_metric: if objective == 'two_stage' then '+mean_exit_accuracy' else '+accuracy',
+    // The best epoch is that of the best last exit and of the best exits: by the last exit alone, it
+    // can be one in which the others have not learned enough. With two_stage the last exit's accuracy
+    // does not change in the second stage.
+    validation_metric:
+      if objective == 'two_stage' then '+mean_exit_accuracy'
+      else ['+accuracy', '+mean_exit_accuracy'],
     grad_norm: 1.0,
     optimizer: {
       type: 'adamw',

@@ -207,8 +207,8 @@ def test_a_setting_that_does_not_exist_is_refused(tmp_path):
     [
         ("'two_stage'", "+mean_exit_accuracy"),
         ("{ type: 'two_stage', encoder_epochs: 3 }", "+mean_exit_accuracy"),
-        ("'weighted'", "+accuracy"),
-        ("{ type: 'self_distillation', weight: 2 }", "+accuracy"),
+        ("'weighted'", ["+accuracy", "+mean_exit_accuracy"]),
+        ("{ type: 'self_distillation', weight: 2 }", ["+accuracy", "+mean_exit_accuracy"]),
     ],
 )
 def test_a_loss_brings_along_by_which_metric_the_best_epoch_is_chosen(tmp_path, loss, metric):
