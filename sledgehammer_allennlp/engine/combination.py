@@ -111,7 +111,7 @@ def check_combination(found: Any, num_exits: int) -> Optional[List[List[float]]]
     if isinstance(found, torch.Tensor) and found.shape == (0, 0):
         return None
     wanted = f"wanted numbers from 0 of shape {(num_exits, num_exits)}, a row for each exit"
-    if not isinstance(found, torch.Tensor):
+    if not isinstance(found, torch.Tensor) or found.is_complex():
         raise ValueError(f"the combination of exits is {short_repr(found)}: {wanted}")
     if found.shape != (num_exits, num_exits):
         raise ValueError(f"the combination of exits has shape {tuple(found.shape)}: {wanted}")

@@ -1,5 +1,6 @@
 """The classifiers attached to a transformer's layers, and what each of them sees."""
 
+import math
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from sledgehammer_allennlp.exits.alignment import Alignment, PairStates
 from sledgehammer_allennlp.exits.pair_texts import PairTexts
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
+from sledgehammer_allennlp.values import short_repr
 
 EMBEDDING_EXIT = -1
 """The exit layer of an exit before layer 0."""
@@ -159,8 +161,24 @@ class ExitClassifiers(nn.Module):
         return torch.tensor(self.default_threshold, dtype=torch.float64)
 
     def set_extra_state(self, state: torch.Tensor) -> None:
-        """Takes the default threshold."""
-        self.default_threshold = float(state)
+        """
+        Takes the default threshold.
+
+        # Raises
+
+        ValueError
+            If it is not a number from 0 to 1.
+        """
+        try:
+            threshold = float(state)
+        except (TypeError, ValueError, RuntimeError):  # by versions of torch
+            threshold = math.nan
+        if not 0 <= threshold <= 1:
+            raise ValueError(
+                f"the default threshold among the weights is {short_repr(state)}: wanted a number "
+                "from 0 to 1"
+            )
+        self.default_threshold = threshold
 
     def _load_from_state_dict(
         self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -232,6 +250,7 @@ def _alignment_errors(
         for name, weights in state_dict.items()
         if name.startswith(start)
         and name.endswith(".alignment.project.weight")
+        and isinstance(weights, torch.Tensor)
         and weights.dim() == 2
     }
     if found == (set() if alignment is None else {alignment}):

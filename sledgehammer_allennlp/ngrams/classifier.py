@@ -208,7 +208,7 @@ class NgramClassifier(nn.Module):
             )
         elif has_pairs:
             try:
-                self._set_pairs(PairClassifier.like(state_dict, f"{prefix}pairs."))
+                self._set_pairs(PairClassifier.like(state_dict, f"{prefix}pairs.", self.num_labels))
             except ValueError as error:
                 errors.append(str(error))
         elif f"{prefix}table" in state_dict:

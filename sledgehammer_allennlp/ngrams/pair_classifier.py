@@ -43,22 +43,25 @@ class PairClassifier(nn.Module):
     ) -> None:
         super().__init__()
         num_buckets = num_buckets or default_num_buckets(num_labels)
+        # Whole numbers are buffers: what logs training takes means and norms of all parameters.
+        self.vectors: torch.Tensor
+        self.register_buffer("vectors", vectors)
+        self.frequent: torch.Tensor
+        self.register_buffer("frequent", frequent)
         # Parameters, not buffers, for the reason that `NgramClassifier` has.
-        self.vectors = _fixed(vectors)
-        self.frequent = _fixed(frequent)
         self.table = _fixed(torch.zeros(num_buckets, num_labels + 1))  # s_g w_g, and s_g²
         self.weight = _fixed(torch.zeros(sum(group_sizes(vectors.size(1))), num_labels))
         self.bias = _fixed(torch.zeros(num_labels))
 
     @classmethod
-    def like(cls, state: Dict[str, Any], prefix: str) -> "PairClassifier":
+    def like(cls, state: Dict[str, Any], prefix: str, num_labels: int) -> "PairClassifier":
         """
         One with the shapes of those weights of a state dict that begin with `prefix`.
 
         # Raises
 
         ValueError
-            If they are not the weights of any.
+            If they are not the weights of any with so many labels, or are larger than their data.
         """
         found = {
             name: state.get(prefix + name)
@@ -80,12 +83,25 @@ class PairClassifier(nn.Module):
             )
         if num_buckets < 2 or num_buckets & (num_buckets - 1):
             raise ValueError(f"{prefix}table has {num_buckets} rows: wanted a power of two")
-        return cls(
-            torch.zeros_like(vectors),
-            torch.zeros_like(frequent),
-            len(tensors["bias"]),
-            num_buckets,
-        )
+        for name, tensor in tensors.items():
+            if _has_shared_numbers(tensor):
+                raise ValueError(
+                    f"{prefix}{name} has the shape {tuple(tensor.shape)} and fewer numbers: wanted "
+                    "one for each place"
+                )
+        numbers = sum(group_sizes(vectors.size(1)))
+        shapes = {name: tuple(tensors[name].shape) for name in ("table", "weight", "bias")}
+        wanted = {
+            "table": (num_buckets, num_labels + 1),
+            "weight": (numbers, num_labels),
+            "bias": (num_labels,),
+        }
+        if shapes != wanted:
+            raise ValueError(
+                f"the weights {prefix}* have the shapes {shapes}: wanted {wanted}, for "
+                f"{num_labels} labels"
+            )
+        return cls(torch.zeros_like(vectors), torch.zeros_like(frequent), num_labels, num_buckets)
 
     @property
     def num_buckets(self) -> int:
@@ -113,6 +129,12 @@ def default_num_buckets(num_labels: int) -> int:
     while num_buckets > _FEWEST_BUCKETS and num_buckets * (num_labels + 1) > _TABLE_NUMBERS:
         num_buckets //= 2
     return num_buckets
+
+
+def _has_shared_numbers(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is larger than its data, as one of a small file can be by its strides."""
+    span = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride()))
+    return tensor.numel() > span
 
 
 def _fixed(values: torch.Tensor) -> nn.Parameter:

@@ -106,6 +106,7 @@ def calibrate_model(
     combined = [exit_.combination for exit_ in exits if exit_.combination is not None]
     model.combination.weights = [one.weights for one in combined] if combined else None
     _warn_of_undetermined(exits)
+    _warn_of_unused_last_exit(exits)
     recommended = None
     if max_accuracy_drop is not None:
         recommended = threshold_for_drop(curve_of(model, full_depth), max_accuracy_drop)
@@ -130,6 +131,21 @@ def _warn_of_undetermined(exits: Sequence[ExitCalibration]) -> None:
                 "it is %.3f: %s. This exit's confidences mean little. Use more data.",
                 *(exit_.exit_layer, combination.accuracy, combination.why_undetermined),
             )
+
+
+def _warn_of_unused_last_exit(exits: Sequence[ExitCalibration]) -> None:
+    """Combined, such an exit is no worse than earlier ones, which would hide what it lacks."""
+    combination = exits[-1].combination
+    if combination is None or combination.weights[-1] != 0 or combination.why_undetermined:
+        return
+    used = [e.exit_layer for e, weight in zip(exits, combination.weights) if weight != 0]
+    logger.warning(
+        "The last exit, after layer %d, has weight 0 in its own combination: its answers are those "
+        "of the exits at layers %s. Alone its accuracy is %.4f, combined %.4f. The layers after "
+        "those exits add nothing: train longer, or take a stronger pretrained model.",
+        *(exits[-1].exit_layer, ", ".join(map(str, used))),
+        *(exits[-1].accuracy, combination.accuracy),
+    )
 
 
 def combination_lines(exits: Sequence[ExitCalibration]) -> List[str]:

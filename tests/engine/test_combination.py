@@ -247,6 +247,7 @@ def changed(k, j, weight):
         (changed(1, 2, 1.0), "has 1 as the weight of exit 2 at exit 1.* 0 for later exits"),
         (changed(0, 0, 0.0), "has no weight above 0 for exit 0"),
         ("weights", "is 'weights': wanted"),
+        (torch.eye(4).to(torch.complex64), r"is tensor\((.|\n)*: wanted"),
     ],
 )
 def test_weights_that_are_no_combination_are_refused(weights, message):

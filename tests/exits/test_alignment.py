@@ -118,9 +118,10 @@ def test_weights_of_another_alignment_are_refused_with_what_there_is(trained, as
         exits.load_state_dict(state)
 
 
-def test_weights_of_another_shape_are_refused():
+@pytest.mark.parametrize("weights", [torch.zeros(()), "zeros"])
+def test_weights_of_another_shape_are_refused(weights):
     exits = ExitClassifiers([1], 8, 2, "mean", 0.0, alignment=4)
     state = exits.state_dict()
-    state["classifiers.0.alignment.project.weight"] = torch.zeros(())
+    state["classifiers.0.alignment.project.weight"] = weights
     with pytest.raises(RuntimeError, match="of alignment null, and the config asks for 4"):
         exits.load_state_dict(state)

@@ -55,3 +55,11 @@ def test_weights_of_other_exits_are_refused_with_what_there_is(layers, with_ngra
     with pytest.raises(RuntimeError, match=message):
         _exits(layers, with_ngrams).load_state_dict(state)
     _exits([-1, 0, 1], True).load_state_dict(state)
+
+
+@pytest.mark.parametrize("wrong", [torch.tensor(float("nan")), torch.tensor(5.0), torch.ones(3)])
+def test_a_default_threshold_that_cannot_be_is_refused(wrong):
+    exits = ExitClassifiers([1], 8, 2, "mean", 0.0)
+    state = {**exits.state_dict(), "_extra_state": wrong}
+    with pytest.raises(ValueError, match="default threshold .*: wanted a number from 0 to 1"):
+        exits.load_state_dict(state)

@@ -188,6 +188,9 @@ def test_weights_with_a_comparison_are_refused_where_there_is_to_be_none():
         ("weight", lambda x: x[:5]),
         ("bias", lambda x: x[:2]),
         ("bias", lambda x: None),
+        ("vectors", lambda x: x[:1, :1].expand(10**12, 8)),
+        ("table", lambda x: x.as_strided((512, 512), (1, 1))),
+        ("frequent", lambda x: x[:1].expand(10**12)),
     ],
 )
 def test_weights_of_other_shapes_are_refused(name, change):
@@ -196,6 +199,14 @@ def test_weights_of_other_shapes_are_refused(name, change):
     if state[f"pairs.{name}"] is None:
         del state[f"pairs.{name}"]
     with pytest.raises(RuntimeError, match="pairs"):
+        NgramClassifier(3, num_buckets=4096).load_state_dict(state)
+
+
+@pytest.mark.parametrize("num_labels", [1, 2])
+def test_a_comparison_of_another_number_of_labels_is_refused(num_labels):
+    other = random_pair_classifier(num_labels=num_labels).pairs.state_dict()
+    state = {**CLASSIFIER.state_dict(), **{f"pairs.{name}": x for name, x in other.items()}}
+    with pytest.raises(RuntimeError, match="wanted .* for 3 labels"):
         NgramClassifier(3, num_buckets=4096).load_state_dict(state)
 
 
@@ -212,7 +223,7 @@ def test_the_comparison_is_copied_once_to_where_the_texts_are(change):
     classifier = random_pair_classifier()
     elsewhere = torch.device("meta")
     copied = classifier._pairs_on(elsewhere)
-    assert {tensor.device for tensor in copied.parameters()} == {elsewhere}
+    assert {tensor.device for tensor in copied.state_dict().values()} == {elsewhere}
     assert classifier._pairs_on(elsewhere) is copied
     assert classifier.pairs.table.device.type == "cpu"
     changed = change(classifier)

@@ -82,6 +82,28 @@ def test_each_undetermined_combination_has_one_warning_that_says_why(model, warn
     assert model.combination.weights is None
 
 
+@pytest.mark.parametrize("last_is_useless", [True, False])
+def test_a_last_exit_without_weight_in_its_combination_is_warned_of(
+    model, warnings, last_is_useless
+):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    noise = rng.normal(size=(4, 200, 2))
+    right = np.eye(2)[labels]
+    logits = noise + right
+    logits[3] = noise[3] - right if last_is_useless else noise[3] + right
+    full_depth = FullDepth(logits.astype(np.float32), [None] * 4, labels)
+    exits = calibrate_model(model, full_depth, combine_exits=True).exits
+    assert (exits[3].combination.weights[3] == 0) == last_is_useless
+    if not last_is_useless:
+        assert not warnings
+        return
+    (warning,) = warnings
+    assert "after layer 3, has weight 0" in warning and "at layers -1, 0, 2." in warning
+    alone, combined = exits[3].accuracy, exits[3].combination.accuracy
+    assert f"Alone its accuracy is {alone:.4f}, combined {combined:.4f}" in warning
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e30, 1e36])
 def test_a_model_with_logits_of_any_magnitude_is_calibrated_and_answers(trained, model, scale):
     """As for a model whose exits say the same, in other units."""

@@ -305,6 +305,16 @@ def test_pairs_are_not_compared_where_the_config_says_so(tiny_bert, tsv, tmp_pat
     assert load_archived_classifier(tmp_path / "model.tar.gz").exits.ngrams.pairs is None
 
 
+def test_training_that_compares_pairs_can_be_logged_with_the_norms_of_parameters(
+    tiny_bert, tsv, tmp_path
+):
+    pairs = {"train": tsv["pairs"], "dev": tsv["pairs"]}
+    log = {"type": "tensorboard", "summary_interval": 2, "distribution_interval": 2}
+    callbacks = ["temperature_calibration", log]
+    model = train(tmp_path, tiny_bert, pairs, callbacks=callbacks, num_epochs=2)
+    assert model.exits.ngrams.pairs is not None
+
+
 def test_settings_are_taken_and_kept_in_the_archive(tiny_bert, tsv, tmp_path):
     settings = {"type": "ngrams", "max_n": 3, "num_buckets": 1024}
     train(tmp_path, tiny_bert, tsv, embedding_exit=settings)
