@@ -8,14 +8,12 @@ Writes what every exit says of the test data, `results/*.npz`, and the tables, `
 """
 
 import argparse
-import json
 import statistics
 from typing import Any, Dict, List, Sequence
 
 import numpy as np
 from scipy.integrate import trapezoid
 
-from benchmarks.timing import machine
 from benchmarks.trained_models import (
     Result,
     Run,
@@ -23,8 +21,8 @@ from benchmarks.trained_models import (
     add_arguments,
     result_of,
     train_missing,
+    write_results,
 )
-from sledgehammer_allennlp.files import write_text_whole
 from sledgehammer_allennlp.tradeoff import TradeoffCurve
 
 TRAINING_TEXTS = {"sst2": 4000, "ag_news": 2000, "snli": 4000}
@@ -81,13 +79,7 @@ def main() -> None:
     train_missing(arguments, runs, TRAINING_TEXTS)
     results = [summary(arguments, run) for run in runs]
     text = tables(results)
-    write_text_whole(arguments.output_dir / "methods.md", text)
-    content = {"machine": machine(), "arguments": vars(arguments), "results": results}
-    write_text_whole(
-        arguments.output_dir / "methods.json", json.dumps(content, indent=1, default=str) + "\n"
-    )
-    print(text)
-    print(f"Written to {arguments.output_dir}: methods.md, methods.json, results/*.npz")
+    write_results(arguments, "methods", text, results)
 
 
 def run_of(data: str, method: str, seed: int) -> Run:

@@ -9,13 +9,11 @@ and `recipes.json`.
 """
 
 import argparse
-import json
 import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from benchmarks.timing import machine
 from benchmarks.trained_models import (
     Result,
     Run,
@@ -23,9 +21,9 @@ from benchmarks.trained_models import (
     add_arguments,
     result_of,
     train_missing,
+    write_results,
 )
 from sledgehammer_allennlp.encoders.loading import num_layers_of
-from sledgehammer_allennlp.files import write_text_whole
 
 TRAINING_TEXTS = {"sst2": 16000}
 SETTINGS: Dict[str, Any] = {"exit_layers": "all", "batch_size": 32, "num_epochs": 2}
@@ -76,13 +74,7 @@ def main() -> None:
         for run in [*runs, *truncated]
     ]
     text = tables(results, best, num_layers)
-    write_text_whole(arguments.output_dir / "recipes.md", text)
-    content = {"machine": machine(), "arguments": vars(arguments), "results": results}
-    write_text_whole(
-        arguments.output_dir / "recipes.json", json.dumps(content, indent=1, default=str) + "\n"
-    )
-    print(text)
-    print(f"Written to {arguments.output_dir}: recipes.md, recipes.json, results/*.npz")
+    write_results(arguments, "recipes", text, results)
 
 
 def first_runs(arguments: argparse.Namespace, num_layers: int) -> List[Run]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.timing import machine
 from sledgehammer_allennlp.calibration import expected_calibration_error, max_probabilities
 from sledgehammer_allennlp.configs import SETTINGS_FILE
 from sledgehammer_allennlp.engine import ExitRule, check_ensemble
@@ -222,6 +223,18 @@ def _train(job: Tuple[argparse.Namespace, Run]) -> Tuple[str, float]:
     )
     shutil.rmtree(folder)
     return run.name, seconds
+
+
+def write_results(
+    arguments: argparse.Namespace, name: str, text: str, results: List[Dict[str, Any]]
+) -> None:
+    """Writes a benchmark's tables and numbers beside what they are of, and prints the tables."""
+    folder = arguments.output_dir
+    write_text_whole(folder / f"{name}.md", text)
+    content = {"machine": machine(), "arguments": vars(arguments), "results": results}
+    write_text_whole(folder / f"{name}.json", json.dumps(content, indent=1, default=str) + "\n")
+    print(text)
+    print(f"Written to {folder}: {name}.md, {name}.json, results/*.npz")
 
 
 def _save(path: Path, **arrays: np.ndarray) -> None:
