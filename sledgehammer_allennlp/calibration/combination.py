@@ -13,8 +13,8 @@ from sledgehammer_allennlp.calibration.temperature import (
     why_undetermined,
 )
 
-PENALTY = 0.1
-"""Over the number of instances, times the sum of squared weights: see `fit_combination`."""
+PENALTY = 50.0
+"""Over the number of instances, times squared distances of weights: see `fit_combination`."""
 
 WEIGHT_BOUNDS = (1 / TEMPERATURE_BOUNDS[1], 1 / TEMPERATURE_BOUNDS[0])
 """The lowest and the highest weight that is not 0."""
@@ -61,21 +61,24 @@ def fit_combination(
     """
     The weights of each exit that minimise the mean negative log-likelihood of its calibrated
     logits, Σ_{j ≤ k} w_kj · (l_j - mean l_j), with w ≥ 0, plus `PENALTY` / num_instances times
-    Σ_j v_kj², where v_kj is w_kj times the root mean square of exit j's centred logits: weights are
-    penalised for what they do to the calibrated logits, whatever the scale of an exit's own.
+    Σ_j s_j² · (w_kj - t_kj)², where s_j is the root mean square of exit j's centred logits and t_k
+    is temperature scaling: 1 / temperature of the exit itself, and 0 for those before it. Few
+    instances thus give little more than temperatures, and many what is likeliest; weights are
+    penalised for what they change in the calibrated logits, whatever the scale of an exit's own.
 
     This is logistic regression on the logits of several classifiers (stacking, Wolpert 1992) with
-    one weight for a classifier, and convex. Temperature scaling is the case of one number in a
-    row: where the best has one number, as is always so for the first exit, it is 1 / temperature,
-    without penalty. Whatever the logits, weights are 0 or in `WEIGHT_BOUNDS`, and no row is all 0.
-    Where the data determines no best weights, `why_undetermined` says so:
+    one weight for a classifier, shrunk towards one classifier alone, and convex. A row with one
+    number, as always that of the first exit, is temperature scaling. Whatever the logits, weights
+    are 0 or in `WEIGHT_BOUNDS`, and no row is all 0. Where the data determines no best weights,
+    `why_undetermined` says so:
 
-    - if the combination is always right, weights are as high as the penalty allows;
+    - if the exit itself is always right, it combines nothing;
+    - if only the combination is, weights are as high as the penalty allows;
     - if no exit is better than chance, the row has one weight, 1 / temperature of the last of them,
       with which all probabilities are equal, see `fit_temperature`;
     - of a row with one number, as of a temperature.
 
-    Where exits have the same logits, up to their scale, each gets an equal share of the weight.
+    An exit whose logits are those of an earlier one, up to their scale, combines nothing.
 
     # Parameters
 
@@ -100,9 +103,12 @@ def fit_combination(
     rows = []
     for k in range(len(logits)):
         used = [j for j in range(k + 1) if scales[j] > 0]
+        if k in used and _is_always_right(logits[k], labels):
+            used = [k]
         in_units = np.zeros(len(logits))
         if len(used) > 1:
-            in_units[used] = _fit_row(units[used], labels)
+            alone = np.eye(len(logits))[k] * scales[k] / temperatures[k]
+            in_units[used] = _fit_row(units[used], labels, alone[used])
         chosen = np.flatnonzero(in_units)
         if len(chosen) > 1:
             weights = np.zeros(len(logits))
@@ -134,33 +140,40 @@ def _in_units(logits: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     return units / np.where(sizes > 0, sizes, 1)[:, None, None], largest * sizes
 
 
-def _fit_row(units: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The weights of several exits, `(num_used,)`, from logits of `_in_units`."""
-    num_exits, num_instances, num_labels = units.shape
+def _fit_row(units: np.ndarray, labels: np.ndarray, alone: np.ndarray) -> np.ndarray:
+    """
+    The weights of several exits, `(num_used,)`, from logits of `_in_units`. `alone`, `(num_used,)`,
+    are those of temperature scaling.
+    """
+    _, num_instances, num_labels = units.shape
     penalty = PENALTY / num_instances
     of_labels = units[:, np.arange(num_instances), labels].mean(axis=1)  # (exits,)
-    columns = units.reshape(num_exits, -1)
+    columns = units.reshape(len(units), -1)
     one_of_label = np.arange(num_instances) * num_labels + labels
 
     def objective(weights: np.ndarray) -> Tuple[float, np.ndarray]:
         combined = (weights @ columns).reshape(num_instances, num_labels)
         nll = -log_softmax(combined, axis=1).ravel()[one_of_label].mean()
         expected = columns @ softmax(combined, axis=1).ravel() / num_instances
-        gradient = expected - of_labels + 2 * penalty * weights
-        return nll + penalty * weights @ weights, gradient
+        change = weights - alone
+        gradient = expected - of_labels + 2 * penalty * change
+        return nll + penalty * change @ change, gradient
 
     return minimize(
         objective,
-        np.full(num_exits, 1 / num_exits),
+        alone,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(0, None)] * num_exits,
+        bounds=[(0, None)] * len(units),
         options={"maxiter": 10_000, "maxfun": 100_000, "ftol": 0.0, "gtol": 1e-9, "maxcor": 30},
     ).x
 
 
 def _why_undetermined(combined: np.ndarray, labels: np.ndarray) -> Optional[str]:
-    of_labels = combined[np.arange(len(labels)), labels]
-    if (of_labels == combined.max(axis=1)).all():
+    if _is_always_right(combined, labels):
         return "it is always right, so that only the penalty keeps weights from being infinite"
     return None
+
+
+def _is_always_right(logits: np.ndarray, labels: np.ndarray) -> bool:
+    return bool((logits[np.arange(len(labels)), labels] == logits.max(axis=1)).all())

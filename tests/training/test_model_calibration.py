@@ -76,7 +76,8 @@ def test_each_undetermined_combination_has_one_warning_that_says_why(model, warn
     found = [message for message in warnings if "combination of exit layer" in message]
     assert len(found) == len(warnings) == 4
     assert re.search("exit layer -1, .* is 0.000: it is no better than chance", found[0])
-    assert re.search("exit layer 2, .* is 1.000: it is always right, so that only", found[2])
+    assert re.search("exit layer 2, .* is 1.000: it is always right, so that the best", found[2])
+    assert re.search("exit layer 3, .* is 1.000: it is always right, so that only", found[3])
     assert len(model.combination.weights) == 4
     calibrate_model(model, full_depth)
     assert model.combination.weights is None
