@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 from sledgehammer_allennlp.calibration.temperature import (
     TEMPERATURE_BOUNDS,
     check_logits,
+    is_always_right,
     why_undetermined,
 )
 
@@ -103,7 +104,7 @@ def fit_combination(
     rows = []
     for k in range(len(logits)):
         used = [j for j in range(k + 1) if scales[j] > 0]
-        if k in used and _is_always_right(logits[k], labels):
+        if k in used and is_always_right(logits[k], labels):
             used = [k]
         in_units = np.zeros(len(logits))
         if len(used) > 1:
@@ -170,10 +171,6 @@ def _fit_row(units: np.ndarray, labels: np.ndarray, alone: np.ndarray) -> np.nda
 
 
 def _why_undetermined(combined: np.ndarray, labels: np.ndarray) -> Optional[str]:
-    if _is_always_right(combined, labels):
+    if is_always_right(combined, labels):
         return "it is always right, so that only the penalty keeps weights from being infinite"
     return None
-
-
-def _is_always_right(logits: np.ndarray, labels: np.ndarray) -> bool:
-    return bool((logits[np.arange(len(labels)), labels] == logits.max(axis=1)).all())

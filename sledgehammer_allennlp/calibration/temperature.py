@@ -69,7 +69,7 @@ def fit_temperature(
     labels = np.asarray(labels)
     check_logits(logits, labels, f"cannot fit a temperature to {name}")
     below = _below_largest(logits)
-    if _is_never_wrong(below, labels):
+    if is_always_right(logits, labels):
         return float(np.clip(if_always_right, *TEMPERATURE_BOUNDS))
     lowest, highest = TEMPERATURE_BOUNDS[0], _highest_temperature(below)
     if not _best_is_above(lowest, below, labels):
@@ -98,7 +98,7 @@ def why_undetermined(logits: np.ndarray, labels: np.ndarray) -> Optional[str]:
     below = _below_largest(logits)
     if not below.any():
         return "its logits are equal for all labels, so that none makes a difference"
-    if _is_never_wrong(below, labels):
+    if is_always_right(logits, labels):
         return "it is always right, so that the best would be 0"
     if not _best_is_above(TEMPERATURE_BOUNDS[0], below, labels):
         return f"the best is below {TEMPERATURE_BOUNDS[0]:g}, the lowest there is"
@@ -133,8 +133,18 @@ def _of_labels(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return logits[np.arange(len(labels)), labels]
 
 
-def _is_never_wrong(below: np.ndarray, labels: np.ndarray) -> bool:
-    return bool((_of_labels(below, labels) == 0).all())
+def is_always_right(logits: np.ndarray, labels: np.ndarray) -> bool:
+    """
+    Whether no label has a higher logit than the right one, in any instance.
+
+    # Parameters
+
+    logits : `np.ndarray`
+        `(num_instances, num_labels)`
+    labels : `np.ndarray`
+        `(num_instances,)`
+    """
+    return bool((_of_labels(logits, labels) == logits.max(axis=1)).all())
 
 
 def _highest_temperature(below: np.ndarray) -> float:

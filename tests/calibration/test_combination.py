@@ -170,10 +170,14 @@ NARROW = np.concatenate([[[0, 1e-4]], EYE[1:] * np.arange(1, 12)[:, None] / 10])
     ],
 )
 def test_what_weights_are_where_none_are_best(exits, last_row, why):
-    rows, _ = rows_of(np.stack(exits), LABELS)
+    exits = np.stack(exits)
+    rows, _ = rows_of(exits, LABELS)
     if last_row == "both":
         first, second = rows[1].weights
-        assert 0 < first < 1 and second > 0
+        best = loss([first, second], exits, LABELS)
+        for other in (0.99, 1.01):
+            assert loss([other * first, second], exits, LABELS) > best
+            assert loss([first, other * second], exits, LABELS) > best
     else:
         assert rows[1].weights == pytest.approx(last_row)
     assert rows[1].why_undetermined.startswith(why)
