@@ -251,10 +251,8 @@ class _Int8Product:
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        # Without VNNI, sums of pairs are kept in 16 bits, which 7 bits never overflow.
-        self._steps = 127 if _has_vnni() else 63
-        scales = weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny) / 127
-        rounded = (weight / scales.unsqueeze(1)).round().to(torch.int8)
+        self._steps = num_int8_steps()
+        rounded, scales = int8_weight(weight)
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._scales = scales
         self._zero_points = torch.zeros_like(scales, dtype=torch.int32)
@@ -280,6 +278,24 @@ class _Int8Product:
             "",
         )
         return torch.addcmul(self._bias, product, scale, out=product)
+
+
+def int8_weight(weight: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """
+    A weight rounded to 8 bits.
+
+    # Returns
+
+    The rounded weight, `(out, in)`, and the step of each output, `(out,)`.
+    """
+    scales = weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny) / 127
+    return (weight / scales.unsqueeze(1)).round().to(torch.int8), scales
+
+
+def num_int8_steps() -> int:
+    """How many steps above zero, and below it, what enters a product in 8 bits is rounded to."""
+    # Without VNNI, sums of pairs are kept in 16 bits, which 7 bits never overflow.
+    return 127 if _has_vnni() else 63
 
 
 def _rounded(x: torch.Tensor, zero_point: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ alone. An exit looks only at first tokens, so instances that exit never pay for 
 
 import ctypes
 from contextlib import suppress
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -30,6 +30,15 @@ from sledgehammer_allennlp.encoders.layer_products import (
     with_round_number_of_rows,
 )
 from sledgehammer_allennlp.encoders.locks import fork_safe_lock
+from sledgehammer_allennlp.encoders.onnx_layers import (
+    AUTO,
+    ONNXRUNTIME,
+    TORCH,
+    OnnxLayers,
+    check_runtime_name,
+    runs_faster_in_onnx,
+    why_no_onnx,
+)
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
 from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 
@@ -58,11 +67,13 @@ class LayeredEncoder(nn.Module):
     precision : `str`, optional (default = `"float32"`)
         Of inference, one of `layer_products.PRECISIONS`. Used in evaluation mode without
         gradients only: training and the weights are as they are.
+    runtime : `str`, optional (default = `"auto"`)
+        What runs the layers then, one of `onnx_layers.RUNTIMES`, see `onnx_layers`.
 
     # Raises
 
     ValueError
-        If the model's architecture is not supported, or there is no such precision.
+        If the model's architecture is not supported, or there is no such precision or runtime.
     """
 
     def __init__(
@@ -71,6 +82,7 @@ class LayeredEncoder(nn.Module):
         num_layers: Optional[int] = None,
         keep_pooler: bool = True,
         precision: str = "float32",
+        runtime: str = AUTO,
     ) -> None:
         super().__init__()
         config = transformer.config
@@ -100,9 +112,11 @@ class LayeredEncoder(nn.Module):
         if not self.has_pooler and self._family.pool is not None:
             transformer.pooler = None
         self._gave_up_weights = False
-        self.precision = precision
+        self._onnx_layers: Dict[Tuple[int, ...], OnnxLayers]
         self._inference_products: Dict[int, LayerProducts]
         self._inference_stamp: Optional[List[Tuple[int, object]]]
+        self.precision = precision
+        self.runtime = runtime
 
     @property
     def word_embeddings(self) -> torch.Tensor:
@@ -120,6 +134,17 @@ class LayeredEncoder(nn.Module):
         check_precision_name(precision)
         self.forget_layout()
         self._precision = precision
+
+    @property
+    def runtime(self) -> str:
+        """What runs the layers at inference. Can be set at any time."""
+        return self._runtime
+
+    @runtime.setter
+    def runtime(self, runtime: str) -> None:
+        check_runtime_name(runtime)
+        self._refuse_without_weights()
+        self._runtime = runtime
 
     @property
     def device(self) -> torch.device:
@@ -298,6 +323,7 @@ class LayeredEncoder(nn.Module):
             return
         if any(self._layer_hooks) or self._layers[0].query.weight.dtype != torch.float32:
             self._inference_products, self._inference_stamp = {}, None
+            self._onnx_layers = {}
             return
         # The dictionaries of parameters, because going through modules takes long.
         stamp = [
@@ -310,6 +336,7 @@ class LayeredEncoder(nn.Module):
             return
         with _LAYING_OUT:
             if stamp != self._inference_stamp:
+                self._onnx_layers = {}
                 self._inference_products = self._laid_out()
                 # Last, because another thread takes it for a sign that all is laid out.
                 self._inference_stamp = stamp
@@ -326,6 +353,47 @@ class LayeredEncoder(nn.Module):
             if this is not None:
                 products[i] = this
         return products
+
+    def onnx_layers(
+        self, exit_layers: Sequence[int], lengths: torch.Tensor
+    ) -> Optional[OnnxLayers]:
+        """
+        The layers in ONNX Runtime, if texts are to run there; made when they are first needed. To
+        be called after `prepare`.
+
+        # Parameters
+
+        exit_layers : `Sequence[int]`
+            After which layers there are exits.
+        lengths : `torch.Tensor`
+            `(num_texts,)`, the tokens of each text.
+
+        # Raises
+
+        ValueError
+            If the runtime is `"onnxruntime"`, and these layers cannot run there.
+        """
+        if self.runtime == TORCH or self._inference_stamp is None or not self._is_inference:
+            return None
+        key = tuple(exit_layers)
+        made = self._onnx_layers.get(key)
+        if made is None or not made.is_of_this_process:
+            if self._gave_up_weights:
+                return None
+            why_not = why_no_onnx(self._layers, self.precision, self.device)
+            if why_not is not None:
+                if self.runtime == ONNXRUNTIME:
+                    raise ValueError(f"runtime is 'onnxruntime': {why_not}")
+                return None
+        if self.runtime == AUTO and not runs_faster_in_onnx(lengths, self.precision):
+            return None
+        if made is None or not made.is_of_this_process:
+            with _LAYING_OUT:
+                made = self._onnx_layers.get(key)
+                if made is None or not made.is_of_this_process:
+                    made = OnnxLayers(self._layers, key, self.num_heads, self.precision)
+                    self._onnx_layers[key] = made
+        return made
 
     @torch.no_grad()
     def give_up_weights(self) -> None:
@@ -356,6 +424,7 @@ class LayeredEncoder(nn.Module):
         self._refuse_without_weights()
         self._inference_products = {}
         self._inference_stamp = None
+        self._onnx_layers = {}
 
     def train(self, mode: bool = True) -> "LayeredEncoder":
         if mode:
@@ -377,6 +446,7 @@ class LayeredEncoder(nn.Module):
         self._refuse_without_weights()
         state = self.__dict__.copy()
         state["_inference_products"], state["_inference_stamp"] = {}, None
+        state["_onnx_layers"] = {}
         return state
 
 

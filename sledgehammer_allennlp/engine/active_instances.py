@@ -1,12 +1,13 @@
 """Instances that are still active: their hidden states, and the layers that they run through."""
 
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.layer_products import KeysValues
+from sledgehammer_allennlp.encoders.onnx_layers import OnnxLayers
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
 from sledgehammer_allennlp.exits.alignment import PairLayout, PairStates
 from sledgehammer_allennlp.exits.classifiers import (
@@ -125,6 +126,41 @@ class ActiveInstances:
         if self._pair_layout is None:
             self._pair_layout = PairLayout(self._sides, self.layout.lengths, self.hidden.device)
         return PairStates(self.hidden, self._pair_layout)
+
+    def onnx_layers(self) -> Optional[OnnxLayers]:
+        """The layers in ONNX Runtime, if these instances are to run there."""
+        return self.encoder.onnx_layers(self.exits.exit_layers, self.layout.lengths)
+
+    def run_block(
+        self, layers: OnnxLayers, layer: int, with_pairs: bool
+    ) -> Tuple[torch.Tensor, Optional[PairStates]]:
+        """
+        Runs the layers up to the next exit, after layer `layer`, in ONNX Runtime. Where that is
+        the last exit, only first tokens are computed of its layer.
+
+        # Returns
+
+        The first tokens' output, `(num_active, hidden_size)`; and what enters the exit's layer,
+        as `pair_states`, `None` if it is not asked for with `with_pairs`.
+        """
+        pairs = self.pair_states() if with_pairs else None
+        lengths = self.layout.lengths
+        pooling = self.exits.pooling
+        block = layers.run_to(layer, self.hidden, lengths, pooling, entering=pairs is not None)
+        if block.entering is not None and pairs is not None:
+            pairs = PairStates(block.entering, pairs.layout)
+        if pooling == "mean":
+            # The exit before layer 0 has had the mean of what enters it.
+            known = len(self.layer_vectors) - (layer + 1 - len(block.layer_vectors))
+            vectors = [vector.to(self.exits.dtype) for vector in block.layer_vectors[known:]]
+            self.layer_vectors.extend(vectors)
+        else:
+            for vector in block.layer_vectors:
+                self._append_pooled(vector)
+        self.hidden = block.hidden
+        if layer == self.exits.exit_layers[-1]:
+            return block.hidden, pairs
+        return block.hidden.index_select(0, self.layout.first_tokens), pairs
 
     def start_layer(self, i: int) -> None:
         """Computes the keys and values of layer `i`, for all tokens."""

@@ -8,7 +8,7 @@ The order of events, for any number of instances:
 3. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
    an exit sees; confident instances exit (`exit_decisions`), the others are compacted, and the
    layer is completed for them (`active_instances`). A chunk of few tokens runs the whole layer at
-   once, unless it is the last.
+   once, unless it is the last, and very few in ONNX Runtime (`encoders.onnx_layers`).
 4. Survivors wait until there are enough of them for another chunk (`regrouping`).
 
 A prediction does not depend on the rest of the batch, its order or the budget, up to rounding.
@@ -171,17 +171,23 @@ def _run_to_exit(
     layer = exits.exit_layers[exit_index]
     if layer == EMBEDDING_EXIT:
         return _decide_by_embeddings(batch, exit_index, decisions)
-    first_layer = 0 if exit_index == 0 else exits.exit_layers[exit_index - 1] + 1
-    for i in range(first_layer, layer):
-        batch.start_layer(i)
-        batch.run_whole_layer(i)
     needs_scores = decisions.needs_scores_of(exit_index)
-    pairs = batch.pair_states() if needs_scores else None
-    batch.start_layer(layer)
-    first_tokens_first = decisions.is_last(exit_index) or (
-        decisions.may_exit_at(exit_index) and batch.num_tokens >= few_tokens
-    )
-    first = batch.run_first_tokens(layer) if first_tokens_first else batch.run_whole_layer(layer)
+    onnx_layers = batch.onnx_layers()
+    if onnx_layers is not None:
+        first_tokens_first = False
+        first, pairs = batch.run_block(onnx_layers, layer, needs_scores)
+    else:
+        first_layer = 0 if exit_index == 0 else exits.exit_layers[exit_index - 1] + 1
+        for i in range(first_layer, layer):
+            batch.start_layer(i)
+            batch.run_whole_layer(i)
+        pairs = batch.pair_states() if needs_scores else None
+        batch.start_layer(layer)
+        first_tokens_first = decisions.is_last(exit_index) or (
+            decisions.may_exit_at(exit_index) and batch.num_tokens >= few_tokens
+        )
+        run = batch.run_first_tokens if first_tokens_first else batch.run_whole_layer
+        first = run(layer)
     if not needs_scores:
         batch.earlier_scores.append(None)
         return batch  # no instance exits here, so the whole layer has run

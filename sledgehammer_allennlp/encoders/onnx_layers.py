@@ -1,0 +1,173 @@
+"""The layers of an encoder in ONNX Runtime: faster than torch where few tokens run together.
+
+There, what torch takes to call each operation is more than the arithmetic. Above some hundred
+tokens torch's own products are as fast, and need no padding.
+"""
+
+import os
+from importlib.util import find_spec
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from sledgehammer_allennlp.encoders.families import LayerParts
+from sledgehammer_allennlp.encoders.token_batch import Run, Segment
+
+AUTO, TORCH, ONNXRUNTIME = RUNTIMES = ("auto", "torch", "onnxruntime")
+"""What can run the layers at inference; `"auto"` is the faster one."""
+
+_MOST_TOKENS = {"float32": 128, "int8": 64}
+"""Up to so many tokens, padding included, ONNX Runtime is the faster one, by precision."""
+
+_PACKAGES = ("onnx", "onnxruntime")
+
+
+def check_runtime_name(runtime: str) -> None:
+    """
+    # Raises
+
+    ValueError
+        If there is no such runtime.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime is {runtime!r}: wanted one of {', '.join(RUNTIMES)}")
+
+
+def why_no_onnx(
+    layers: Sequence[LayerParts], precision: str, device: torch.device
+) -> Optional[str]:
+    """Why these layers cannot run in ONNX Runtime; `None` if they can."""
+    missing = [package for package in _PACKAGES if find_spec(package) is None]
+    if missing:
+        return f"{' and '.join(missing)} is not installed: pip install {' '.join(missing)}"
+    if device.type != "cpu":
+        return f"it runs on a CPU here, and the model is on '{device}'"
+    if precision not in _MOST_TOKENS:
+        return f"it computes in {' or '.join(_MOST_TOKENS)} here, and the precision is {precision}"
+    from sledgehammer_allennlp.encoders.onnx_graph import can_be_a_graph
+
+    if not can_be_a_graph(layers):
+        return f"it has no operator for the activation {layers[0].activation_name}"
+    return None
+
+
+def runs_faster_in_onnx(lengths: torch.Tensor, precision: str) -> bool:
+    """Whether ONNX Runtime is faster than torch for texts of these numbers of tokens."""
+    num_padded = lengths.numel() * int(lengths.max())
+    return num_padded <= _MOST_TOKENS[precision]
+
+
+class BlockOutput(NamedTuple):
+    """
+    What a block of layers gives, without padding: the output of the last layer, `(num_tokens,
+    hidden_size)`, or `(num_texts, hidden_size)` where only first tokens are computed; what enters
+    the last layer, `None` if it is not asked for; and one vector a layer, each `(num_texts,
+    hidden_size)`: the means of what enters the layers, or their outputs' first tokens.
+    """
+
+    hidden: torch.Tensor
+    entering: Optional[torch.Tensor]
+    layer_vectors: Tuple[torch.Tensor, ...]
+
+
+class OnnxLayers:
+    """
+    Layers from exit to exit, in one session of ONNX Runtime with its own copy of the weights. May
+    be used by several threads.
+
+    # Parameters
+
+    layers : `Sequence[LayerParts]`
+    exit_layers : `Sequence[int]`
+        After which layers there are exits, ascending; -1 is passed over. Of the last one only the
+        first tokens are computed.
+    num_heads : `int`
+    precision : `str`
+        `"float32"` or `"int8"`.
+    """
+
+    def __init__(
+        self, layers: Sequence[LayerParts], exit_layers: Sequence[int], num_heads: int, precision: str
+    ) -> None:
+        import onnxruntime
+
+        from sledgehammer_allennlp.encoders import onnx_graph as graph
+
+        ends = [layer for layer in exit_layers if layer >= 0]
+        starts = [0, *(end + 1 for end in ends)]
+        blocks = [
+            graph.Block(first, last, first_tokens_only=last == ends[-1])
+            for first, last in zip(starts, ends)
+        ]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            graph.build_graph(layers, blocks, num_heads, precision),
+            options,
+            providers=["CPUExecutionProvider"],
+        )
+        self._block_ending_at = {block.last: number for number, block in enumerate(blocks)}
+        self._blocks = blocks
+        self._outputs = [graph.outputs_of(number) for number in range(len(blocks))]
+        self._conditions: List[Dict[str, np.ndarray]] = [
+            {graph.condition_of(i): np.array(i == number) for i in range(len(blocks))}
+            for number in range(len(blocks))
+        ]
+        self._inputs = (graph.HIDDEN, graph.MEAN_WEIGHTS, graph.LENGTHS)
+        self._process = os.getpid()
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Not after a fork, which takes no threads along."""
+        return self._process == os.getpid()
+
+    def run_to(
+        self, layer: int, hidden: torch.Tensor, lengths: torch.Tensor, pooling: str, entering: bool
+    ) -> BlockOutput:
+        """
+        Runs the layers after an exit up to the next.
+
+        # Parameters
+
+        layer : `int`
+            The next exit's.
+        hidden : `torch.Tensor`
+            `(num_tokens, hidden_size)`, what enters the first of these layers, in float32.
+        lengths : `torch.Tensor`
+            `(num_texts,)`, the tokens of each text.
+        pooling : `str`
+            `"mean"` or `"first"`: which vectors are given.
+        entering : `bool`
+            Whether what enters the last layer is asked for.
+        """
+        number = self._block_ending_at[layer]
+        is_padded = lengths.numel() > 1 and bool((lengths != lengths[0]).any())
+        texts = Segment.of(lengths, Run(lengths.numel(), is_padded), hidden.device)
+        names = self._outputs[number]
+        wanted = [names[0], names[2] if pooling == "mean" else names[3]]
+        if entering:
+            wanted.append(names[1])
+        values = (texts.pad(hidden).numpy(), _mean_weights(texts), _as_int32(lengths))
+        feeds = {**dict(zip(self._inputs, values)), **self._conditions[number]}
+        output, vectors, *rest = map(torch.from_numpy, self._session.run(wanted, feeds))
+        if self._blocks[number].first_tokens_only:
+            output = output.squeeze(1)
+        else:
+            output = texts.unpad(output)
+        return BlockOutput(output, texts.unpad(rest[0]) if rest else None, vectors.unbind(1))
+
+
+def _mean_weights(texts: Segment) -> np.ndarray:
+    """Each token's share in the mean of its text, `(num_texts, 1, length)`."""
+    if texts.mask is None:
+        return np.full((texts.num_texts, 1, texts.length), 1 / texts.length, np.float32)
+    mask = texts.mask.squeeze(1).float()
+    weights: np.ndarray = (mask / mask.sum(-1, keepdim=True)).numpy()
+    return weights
+
+
+def _as_int32(lengths: torch.Tensor) -> np.ndarray:
+    return lengths.numpy().astype(np.int32)
