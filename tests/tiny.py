@@ -1,5 +1,6 @@
 """What the tiny models and data of the tests are made of."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Sequence, Tuple
 
@@ -25,7 +26,21 @@ needs_layout = pytest.mark.skipif(
     not layer_products._has_onednn(), reason="this torch cannot lay out weights for inference"
 )
 needs_int8 = pytest.mark.skipif(not _can_compute("int8"), reason="this torch has no int8 products")
-PRECISIONS_OF_CPUS = ["float32", "bfloat16", pytest.param("int8", marks=needs_int8)]
+needs_bfloat16 = pytest.mark.skipif(
+    not _can_compute("bfloat16"), reason="this CPU cannot compute in bfloat16"
+)
+needs_vnni = pytest.mark.skipif(
+    not layer_products._has_vnni(), reason="this CPU sums pairs of products in 16 bits"
+)
+PRECISIONS_OF_CPUS = [
+    "float32",
+    pytest.param("bfloat16", marks=needs_bfloat16),
+    pytest.param("int8", marks=needs_int8),
+]
+
+HAS_ONNX = all(find_spec(package) for package in ("onnx", "onnxruntime"))
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="onnx and onnxruntime are not installed")
+RUNTIMES_HERE = ["torch", "auto", "onnxruntime"] if HAS_ONNX else ["torch", "auto"]
 
 _SUBJECTS = ("the film", "a day", "this book", "her song")
 _ADJECTIVES = ("good", "bad", "very good", "very bad")

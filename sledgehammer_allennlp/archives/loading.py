@@ -43,6 +43,7 @@ def load_archived_classifier(
     ensemble: Any = None,
     inference_only: bool = False,
     trust: bool = False,
+    runtime: Optional[str] = None,
 ) -> ArchivedClassifier:
     """
     A trained model, without AllenNLP. No code of the archive is run: weights are read as tensors
@@ -53,7 +54,7 @@ def load_archived_classifier(
 
     archive : `str`
         A `model.tar.gz`, or the folder of a training run.
-    confidence_threshold, precision, token_budget, confidence, ensemble : optional
+    confidence_threshold, precision, token_budget, confidence, ensemble, runtime : optional
         (default = what the archive has)
         As in the model's config.
     device : optional (default = `"cpu"`)
@@ -77,11 +78,12 @@ def load_archived_classifier(
         "token_budget": token_budget,
         "confidence": confidence,
         "ensemble": ensemble,
+        "runtime": runtime,
     }
     with archive_folder(archive) as folder:
         classifier = _load(folder, given, device, trust)
     if inference_only:
-        classifier.encoder.give_up_weights()
+        classifier.encoder.give_up_weights(classifier.exits.exit_layers)
     return classifier
 
 
@@ -105,6 +107,7 @@ def _load(
         len(labels),
         **{name: settings[name] for name in _EXIT_SETTINGS if name in settings},
         precision=settings.get("precision", "float32"),
+        runtime=settings.get("runtime", "auto"),
         with_correctness=confidence_by_name(confidence).is_learned,
         config_folder=find_config(transformer_model, folder),
         load_weights=False,

@@ -25,6 +25,7 @@ from sledgehammer_allennlp.encoders.layer_products import (
     KeysValues,
     LayerProducts,
     TrainableProducts,
+    check_precision,
     check_precision_name,
     inference_products,
     with_round_number_of_rows,
@@ -354,6 +355,24 @@ class LayeredEncoder(nn.Module):
                 products[i] = this
         return products
 
+    def check_inference(self) -> None:
+        """
+        # Raises
+
+        ValueError
+            If the device cannot compute in this precision, or the layers cannot run in the runtime.
+        """
+        check_precision(self.precision, self.device)
+        if self.runtime == ONNXRUNTIME:
+            self._may_run_in_onnx()
+
+    def _may_run_in_onnx(self) -> bool:
+        """Whether the layers can run there; if the runtime has to be this one, raises ValueError."""
+        why_not = why_no_onnx(self._layers, self.precision, self.device)
+        if why_not is not None and self.runtime == ONNXRUNTIME:
+            raise ValueError(f"runtime is 'onnxruntime': {why_not}")
+        return why_not is None
+
     def onnx_layers(
         self, exit_layers: Sequence[int], lengths: torch.Tensor
     ) -> Optional[OnnxLayers]:
@@ -375,35 +394,38 @@ class LayeredEncoder(nn.Module):
         """
         if self.runtime == TORCH or self._inference_stamp is None or not self._is_inference:
             return None
-        key = tuple(exit_layers)
-        made = self._onnx_layers.get(key)
-        if made is None or not made.is_of_this_process:
-            if self._gave_up_weights:
-                return None
-            why_not = why_no_onnx(self._layers, self.precision, self.device)
-            if why_not is not None:
-                if self.runtime == ONNXRUNTIME:
-                    raise ValueError(f"runtime is 'onnxruntime': {why_not}")
-                return None
         if self.runtime == AUTO and not runs_faster_in_onnx(lengths, self.precision):
             return None
-        if made is None or not made.is_of_this_process:
-            with _LAYING_OUT:
-                made = self._onnx_layers.get(key)
-                if made is None or not made.is_of_this_process:
-                    made = OnnxLayers(self._layers, key, self.num_heads, self.precision)
-                    self._onnx_layers[key] = made
+        return self._made_onnx_layers(tuple(exit_layers))
+
+    def _made_onnx_layers(self, exit_layers: Tuple[int, ...]) -> Optional[OnnxLayers]:
+        """Those that were made before, or new ones; `None` if there can be none."""
+        made = self._onnx_layers.get(exit_layers)
+        if made is not None and made.is_of_this_process:
+            return made
+        if self._gave_up_weights or not self._may_run_in_onnx():
+            return None
+        with _LAYING_OUT:
+            made = self._onnx_layers.get(exit_layers)
+            if made is None or not made.is_of_this_process:
+                made = OnnxLayers(self._layers, exit_layers, self.num_heads, self.precision)
+                self._onnx_layers[exit_layers] = made
         return made
 
     @torch.no_grad()
-    def give_up_weights(self) -> None:
+    def give_up_weights(self, exit_layers: Sequence[int] = ()) -> None:
         """
         Frees the weights of the layers' products, which inference has laid out in its own way. From
         now on the encoder is for inference only, in the precision and on the device that it has.
+
+        ONNX Runtime would need a second copy: the layers run in torch, unless the runtime is
+        `"onnxruntime"` and `exit_layers` are given, after which there are exits.
         """
         if self.training:
             raise RuntimeError("give_up_weights wanted an encoder in evaluation mode")
         self.prepare()
+        if self.runtime == ONNXRUNTIME and exit_layers:
+            self._made_onnx_layers(tuple(exit_layers))
         if len(self._inference_products) == len(self._layers):
             self._gave_up_weights = True
             for parts in self._layers:

@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 
 from sledgehammer_allennlp.encoders.families import family_of
 from sledgehammer_allennlp.encoders.layered_encoder import HAS_PRETRAINED_POOLER, LayeredEncoder
+from sledgehammer_allennlp.encoders.onnx_layers import AUTO
 from sledgehammer_allennlp.encoders.pretrained_weights import load_pretrained
 
 
@@ -17,6 +18,7 @@ def load_encoder(
     num_layers: Optional[int] = None,
     keep_pooler: bool = True,
     precision: str = "float32",
+    runtime: str = AUTO,
 ) -> LayeredEncoder:
     """
     A `LayeredEncoder` from a Hugging Face name or a local folder.
@@ -29,7 +31,7 @@ def load_encoder(
         Where to read the configuration instead.
     load_weights : `bool`, optional (default = `True`)
         Whether to read the pretrained weights; if not, the weights are random, to be overwritten.
-    num_layers, keep_pooler, precision
+    num_layers, keep_pooler, precision, runtime
         See `LayeredEncoder`.
 
     # Raises
@@ -56,7 +58,7 @@ def load_encoder(
             ) from error
         if any("pooler" in name.split(".") for name in loading["missing_keys"]):
             setattr(transformer.config, HAS_PRETRAINED_POOLER, False)
-    return LayeredEncoder(transformer, num_layers, keep_pooler, precision)
+    return LayeredEncoder(transformer, num_layers, keep_pooler, precision, runtime)
 
 
 def num_layers_of(folder_or_name: Union[str, "PathLike[str]"]) -> int:

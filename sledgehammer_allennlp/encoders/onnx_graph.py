@@ -256,11 +256,11 @@ class _BlockGraph:
         self._nodes.append(helper.make_node("Split", [x], names, axis=-1))
         return names
 
-    def _node(self, operator: str, inputs: List[str], domain: str = "", **attributes: object) -> str:
+    def _node(
+        self, operator: str, inputs: List[str], domain: str = "", **attributes: object
+    ) -> str:
         name = self._new_name()
-        self._nodes.append(
-            helper.make_node(operator, inputs, [name], domain=domain, **attributes)
-        )
+        self._nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
         return name
 
     def _weight(self, array: np.ndarray) -> str:

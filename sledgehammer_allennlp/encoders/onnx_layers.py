@@ -5,6 +5,7 @@ tokens torch's own products are as fast, and need no padding.
 """
 
 import os
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -38,7 +39,7 @@ def why_no_onnx(
     layers: Sequence[LayerParts], precision: str, device: torch.device
 ) -> Optional[str]:
     """Why these layers cannot run in ONNX Runtime; `None` if they can."""
-    missing = [package for package in _PACKAGES if find_spec(package) is None]
+    missing = _missing_packages()
     if missing:
         return f"{' and '.join(missing)} is not installed: pip install {' '.join(missing)}"
     if device.type != "cpu":
@@ -52,10 +53,15 @@ def why_no_onnx(
     return None
 
 
+@lru_cache(maxsize=1)
+def _missing_packages() -> List[str]:
+    return [package for package in _PACKAGES if find_spec(package) is None]
+
+
 def runs_faster_in_onnx(lengths: torch.Tensor, precision: str) -> bool:
     """Whether ONNX Runtime is faster than torch for texts of these numbers of tokens."""
     num_padded = lengths.numel() * int(lengths.max())
-    return num_padded <= _MOST_TOKENS[precision]
+    return num_padded <= _MOST_TOKENS.get(precision, 0)
 
 
 class BlockOutput(NamedTuple):
@@ -88,7 +94,11 @@ class OnnxLayers:
     """
 
     def __init__(
-        self, layers: Sequence[LayerParts], exit_layers: Sequence[int], num_heads: int, precision: str
+        self,
+        layers: Sequence[LayerParts],
+        exit_layers: Sequence[int],
+        num_heads: int,
+        precision: str,
     ) -> None:
         import onnxruntime
 

@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from sledgehammer_allennlp.encoders.archived_files import StrPath
 from sledgehammer_allennlp.encoders.layered_encoder import LayeredEncoder
 from sledgehammer_allennlp.encoders.loading import load_encoder, num_layers_of
+from sledgehammer_allennlp.encoders.onnx_layers import AUTO
 from sledgehammer_allennlp.encoders.tokenizing import load_tokenizer
 from sledgehammer_allennlp.exits.alignment import check_alignment
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
@@ -32,6 +33,7 @@ def build_encoder_and_exits(
     config_folder: Optional[StrPath] = None,
     load_weights: bool = True,
     alignment: Any = None,
+    runtime: str = AUTO,
 ) -> Tuple[LayeredEncoder, ExitClassifiers]:
     """
     A transformer without the layers that no exit needs, and its exits, not trained yet.
@@ -41,7 +43,7 @@ def build_encoder_and_exits(
     transformer_model, config_folder, load_weights
         See `load_encoder`.
     num_labels : `int`
-    exit_layers, embedding_exit, pooling, dropout, precision, use_previous_logits, alignment
+    exit_layers, embedding_exit, pooling, dropout, precision, use_previous_logits, alignment, runtime
         As in the model's config.
     with_correctness
         See `ExitClassifiers`.
@@ -69,6 +71,7 @@ def build_encoder_and_exits(
         num_layers=layers[-1] + 1,
         keep_pooler=pooling == "first",
         precision=precision,
+        runtime=runtime,
     )
     ngrams = None
     if first_exit == "ngrams":

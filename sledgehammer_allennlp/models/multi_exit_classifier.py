@@ -23,7 +23,6 @@ from sledgehammer_allennlp.encoders.archived_files import (
     keep_config,
     keep_tokenizer,
 )
-from sledgehammer_allennlp.encoders.layer_products import check_precision
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
@@ -111,6 +110,9 @@ class MultiExitClassifier(Model):
     precision : `str`, optional (default = `"float32"`)
         Of inference: `"float32"`, `"bfloat16"`, `"int8"` (on CPUs) or `"float16"` (on GPUs).
         Training, and what is archived, is always float32.
+    runtime : `str`, optional (default = `"auto"`)
+        What runs the layers at inference: `"torch"`; `"onnxruntime"`, on CPUs in float32 or int8;
+        or whichever is faster, which for few tokens is ONNX Runtime.
     token_budget : `int`, optional (default = by device and model, see `engine.early_exit`)
         About how many tokens inference runs through a layer together. Changes speed and memory,
         not predictions.
@@ -148,6 +150,7 @@ class MultiExitClassifier(Model):
         trainable: Any = True,
         dropout: Any = 0.1,
         precision: str = "float32",
+        runtime: str = "auto",
         token_budget: Any = None,
         num_labels: Optional[int] = None,
         label_namespace: str = "labels",
@@ -182,6 +185,7 @@ class MultiExitClassifier(Model):
                 config_folder=find_config(transformer_model, self.serialization_dir),
                 load_weights=load_pretrained_weights,
                 alignment=alignment,
+                runtime=runtime,
             )
             self.exit_layers = self.exits.exit_layers
             """The layer of each exit; -1 for an exit before layer 0."""
@@ -318,7 +322,7 @@ class MultiExitClassifier(Model):
         # Raises
 
         ConfigurationError
-            If the device cannot compute in this model's precision.
+            If the device cannot compute in this model's precision, or by its runtime.
         """
         return self._run_early_exit(texts, self.exit_rule, record_exits)
 
@@ -330,7 +334,7 @@ class MultiExitClassifier(Model):
         forced_exits: Optional[torch.Tensor] = None,
     ) -> EarlyExitOutput:
         try:
-            check_precision(self.encoder.precision, self.encoder.device)
+            self.encoder.check_inference()
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
         return run_early_exit(

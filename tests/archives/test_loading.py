@@ -130,13 +130,13 @@ assert not any(name.startswith("allennlp.") for name in sys.modules)
 
 
 def test_settings_of_the_archive_hold_unless_others_are_given(trained, tmp_path):
-    run = _copy(trained, tmp_path, confidence_threshold=0.25, precision="int8", num_labels=2)
+    run = _copy(trained, tmp_path, confidence_threshold=0.25, precision="bfloat16", num_labels=2)
     classifier = load_archived_classifier(run)
     assert classifier.confidence_threshold == 0.25
-    assert classifier.encoder.precision == "int8"
-    classifier = load_archived_classifier(run, confidence_threshold=0.0, precision="bfloat16")
-    assert classifier.confidence_threshold == 0.0
     assert classifier.encoder.precision == "bfloat16"
+    classifier = load_archived_classifier(run, confidence_threshold=0.0, precision="float32")
+    assert classifier.confidence_threshold == 0.0
+    assert classifier.encoder.precision == "float32"
     with pytest.raises(ValueError, match="confidence_threshold is 2: wanted"):
         load_archived_classifier(run, confidence_threshold=2)
 

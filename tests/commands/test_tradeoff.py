@@ -210,15 +210,16 @@ def test_measuring_without_thresholds_times_all_of_the_table(tradeoff):
     assert {0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0} <= {m["threshold"] for m in results["measured"]}
 
 
+@needs_int8
 def test_given_overrides_are_among_those_to_paste(tradeoff):
-    results = tradeoff("--overrides", '{"model.precision": "bfloat16"}')
+    results = tradeoff("--overrides", '{"model.precision": "int8"}')
     overrides = results["recommendations"][0]["overrides"]
     threshold = results["recommendations"][0]["point"]["threshold"]
     assert overrides == {
-        "model.precision": "bfloat16",
+        "model.precision": "int8",
         "model.confidence_threshold": threshold,
     }
-    assert results["precision"] == "bfloat16"
+    assert results["precision"] == "int8"
 
 
 def test_a_threshold_goes_into_an_override_of_the_whole_model(trained, tradeoff):

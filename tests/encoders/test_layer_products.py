@@ -21,12 +21,14 @@ from tests.tiny import (
     PRECISIONS_OF_CPUS,
     needs_int8,
     needs_layout,
+    needs_vnni,
     random_inputs,
     texts_of,
     tiny_transformer,
 )
 
-TOLERANCES = {"float32": 1e-5, "bfloat16": 0.1, "int8": 0.1}
+# In 8 bits without VNNI, what enters a product has 7.
+TOLERANCES = {"float32": 1e-5, "bfloat16": 0.1, "int8": 0.1 if module._has_vnni() else 0.2}
 
 
 def _hidden(encoder: LayeredEncoder, inputs) -> torch.Tensor:
@@ -97,7 +99,7 @@ def test_int8_rounds_each_row_by_itself():
 
 
 @needs_int8
-@pytest.mark.parametrize("vnni", [True, False])
+@pytest.mark.parametrize("vnni", [pytest.param(True, marks=needs_vnni), False])
 @torch.no_grad()
 def test_int8_is_the_product_of_rounded_rows(vnni, monkeypatch):
     monkeypatch.setattr(module, "_has_vnni", lambda: vnni)

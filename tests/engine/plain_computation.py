@@ -43,7 +43,9 @@ class Case:
         threshold: float,
         token_budget: Optional[int] = 64,
         temperatures: Optional[torch.Tensor] = None,
+        runtime: str = "torch",
     ) -> EarlyExitOutput:
+        self.encoder.runtime = runtime
         return run_early_exit(
             self.encoder,
             self.exits,
@@ -75,7 +77,10 @@ def make_case(
     key = (*key, alignment, special_tokens)
     if key not in cases:
         encoder = LayeredEncoder(
-            tiny_transformer(family), exit_layers[-1] + 1, keep_pooler=pooling == "first"
+            tiny_transformer(family),
+            exit_layers[-1] + 1,
+            keep_pooler=pooling == "first",
+            runtime="torch",
         )
         torch.manual_seed(1)
         exits = ExitClassifiers(

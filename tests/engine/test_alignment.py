@@ -24,7 +24,7 @@ from tests.engine.plain_computation import (
     thresholds,
     token_budgets,
 )
-from tests.tiny import texts_of
+from tests.tiny import RUNTIMES_HERE, texts_of
 
 SIZE = 6
 FIRST, SEPARATOR = 1, 2
@@ -93,6 +93,7 @@ PAIRS = [
     threshold=thresholds,
     token_budget=token_budgets,
     with_gradients=st.booleans(),
+    runtime=st.sampled_from(RUNTIMES_HERE),
 )
 def test_predictions_equal_a_plain_computation(
     special_tokens,
@@ -105,6 +106,7 @@ def test_predictions_equal_a_plain_computation(
     threshold,
     token_budget,
     with_gradients,
+    runtime,
 ):
     case = make_pair_case(
         family,
@@ -116,7 +118,7 @@ def test_predictions_equal_a_plain_computation(
     )
     inputs = inputs_of(given_pairs, special_tokens)
     with torch.set_grad_enabled(with_gradients):
-        output = case.run(inputs, threshold, token_budget)
+        output = case.run(inputs, threshold, token_budget, runtime=runtime)
     assert_equals_plain(case, inputs, output, threshold, case.temperatures)
 
 
@@ -150,7 +152,8 @@ def test_a_prediction_does_not_depend_on_company_or_order(given_pairs, threshold
     assert shuffled.exit_index.tolist() == together.exit_index[list(order)].tolist()
     torch.testing.assert_close(shuffled.probs, together.probs[list(order)], atol=1e-5, rtol=0)
     for row, pair in enumerate(given_pairs):
-        alone = case.run(inputs_of([pair], BY_TYPE_IDS), threshold)
+        runtime = data.draw(st.sampled_from(RUNTIMES_HERE))
+        alone = case.run(inputs_of([pair], BY_TYPE_IDS), threshold, runtime=runtime)
         assert alone.exit_index.item() == together.exit_index[row]
         torch.testing.assert_close(alone.probs[0], together.probs[row], atol=1e-5, rtol=0)
 

@@ -26,7 +26,7 @@ from tests.engine.plain_computation import (
     thresholds,
     token_budgets,
 )
-from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
+from tests.tiny import FAMILY_CONFIGS, RUNTIMES_HERE, random_inputs, texts_of, tiny_transformer
 
 
 @settings(max_examples=150, deadline=None)
@@ -40,6 +40,7 @@ from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
     token_budget=token_budgets,
     temperatures=st.lists(st.floats(0.5, 3), min_size=5, max_size=5).map(torch.tensor),
     with_gradients=st.booleans(),
+    runtime=st.sampled_from(RUNTIMES_HERE),
     seed=st.integers(0, 1000),
 )
 def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
@@ -52,13 +53,14 @@ def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
     token_budget,
     temperatures,
     with_gradients,
+    runtime,
     seed,
 ):
     case = make_case(family, pooling, exit_layers, with_ngrams)
     inputs = random_inputs(lengths, seed=seed)
     temperatures = temperatures[: len(exit_layers)]
     with torch.set_grad_enabled(with_gradients):
-        output = case.run(inputs, threshold, token_budget, temperatures)
+        output = case.run(inputs, threshold, token_budget, temperatures, runtime)
     assert_equals_plain(case, inputs, output, threshold, temperatures)
 
 
@@ -82,7 +84,7 @@ def test_all_exits_equal_a_plain_full_computation(family, pooling, with_ngrams):
     data=st.data(),
 )
 @torch.no_grad()
-def test_a_prediction_does_not_depend_on_batch_order_or_padding(
+def test_a_prediction_does_not_depend_on_batch_order_padding_or_runtime(
     lengths, threshold, seed, padding, with_ngrams, data
 ):
     case = make_case("bert", "mean", [-1, 0, 1, 3], with_ngrams)
@@ -98,12 +100,14 @@ def test_a_prediction_does_not_depend_on_batch_order_or_padding(
 
     order = data.draw(st.permutations(range(len(lengths))))
     padded = [torch.nn.functional.pad(x[list(order)], (0, padding)) for x in inputs]
-    shuffled = case.run(padded, threshold, data.draw(token_budgets))
+    runtimes = st.sampled_from(RUNTIMES_HERE)
+    shuffled = case.run(padded, threshold, data.draw(token_budgets), runtime=data.draw(runtimes))
     assert shuffled.exit_index.tolist() == together.exit_index[list(order)].tolist()
     torch.testing.assert_close(shuffled.probs, together.probs[list(order)], atol=1e-5, rtol=0)
 
     for row, length in enumerate(lengths):
-        alone = case.run([x[row : row + 1, :length] for x in inputs], threshold)
+        by_itself = [x[row : row + 1, :length] for x in inputs]
+        alone = case.run(by_itself, threshold, runtime=data.draw(runtimes))
         assert alone.exit_index.item() == together.exit_index[row]
         torch.testing.assert_close(alone.probs[0], together.probs[row], atol=1e-5, rtol=0)
 
@@ -374,9 +378,10 @@ def test_answers_can_be_changed_and_used_with_gradients(fresh_case):
     assert weight.grad is not None
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES_HERE)
 @pytest.mark.parametrize("lengths", [[3, 4, 5], [5, 4, 3], [4, 4, 4]])
 @torch.no_grad()
-def test_what_is_no_number_in_one_text_stays_there(lengths):
+def test_what_is_no_number_in_one_text_stays_there(lengths, runtime):
     case = make_case("bert", "mean", [-1, 0, 3])
     inputs = random_inputs(lengths)
     wanted = case.run(inputs, 0.6)
@@ -387,7 +392,7 @@ def test_what_is_no_number_in_one_text_stays_there(lengths):
         assert not (inputs[0] == 119).any()
         kept = weight[119].clone()
         weight[119] = float("nan")
-        found = case.run((token_ids, *inputs[1:]), 0.6)
+        found = case.run((token_ids, *inputs[1:]), 0.6, runtime=runtime)
         weight[119] = kept
         others = [i for i in range(3) if i != bad]
         torch.testing.assert_close(found.probs[others], wanted.probs[others], atol=1e-5, rtol=0)
