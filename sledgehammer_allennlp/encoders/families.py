@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens
+
 
 @dataclass
 class LayerParts:
@@ -73,13 +75,17 @@ class Family:
     drop_layers : removes the modules that only layers from `keep` on use.
     pool : the pretrained pooler, from a first token's output, both of shape
         `(batch_size, hidden_size)`; `None` for a family that has none.
-    drop_pooler : removes the pretrained pooler.
+    embed_few : the same as `embed`, on a CPU without gradients, for few tokens; `None` where there
+        is no other way.
     """
 
     layers: Callable[[PreTrainedModel], List[LayerParts]]
     embed: Callable[[PreTrainedModel, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     drop_layers: Callable[[PreTrainedModel, int], None]
     pool: Optional[Callable[[PreTrainedModel, torch.Tensor], torch.Tensor]] = None
+    embed_few: Optional[
+        Callable[[PreTrainedModel, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    ] = None
 
 
 def _bert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
@@ -158,13 +164,26 @@ def _embed_bert(
     type_ids: torch.Tensor,
     positions: torch.Tensor,
 ) -> torch.Tensor:
-    # Some models have one type only; their tokenizers give zeros, other tokenizers may not.
-    type_ids = type_ids.clamp(max=transformer.config.type_vocab_size - 1)
     return transformer.embeddings(
         input_ids=token_ids.unsqueeze(0),
-        token_type_ids=type_ids.unsqueeze(0),
+        token_type_ids=_known_types(transformer, type_ids).unsqueeze(0),
         position_ids=positions.unsqueeze(0),
     ).squeeze(0)
+
+
+def _embed_few_bert(
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    type_ids = _known_types(transformer, type_ids)
+    return embed_few_tokens(transformer.embeddings, token_ids, type_ids, positions)
+
+
+def _known_types(transformer: PreTrainedModel, type_ids: torch.Tensor) -> torch.Tensor:
+    """Some models have one type only; their tokenizers give zeros, other tokenizers may not."""
+    return type_ids.clamp(max=transformer.config.type_vocab_size - 1)
 
 
 def _embed_roberta(
@@ -173,15 +192,33 @@ def _embed_roberta(
     type_ids: torch.Tensor,
     positions: torch.Tensor,
 ) -> torch.Tensor:
-    # These count positions from padding_idx + 1, and padding, which a text may contain as a
-    # token, has none of its own.
+    positions = _roberta_positions(transformer, token_ids, positions)
+    return _embed_bert(transformer, token_ids, type_ids, positions)
+
+
+def _embed_few_roberta(
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    positions = _roberta_positions(transformer, token_ids, positions)
+    return _embed_few_bert(transformer, token_ids, type_ids, positions)
+
+
+def _roberta_positions(
+    transformer: PreTrainedModel, token_ids: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """
+    These count positions from padding_idx + 1, and padding, which a text may contain as a token,
+    has none of its own.
+    """
     padding_idx = transformer.config.pad_token_id
     counts = (token_ids != padding_idx).long()
     counted = counts.cumsum(0)
     starts = torch.arange(token_ids.numel(), device=token_ids.device) - positions
     counted_before = counted[starts] - counts[starts]
-    positions = (counted - counted_before) * counts + padding_idx
-    return _embed_bert(transformer, token_ids, type_ids, positions)
+    return (counted - counted_before) * counts + padding_idx
 
 
 def _embed_electra(
@@ -218,6 +255,15 @@ def _embed_distilbert(
     return embeddings.dropout(embeddings.LayerNorm(embedded))
 
 
+def _embed_few_distilbert(
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    return embed_few_tokens(transformer.embeddings, token_ids, type_ids, positions)
+
+
 def _pool_bert(transformer: PreTrainedModel, first_token: torch.Tensor) -> torch.Tensor:
     return torch.tanh(transformer.pooler.dense(first_token))
 
@@ -241,8 +287,8 @@ def _drop_albert_layers(transformer: PreTrainedModel, keep: int) -> None:
     transformer.encoder.albert_layer_groups = groups[: last_group + 1]
 
 
-_BERT = Family(_bert_layers, _embed_bert, _drop_bert_layers, _pool_bert)
-_ROBERTA = Family(_bert_layers, _embed_roberta, _drop_bert_layers, _pool_bert)
+_BERT = Family(_bert_layers, _embed_bert, _drop_bert_layers, _pool_bert, _embed_few_bert)
+_ROBERTA = Family(_bert_layers, _embed_roberta, _drop_bert_layers, _pool_bert, _embed_few_roberta)
 
 FAMILIES: Dict[str, Family] = {
     "bert": _BERT,
@@ -250,7 +296,12 @@ FAMILIES: Dict[str, Family] = {
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "electra": Family(_bert_layers, _embed_electra, _drop_bert_layers),
-    "distilbert": Family(_distilbert_layers, _embed_distilbert, _drop_distilbert_layers),
+    "distilbert": Family(
+        _distilbert_layers,
+        _embed_distilbert,
+        _drop_distilbert_layers,
+        embed_few=_embed_few_distilbert,
+    ),
     "albert": Family(_albert_layers, _embed_albert, _drop_albert_layers, _pool_albert),
 }
 """The supported families, by the `model_type` of their Hugging Face configuration."""

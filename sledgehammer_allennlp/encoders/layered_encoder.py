@@ -46,6 +46,9 @@ from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
 HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 """A key added to the model's configuration when its checkpoint turns out to have no pooler."""
 
+# Since torch 2.4; the functions of before warn, which takes time.
+_IS_AUTOCAST_BY_TYPE = hasattr(torch, "get_autocast_dtype")
+
 # Of all encoders, because modules with locks could not be copied.
 _LAYING_OUT = fork_safe_lock()
 
@@ -150,7 +153,7 @@ class LayeredEncoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.transformer.device
+        return self._layers[0].query.weight.device  # type: ignore[return-value]
 
     @property
     def first_token_share(self) -> float:
@@ -206,9 +209,15 @@ class LayeredEncoder(nn.Module):
         """
         return truncate_to_positions(texts, self.max_positions)
 
-    def embed(self, texts: TokenBatch) -> torch.Tensor:
-        """What enters layer 0, `(num_tokens, hidden_size)`."""
+    def embed(self, texts: TokenBatch, for_onnx: bool = False) -> torch.Tensor:
+        """
+        What enters layer 0, `(num_tokens, hidden_size)`; with `for_onnx`, made without torch's
+        threads, see `few_token_embedding`.
+        """
         positions = positions_in_text(texts.lengths).to(texts.token_ids.device)
+        if for_onnx and self._family.embed_few is not None:
+            ids = texts.token_ids, texts.type_ids
+            return self._family.embed_few(self.transformer, *ids, positions)
         hidden = self._family.embed(self.transformer, texts.token_ids, texts.type_ids, positions)
         if self._is_inference and self._inference_products:
             return hidden.to(PRECISIONS[self.precision])
@@ -367,7 +376,7 @@ class LayeredEncoder(nn.Module):
             self._may_run_in_onnx()
 
     def _may_run_in_onnx(self) -> bool:
-        """Whether the layers can run there; if the runtime has to be this one, raises ValueError."""
+        """Whether the layers can run there. Raises ValueError if no other runtime may be taken."""
         why_not = why_no_onnx(self._layers, self.precision, self.device)
         if why_not is not None and self.runtime == ONNXRUNTIME:
             raise ValueError(f"runtime is 'onnxruntime': {why_not}")
@@ -488,6 +497,8 @@ def _version_of(parameter: torch.Tensor) -> object:
 
 
 def _is_autocast(device: torch.device) -> bool:
+    if _IS_AUTOCAST_BY_TYPE:
+        return torch.is_autocast_enabled(device.type)
     if device.type == "cpu":
         return torch.is_autocast_cpu_enabled()
     return torch.is_autocast_enabled()

@@ -10,7 +10,7 @@ single text.
 """
 
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -20,12 +20,7 @@ from torch import nn
 
 from sledgehammer_allennlp.encoders.families import LayerParts
 from sledgehammer_allennlp.encoders.layer_products import int8_weight, num_int8_steps
-
-HIDDEN, MEAN_WEIGHTS, LENGTHS = "hidden", "mean_weights", "lengths"
-"""
-Inputs: what enters the block, `(texts, tokens, hidden_size)`; what a token's share in the mean of
-its text is, `(texts, 1, tokens)`; and how many tokens each text has, `(texts,)`.
-"""
+from sledgehammer_allennlp.encoders.onnx_layers import HIDDEN, LENGTHS, MEAN_WEIGHTS
 
 _ACTIVATIONS = {
     "gelu": "BiasGelu",
@@ -228,7 +223,7 @@ class _BlockGraph:
             return self._node("MatMul", [x, self._weight(weight)])
         rounded, scale = self._rounded_rows(x)
         int8, scales = (x.numpy() for x in int8_weight(torch.from_numpy(weight.T)))
-        one = self._weight(np.float32(1))
+        one = self._number(1)
         inputs = [rounded, self._weight(int8.T), one, self._weight(scales), self._zero_point()]
         return self._node("Mul", [self._node("MatMulIntegerToFloat", inputs, _MICROSOFT), scale])
 
@@ -238,14 +233,14 @@ class _BlockGraph:
         scales.
         """
         magnitude = self._node("ReduceMax", [self._node("Abs", [x])], axes=[-1], keepdims=1)
-        scale = self._node("Div", [magnitude, self._weight(np.float32(num_int8_steps()))])
-        scale = self._node("Max", [scale, self._weight(np.finfo(np.float32).tiny)])
-        one = self._weight(np.float32(1))
+        scale = self._node("Div", [magnitude, self._number(num_int8_steps())])
+        scale = self._node("Max", [scale, self._number(float(np.finfo(np.float32).tiny))])
+        one = self._number(1)
         inputs = [self._node("Div", [x, scale]), one, self._zero_point()]
         return self._node("QuantizeLinear", inputs), scale
 
     def _zero_point(self) -> str:
-        return self._weight(np.uint8(num_int8_steps() + 1))
+        return self._weight(np.array(num_int8_steps() + 1, np.uint8))
 
     def _first_tokens(self, hidden: str) -> str:
         zero, one = self._weight(np.array([0])), self._weight(np.array([1]))
@@ -256,9 +251,7 @@ class _BlockGraph:
         self._nodes.append(helper.make_node("Split", [x], names, axis=-1))
         return names
 
-    def _node(
-        self, operator: str, inputs: List[str], domain: str = "", **attributes: object
-    ) -> str:
+    def _node(self, operator: str, inputs: List[str], domain: str = "", **attributes: Any) -> str:
         name = self._new_name()
         self._nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
         return name
@@ -267,6 +260,9 @@ class _BlockGraph:
         name = self._new_name()
         self._weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
+
+    def _number(self, number: float) -> str:
+        return self._weight(np.array(number, np.float32))
 
     def _new_name(self) -> str:
         self._num_names += 1

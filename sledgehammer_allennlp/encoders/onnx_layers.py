@@ -18,6 +18,12 @@ from sledgehammer_allennlp.encoders.token_batch import Run, Segment
 AUTO, TORCH, ONNXRUNTIME = RUNTIMES = ("auto", "torch", "onnxruntime")
 """What can run the layers at inference; `"auto"` is the faster one."""
 
+HIDDEN, MEAN_WEIGHTS, LENGTHS = "hidden", "mean_weights", "lengths"
+"""
+The graph's inputs: what enters a block of layers, `(texts, tokens, hidden_size)`; what a token's
+share in the mean of its text is, `(texts, 1, tokens)`; how many tokens each text has, `(texts,)`.
+"""
+
 _MOST_TOKENS = {"float32": 128, "int8": 64}
 """Up to so many tokens, padding included, ONNX Runtime is the faster one, by precision."""
 
@@ -126,7 +132,6 @@ class OnnxLayers:
             {graph.condition_of(i): np.array(i == number) for i in range(len(blocks))}
             for number in range(len(blocks))
         ]
-        self._inputs = (graph.HIDDEN, graph.MEAN_WEIGHTS, graph.LENGTHS)
         self._process = os.getpid()
 
     @property
@@ -135,7 +140,7 @@ class OnnxLayers:
         return self._process == os.getpid()
 
     def run_to(
-        self, layer: int, hidden: torch.Tensor, lengths: torch.Tensor, pooling: str, entering: bool
+        self, layer: int, hidden: torch.Tensor, texts: "PaddedTexts", pooling: str, entering: bool
     ) -> BlockOutput:
         """
         Runs the layers after an exit up to the next.
@@ -146,38 +151,66 @@ class OnnxLayers:
             The next exit's.
         hidden : `torch.Tensor`
             `(num_tokens, hidden_size)`, what enters the first of these layers, in float32.
-        lengths : `torch.Tensor`
-            `(num_texts,)`, the tokens of each text.
+        texts : `PaddedTexts`
+            Where the texts lie.
         pooling : `str`
             `"mean"` or `"first"`: which vectors are given.
         entering : `bool`
             Whether what enters the last layer is asked for.
         """
         number = self._block_ending_at[layer]
-        is_padded = lengths.numel() > 1 and bool((lengths != lengths[0]).any())
-        texts = Segment.of(lengths, Run(lengths.numel(), is_padded), hidden.device)
-        names = self._outputs[number]
-        wanted = [names[0], names[2] if pooling == "mean" else names[3]]
+        output, what_enters, means, first_tokens = self._outputs[number]
+        wanted = [output, means if pooling == "mean" else first_tokens]
         if entering:
-            wanted.append(names[1])
-        values = (texts.pad(hidden).numpy(), _mean_weights(texts), _as_int32(lengths))
-        feeds = {**dict(zip(self._inputs, values)), **self._conditions[number]}
-        output, vectors, *rest = map(torch.from_numpy, self._session.run(wanted, feeds))
-        if self._blocks[number].first_tokens_only:
-            output = output.squeeze(1)
-        else:
-            output = texts.unpad(output)
-        return BlockOutput(output, texts.unpad(rest[0]) if rest else None, vectors.unbind(1))
+            wanted.append(what_enters)
+        feeds = {HIDDEN: texts.pad(hidden), **texts.feeds, **self._conditions[number]}
+        found, vectors, *rest = map(torch.from_numpy, self._session.run(wanted, feeds))
+        return BlockOutput(
+            found.squeeze(1) if self._blocks[number].first_tokens_only else texts.unpad(found),
+            texts.unpad(rest[0]) if rest else None,
+            vectors.unbind(1),
+        )
 
 
-def _mean_weights(texts: Segment) -> np.ndarray:
-    """Each token's share in the mean of its text, `(num_texts, 1, length)`."""
-    if texts.mask is None:
-        return np.full((texts.num_texts, 1, texts.length), 1 / texts.length, np.float32)
-    mask = texts.mask.squeeze(1).float()
-    weights: np.ndarray = (mask / mask.sum(-1, keepdim=True)).numpy()
-    return weights
+class PaddedTexts:
+    """
+    Where texts lie among their tokens, for `OnnxLayers`; the same for all layers.
 
+    # Parameters
 
-def _as_int32(lengths: torch.Tensor) -> np.ndarray:
-    return lengths.numpy().astype(np.int32)
+    lengths : `torch.Tensor`
+        `(num_texts,)`, the tokens of each text.
+    """
+
+    def __init__(self, lengths: torch.Tensor) -> None:
+        as_list = lengths.tolist()
+        is_padded = len(set(as_list)) > 1
+        self._num_texts, self._length = len(as_list), max(as_list)
+        self._segment: Optional[Segment] = None
+        if is_padded:
+            run = Run(self._num_texts, is_padded)
+            self._segment = Segment.of(lengths, run, torch.device("cpu"))
+        self.feeds = {
+            MEAN_WEIGHTS: self._mean_weights(),
+            LENGTHS: np.array(as_list, dtype=np.int32),
+        }
+
+    def _mean_weights(self) -> np.ndarray:
+        """Each token's share in the mean of its text, `(num_texts, 1, length)`."""
+        if self._segment is None or self._segment.mask is None:
+            shape = (self._num_texts, 1, self._length)
+            return np.full(shape, 1 / self._length, np.float32)
+        mask = self._segment.mask.squeeze(1).float()
+        weights: np.ndarray = (mask / mask.sum(-1, keepdim=True)).numpy()
+        return weights
+
+    def pad(self, tokens: torch.Tensor) -> np.ndarray:
+        """From `(num_tokens, size)` to `(num_texts, length, size)`."""
+        if self._segment is not None:
+            tokens = self._segment.pad(tokens)
+        padded: np.ndarray = tokens.numpy().reshape(self._num_texts, self._length, -1)
+        return padded
+
+    def unpad(self, padded: torch.Tensor) -> torch.Tensor:
+        """From `(num_texts, length, size)` to `(num_tokens, size)`."""
+        return padded.flatten(0, 1) if self._segment is None else self._segment.unpad(padded)

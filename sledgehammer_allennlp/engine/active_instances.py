@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.layer_products import KeysValues
-from sledgehammer_allennlp.encoders.onnx_layers import OnnxLayers
+from sledgehammer_allennlp.encoders.onnx_layers import OnnxLayers, PaddedTexts
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
 from sledgehammer_allennlp.exits.alignment import PairLayout, PairStates
 from sledgehammer_allennlp.exits.classifiers import (
@@ -67,6 +67,7 @@ class ActiveInstances:
         self.earlier_scores = earlier_scores
         self._sides = sides
         self._pair_layout: Optional[PairLayout] = None
+        self._padded: Optional[PaddedTexts] = None
 
     @classmethod
     def embed(
@@ -78,7 +79,8 @@ class ActiveInstances:
         earlier_scores: List[Optional[ExitScores]],
     ) -> "ActiveInstances":
         """Texts that are about to enter layer 0."""
-        hidden = encoder.embed(texts)
+        onnx_layers = encoder.onnx_layers(exits.exit_layers, texts.lengths)
+        hidden = encoder.embed(texts, for_onnx=onnx_layers is not None)
         sides = None if exits.pair_texts is None else exits.pair_texts(texts)
         return cls(encoder, exits, indices, texts.lengths, hidden, [], earlier_scores, sides)
 
@@ -143,23 +145,25 @@ class ActiveInstances:
         The first tokens' output, `(num_active, hidden_size)`; and what enters the exit's layer,
         as `pair_states`, `None` if it is not asked for with `with_pairs`.
         """
+        if self._padded is None:
+            self._padded = PaddedTexts(self.layout.lengths)
         pairs = self.pair_states() if with_pairs else None
-        lengths = self.layout.lengths
         pooling = self.exits.pooling
-        block = layers.run_to(layer, self.hidden, lengths, pooling, entering=pairs is not None)
+        block = layers.run_to(layer, self.hidden, self._padded, pooling, entering=pairs is not None)
         if block.entering is not None and pairs is not None:
             pairs = PairStates(block.entering, pairs.layout)
         if pooling == "mean":
             # The exit before layer 0 has had the mean of what enters it.
             known = len(self.layer_vectors) - (layer + 1 - len(block.layer_vectors))
-            vectors = [vector.to(self.exits.dtype) for vector in block.layer_vectors[known:]]
-            self.layer_vectors.extend(vectors)
+            self.layer_vectors.extend(block.layer_vectors[known:])
         else:
             for vector in block.layer_vectors:
                 self._append_pooled(vector)
         self.hidden = block.hidden
         if layer == self.exits.exit_layers[-1]:
             return block.hidden, pairs
+        if self.layout.num_texts == 1:
+            return block.hidden[:1], pairs
         return block.hidden.index_select(0, self.layout.first_tokens), pairs
 
     def start_layer(self, i: int) -> None:
@@ -207,6 +211,7 @@ class ActiveInstances:
         tokens = kept.to(self.hidden.device)
         self.indices = self.indices.index_select(0, active)
         self.layout = Layout(self.layout.lengths[positions], self.hidden.device)
+        self._padded = None
         self.hidden = self.hidden.index_select(0, tokens)
         self.layer_vectors = [vectors.index_select(0, active) for vectors in self.layer_vectors]
         self.earlier_scores = [one and one.select(active) for one in self.earlier_scores]

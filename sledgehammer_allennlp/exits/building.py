@@ -43,7 +43,8 @@ def build_encoder_and_exits(
     transformer_model, config_folder, load_weights
         See `load_encoder`.
     num_labels : `int`
-    exit_layers, embedding_exit, pooling, dropout, precision, use_previous_logits, alignment, runtime
+    exit_layers, embedding_exit, pooling, dropout, precision : optional
+    use_previous_logits, alignment, runtime : optional
         As in the model's config.
     with_correctness
         See `ExitClassifiers`.

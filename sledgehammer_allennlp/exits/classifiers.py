@@ -141,7 +141,9 @@ class ExitClassifiers(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights, and of what the exits take."""
-        return next(self.parameters()).dtype
+        # Not the first of all parameters, which would be looked for among all modules.
+        last = self.classifiers[-1]
+        return last.linear.weight.dtype  # type: ignore[union-attr,return-value]
 
     @property
     def ngrams(self) -> Optional[NgramClassifier]:

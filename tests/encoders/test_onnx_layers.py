@@ -9,8 +9,9 @@ import torch
 from transformers.activations import ACT2FN
 
 from sledgehammer_allennlp.encoders import LayeredEncoder, onnx_layers
-from sledgehammer_allennlp.encoders.onnx_layers import runs_faster_in_onnx
-from tests.threads import in_threads
+from sledgehammer_allennlp.encoders.onnx_layers import PaddedTexts, runs_faster_in_onnx
+from sledgehammer_allennlp.encoders.token_batch import Layout
+from tests.threads import NUM_THREADS, in_threads
 from tests.tiny import needs_int8, needs_onnx, random_inputs, texts_of, tiny_transformer
 
 pytestmark = needs_onnx
@@ -28,8 +29,9 @@ def _run(encoder: LayeredEncoder, inputs, pooling: str = "mean"):
     texts = texts_of(inputs)
     encoder.prepare()
     layers = encoder.onnx_layers(EXIT_LAYERS, texts.lengths)
-    first = layers.run_to(1, encoder.embed(texts), texts.lengths, pooling, entering=True)
-    return first, layers.run_to(3, first.hidden, texts.lengths, pooling, entering=True), layers
+    padded, hidden = PaddedTexts(texts.lengths), encoder.embed(texts, for_onnx=True)
+    first = layers.run_to(1, hidden, padded, pooling, entering=True)
+    return first, layers.run_to(3, first.hidden, padded, pooling, entering=True), layers
 
 
 def _last(encoder: LayeredEncoder, inputs) -> torch.Tensor:
@@ -94,8 +96,6 @@ def test_int8_rounds_as_torch_does():
         0, hidden, texts.lengths, "mean", False
     )
     encoder.runtime = "torch"
-    from sledgehammer_allennlp.encoders.token_batch import Layout
-
     wanted = encoder.layer(0, hidden, Layout(texts.lengths, hidden.device))
     assert (block.hidden - wanted).norm() / wanted.norm() < 0.01
     exact = LayeredEncoder(tiny_transformer("bert")).eval()
@@ -177,14 +177,14 @@ def test_threads_share_one_session():
     wanted = _last(_encoder(), inputs)
     made = []
 
-    def run() -> None:
+    def run(_: int) -> None:
         with torch.no_grad():
             _, last, layers = _run(encoder, inputs)
         made.append(layers)
         assert torch.equal(last.hidden, wanted)
 
-    in_threads(run, 8)
-    assert len(made) == 8
+    in_threads(run)
+    assert len(made) == NUM_THREADS
     assert len({id(layers) for layers in made}) == 1
 
 

@@ -1,0 +1,50 @@
+"""Embeddings of few tokens, in NumPy.
+
+torch would share this work among its threads, which then wait for more by spinning, and keep the
+cores from the threads of ONNX Runtime, which run the layers of few tokens.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def embed_few_tokens(
+    embeddings: nn.Module, token_ids: torch.Tensor, type_ids: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """
+    The layer norm of the sum of word, position and, where there are some, type embeddings.
+
+    # Parameters
+
+    embeddings : `nn.Module`
+        Of BERT, or of a family that names its parts alike.
+    token_ids, type_ids, positions : `torch.Tensor`
+        `(num_tokens,)`; positions as the table of this family numbers them.
+
+    # Returns
+
+    `torch.Tensor`
+        `(num_tokens, hidden_size)`
+    """
+    summed = _rows(embeddings.word_embeddings, token_ids)
+    summed += _rows(embeddings.position_embeddings, positions)
+    if hasattr(embeddings, "token_type_embeddings"):
+        summed += _rows(embeddings.token_type_embeddings, type_ids)
+    return torch.from_numpy(_layer_norm(summed, embeddings.LayerNorm))
+
+
+def _rows(table: object, ids: torch.Tensor) -> np.ndarray:
+    assert isinstance(table, nn.Embedding)
+    return np.take(table.weight.detach().numpy(), ids.numpy(), axis=0)
+
+
+def _layer_norm(x: np.ndarray, norm: object) -> np.ndarray:
+    """Of the rows of `x`, which is overwritten."""
+    assert isinstance(norm, nn.LayerNorm)
+    x -= x.mean(-1, keepdims=True)
+    variance = np.einsum("ij,ij->i", x, x) / np.float32(x.shape[1])
+    x *= (1 / np.sqrt(variance + np.float32(norm.eps)))[:, None]
+    x *= norm.weight.detach().numpy()
+    x += norm.bias.detach().numpy()
+    return x
