@@ -7,7 +7,7 @@ alone. An exit looks only at first tokens, so instances that exit never pay for 
 
 import ctypes
 from contextlib import suppress
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -336,12 +336,12 @@ class LayeredEncoder(nn.Module):
             self._onnx_layers = {}
             return
         # The dictionaries of parameters, because going through modules takes long.
-        stamp = [
-            (parameter.data_ptr(), _version_of(parameter))
+        stamp = _stamp(
+            parameter
             for parameters in self._layer_parameters
             for parameter in parameters.values()
             if parameter is not None
-        ]
+        )
         if stamp == self._inference_stamp:
             return
         with _LAYING_OUT:
@@ -491,9 +491,12 @@ def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
             module.register_buffer(name, buffer, persistent=False)
 
 
-def _version_of(parameter: torch.Tensor) -> object:
-    """Another one after each change; of tensors of inference mode, which do not count, always."""
-    return object() if parameter.is_inference() else parameter._version
+def _stamp(parameters: Iterable[torch.Tensor]) -> List[Tuple[int, object]]:
+    """Another one after each change."""
+    try:
+        return [(parameter.data_ptr(), parameter._version) for parameter in parameters]
+    except RuntimeError:  # tensors of inference mode do not count their changes
+        return [(0, object())]
 
 
 def _is_autocast(device: torch.device) -> bool:

@@ -10,7 +10,7 @@ single text.
 """
 
 from dataclasses import dataclass
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
@@ -98,8 +98,8 @@ def build_graph(
     precision : `str`
         `"float32"` or `"int8"`.
     """
-    hidden_size = layers[0].query.weight.shape[0]  # type: ignore[index]
-    rows = ["texts", "tokens", hidden_size]
+    hidden_size = len(_array(layers[0].query.weight))
+    rows: List[Union[str, int, None]] = ["texts", "tokens", hidden_size]
     inputs = [
         helper.make_tensor_value_info(HIDDEN, TensorProto.FLOAT, rows),
         helper.make_tensor_value_info(MEAN_WEIGHTS, TensorProto.FLOAT, ["texts", 1, "tokens"]),
@@ -167,7 +167,7 @@ class _BlockGraph:
             self._node("Concat", means, axis=1),
             self._node("Concat", first_tokens, axis=1),
         ]
-        hidden_size = layers[0].query.weight.shape[0]  # type: ignore[index]
+        hidden_size = len(_array(layers[0].query.weight))
         infos = [_any_rows(name, hidden_size) for name in outputs]
         return helper.make_graph(self._nodes, self._name, [], infos, self._weights)
 

@@ -68,6 +68,7 @@ class ActiveInstances:
         self._sides = sides
         self._pair_layout: Optional[PairLayout] = None
         self._padded: Optional[PaddedTexts] = None
+        self._onnx_layers: Optional[Tuple[Optional[OnnxLayers]]] = None  # once it is known
 
     @classmethod
     def embed(
@@ -131,7 +132,10 @@ class ActiveInstances:
 
     def onnx_layers(self) -> Optional[OnnxLayers]:
         """The layers in ONNX Runtime, if these instances are to run there."""
-        return self.encoder.onnx_layers(self.exits.exit_layers, self.layout.lengths)
+        if self._onnx_layers is None:
+            layers = self.encoder.onnx_layers(self.exits.exit_layers, self.layout.lengths)
+            self._onnx_layers = (layers,)
+        return self._onnx_layers[0]
 
     def run_block(
         self, layers: OnnxLayers, layer: int, with_pairs: bool
@@ -211,7 +215,7 @@ class ActiveInstances:
         tokens = kept.to(self.hidden.device)
         self.indices = self.indices.index_select(0, active)
         self.layout = Layout(self.layout.lengths[positions], self.hidden.device)
-        self._padded = None
+        self._padded = self._onnx_layers = None
         self.hidden = self.hidden.index_select(0, tokens)
         self.layer_vectors = [vectors.index_select(0, active) for vectors in self.layer_vectors]
         self.earlier_scores = [one and one.select(active) for one in self.earlier_scores]

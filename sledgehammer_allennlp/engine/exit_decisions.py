@@ -113,6 +113,9 @@ class ExitDecisions:
 
     def output(self, device: torch.device) -> EarlyExitOutput:
         """The predictions for all instances that exited, in the order of the input."""
+        if len(self._exited) == 1 and not self._record_exits and self._exited[0][0].numel() == 1:
+            only = [part.to(device) for part in self._exited[0]]
+            return EarlyExitOutput(only[1], only[2], only[3], only[4], [])
         no_logits = self._rule.temperatures.new_zeros(0, self._num_labels, device=device)
         no_instances = torch.zeros(0, dtype=torch.long, device=device)
         nothing = (no_instances, no_logits, no_logits, no_logits.sum(1), no_instances)
