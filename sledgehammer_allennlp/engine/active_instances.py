@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.layer_products import KeysValues
-from sledgehammer_allennlp.encoders.onnx_layers import OnnxLayers, PaddedTexts
+from sledgehammer_allennlp.encoders.onnx_layers import AUTO, OnnxLayers, PaddedTexts
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
 from sledgehammer_allennlp.exits.alignment import PairLayout, PairStates
 from sledgehammer_allennlp.exits.classifiers import (
@@ -132,6 +132,8 @@ class ActiveInstances:
 
     def onnx_layers(self) -> Optional[OnnxLayers]:
         """The layers in ONNX Runtime, if these instances are to run there."""
+        if self._sides is not None and self.encoder.runtime == AUTO:
+            return None  # An alignment's own products take torch's threads.
         if self._onnx_layers is None:
             layers = self.encoder.onnx_layers(self.exits.exit_layers, self.layout.lengths)
             self._onnx_layers = (layers,)

@@ -8,7 +8,7 @@ The order of events, for any number of instances:
 3. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
    an exit sees; confident instances exit (`exit_decisions`), the others are compacted, and the
    layer is completed for them (`active_instances`). A chunk of few tokens runs the whole layer at
-   once, unless it is the last, and very few in ONNX Runtime (`encoders.onnx_layers`).
+   once, unless it is the last; a single short text in ONNX Runtime (`encoders.onnx_layers`).
 4. Survivors wait until there are enough of them for another chunk (`regrouping`).
 
 A prediction does not depend on the rest of the batch, its order or the budget, up to rounding.

@@ -92,9 +92,8 @@ def test_int8_rounds_as_torch_does():
     encoder = _encoder(precision="int8")
     encoder.prepare()
     hidden = encoder.embed(texts)
-    block = encoder.onnx_layers((0, 1), texts.lengths).run_to(
-        0, hidden, texts.lengths, "mean", False
-    )
+    layers = encoder.onnx_layers((0, 1), texts.lengths)
+    block = layers.run_to(0, hidden, PaddedTexts(texts.lengths), "mean", entering=False)
     encoder.runtime = "torch"
     wanted = encoder.layer(0, hidden, Layout(texts.lengths, hidden.device))
     assert (block.hidden - wanted).norm() / wanted.norm() < 0.01
@@ -236,9 +235,10 @@ def test_an_unknown_runtime_is_refused():
         _encoder(runtime="tensorrt")
 
 
-def test_auto_takes_onnx_runtime_for_few_tokens_padding_included():
-    few, most = torch.tensor([20]), onnx_layers._MOST_TOKENS["float32"]
-    assert runs_faster_in_onnx(few, "float32")
-    assert runs_faster_in_onnx(torch.tensor([most // 2, most // 2]), "float32")
-    assert not runs_faster_in_onnx(torch.tensor([1, most // 2 + 1]), "float32")
-    assert not runs_faster_in_onnx(few, "bfloat16")
+def test_auto_takes_onnx_runtime_for_a_single_short_text():
+    most = onnx_layers._MOST_TOKENS
+    assert runs_faster_in_onnx(torch.tensor([most]), "float32")
+    assert not runs_faster_in_onnx(torch.tensor([most + 1]), "float32")
+    assert not runs_faster_in_onnx(torch.tensor([5, 5]), "float32")
+    assert runs_faster_in_onnx(torch.tensor([5]), "int8")
+    assert not runs_faster_in_onnx(torch.tensor([5]), "bfloat16")

@@ -205,7 +205,7 @@ def test_only_who_stays_at_the_ngram_exit_is_embedded(monkeypatch, leave):
     calls = []
     original = case.encoder.embed
 
-    def spy(texts):
+    def spy(texts, for_onnx):
         calls.append([ids.tolist() for ids in texts.token_ids.split(texts.lengths.tolist())])
         return original(texts)
 

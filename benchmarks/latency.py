@@ -1,0 +1,162 @@
+"""
+One text at a time: how long it takes, beside ONNX Runtime with one fused graph of the whole
+transformer. Models of two sizes with random weights run whole, at threshold 1; a trained model
+answers texts from string to answer, at the thresholds that are given. Prints tables, writes JSON.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import torch
+
+from benchmarks.subjects import (
+    FullDepth,
+    OnnxRuntime,
+    add_arguments,
+    library_run,
+    padded,
+    random_classifier,
+    random_texts,
+    read_archive,
+)
+from benchmarks.timing import print_table, write
+from sledgehammer_allennlp.archives import ArchivedClassifier
+from sledgehammer_allennlp.encoders.tokenizing import tokenize
+
+SIZES: Dict[str, Dict[str, Any]] = {
+    "MiniLM": dict(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    ),
+    "BERT-base": dict(num_hidden_layers=12),
+}
+PRECISIONS = ("float32", "int8")
+_PAUSE = 0.02
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser, "runs/latency.json")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[12, 25, 64, 128])
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.0, 0.8, 0.9, 1.0])
+    arguments = parser.parse_args()
+    whole = [row for size in arguments.sizes for row in whole_depth(arguments, size)]
+    print_table(whole, "Milliseconds of one text, all layers")
+    answers = from_text_to_answer(arguments)
+    print_table(answers, "Milliseconds from text to answer")
+    write(arguments.output, {"whole_depth": whole, "from_text_to_answer": answers})
+
+
+def whole_depth(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]]:
+    """A row for each number of tokens and precision."""
+    sizes = SIZES[size]
+    classifier = random_classifier(list(range(sizes["num_hidden_layers"])), "cpu", **sizes)
+    full_depth = FullDepth(classifier).eval()
+    fused = {precision: OnnxRuntime(full_depth, precision == "int8") for precision in PRECISIONS}
+    rows = []
+    for precision in PRECISIONS:
+        classifier.encoder.precision = precision
+        for num_tokens in arguments.tokens:
+            texts = random_texts(1, num_tokens)
+            seconds = alternate_calls(
+                {
+                    "transformers": library_run(full_depth, [texts], "cpu"),
+                    "ONNX Runtime": fused[precision].run([texts]),
+                    **{
+                        f"ours, {runtime}": engine_run(classifier, texts, runtime)
+                        for runtime in ("torch", "onnxruntime")
+                    },
+                },
+                arguments.rounds,
+            )
+            rows.append(
+                {
+                    "model": size,
+                    "precision": precision,
+                    "tokens": num_tokens,
+                    **{name: 1000 * time for name, time in seconds.items()},
+                    "ours / ONNX Runtime": seconds["ours, onnxruntime"] / seconds["ONNX Runtime"],
+                }
+            )
+    return rows
+
+
+def engine_run(classifier: ArchivedClassifier, texts: Any, runtime: str) -> Callable[[], None]:
+    def run() -> None:
+        classifier.encoder.runtime = runtime
+        with torch.inference_mode():
+            classifier(texts)
+
+    return run
+
+
+def from_text_to_answer(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
+    """A row for each precision and threshold: the mean of texts, tokenizing included."""
+    classifier = read_archive(arguments)
+    lines = Path(arguments.data).read_text(encoding="utf-8").splitlines()[: arguments.max_texts]
+    texts = [tuple(line.split("\t")[1:]) for line in lines]
+    given: List[Any] = [text if len(text) > 1 else text[0] for text in texts]
+    full_depth = FullDepth(classifier).eval()
+    rows = []
+    for precision in PRECISIONS:
+        classifier.encoder.precision = precision
+        whole = OnnxRuntime(full_depth, precision == "int8")
+
+        def by_onnx_runtime(fused: OnnxRuntime = whole) -> None:
+            for first, *second in texts:
+                tokens = tokenize(
+                    classifier.tokenizer, [first], second or None, classifier.max_length
+                )
+                fused.logits({name: x.numpy() for name, x in padded(tokens).items()})
+
+        def by_us(threshold: float) -> Callable[[], None]:
+            def run() -> None:
+                classifier.confidence_threshold = threshold
+                for text in given:
+                    classifier.predict([text])
+
+            return run
+
+        ways = {"ONNX Runtime": by_onnx_runtime}
+        ways.update({str(threshold): by_us(threshold) for threshold in arguments.thresholds})
+        seconds = alternate_calls(ways, arguments.rounds, calls=1)
+        for threshold in arguments.thresholds:
+            ours, theirs = seconds[str(threshold)], seconds["ONNX Runtime"]
+            rows.append(
+                {
+                    "precision": precision,
+                    "threshold": threshold,
+                    "ours": 1000 * ours / len(texts),
+                    "ONNX Runtime, all layers": 1000 * theirs / len(texts),
+                    "times as fast": theirs / ours,
+                }
+            )
+    return rows
+
+
+def alternate_calls(
+    ways: Dict[str, Callable[[], Any]], rounds: int, calls: int = 10
+) -> Dict[str, float]:
+    """
+    The median seconds of a call of each way. Ways take turns, with some calls in a row, of which
+    the first is not counted.
+    """
+    seconds: Dict[str, List[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, run in ways.items():
+            time.sleep(_PAUSE)
+            run()
+            for _ in range(calls):
+                start = time.perf_counter()
+                run()
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
