@@ -2,7 +2,6 @@
 
 import gzip
 import lzma
-import os
 import posixpath
 import shutil
 import tarfile
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
+from sledgehammer_allennlp.archives.names import path_problem
 from sledgehammer_allennlp.encoders.archived_files import StrPath
 
 MAX_MEMBERS = 10_000
@@ -126,8 +126,9 @@ def checked_members(
         if number > MAX_MEMBERS:
             raise ValueError(f"{refused} is number {number:,}: wanted at most {MAX_MEMBERS:,}")
         name = posixpath.normpath(member.name)
-        if _leads_elsewhere(name):
-            raise ValueError(f"{refused} would be written elsewhere: wanted a name inside")
+        reason = path_problem(name)
+        if reason:
+            raise ValueError(f"{refused} {reason}: wanted a name inside of the archive")
         content = member
         if member.islnk() or member.issym():
             start = "" if member.islnk() else posixpath.dirname(name)
@@ -149,8 +150,3 @@ def checked_members(
                 f"{int(max_size):,} that are free in '{tempfile.gettempdir()}'"
             )
         yield name, content
-
-
-def _leads_elsewhere(name: str) -> bool:
-    signs = "\\\0:" if os.name == "nt" else "\\\0"  # a colon is of paths in Windows
-    return posixpath.isabs(name) or ".." in name.split("/") or any(sign in name for sign in signs)

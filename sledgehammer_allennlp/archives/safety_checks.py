@@ -3,12 +3,11 @@
 Without AllenNLP: the config, and the pretrained model's configuration and tokenizer.
 """
 
-import posixpath
-import re
 from pathlib import Path
 from typing import Any, Dict, List
 
 from sledgehammer_allennlp.archives.contents import read_json
+from sledgehammer_allennlp.archives.names import model_name_problem, name_problem, path_problem
 from sledgehammer_allennlp.encoders.archived_files import StrPath, archived_folder
 from sledgehammer_allennlp.encoders.families import FAMILIES
 from sledgehammer_allennlp.values import short_repr
@@ -71,10 +70,11 @@ def check_contents(folder: Path, config: Dict[str, Any]) -> List[str]:
     if vocabulary.exists() and not vocabulary.is_dir():
         problems.append("'vocabulary' is a file, which would be unpacked: wanted a folder")
     namespace = _label_namespace(config)
-    if not isinstance(namespace, str) or re.fullmatch(r"[^/\\\0]+", namespace) is None:
+    reason = name_problem(namespace)
+    if reason:
         problems.append(
-            f"config key model.label_namespace is {short_repr(namespace)}, which would be read as "
-            "a file elsewhere: wanted a name without separators"
+            f"config key model.label_namespace is {short_repr(namespace)}, which {reason} as a "
+            "file: wanted a name without separators"
         )
     included = config.get("include_in_archive") or []
     if not isinstance(included, list):
@@ -83,10 +83,11 @@ def check_contents(folder: Path, config: Dict[str, Any]) -> List[str]:
         )
         included = []
     for name in included:
-        parts = str(name).replace("\\", "/").split("/")
-        if ".." in parts or posixpath.isabs(str(name)):
+        reason = path_problem(name)
+        if reason:
             problems.append(
-                f"config key include_in_archive has {name!r}, which is outside of the archive"
+                f"config key include_in_archive has {short_repr(name)}, which {reason}: wanted "
+                "paths inside of the archive"
             )
     return problems
 
@@ -107,6 +108,9 @@ def check_tokenizer_files(transformer_model: StrPath, folder: Path) -> List[str]
 
 
 def _check_files(transformer_model: StrPath, folder: Path, needed: str) -> List[str]:
+    reason = model_name_problem(transformer_model)
+    if reason:
+        return [f"the pretrained model {short_repr(transformer_model)} {reason}: wanted a name"]
     files = archived_folder(transformer_model, folder)
     if not (files / needed).is_file():
         return [

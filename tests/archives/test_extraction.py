@@ -36,10 +36,10 @@ def content(archive: Path):
 @pytest.mark.parametrize(
     "members, name, message",
     [
-        ([("../out.txt", "x")], "../out.txt", "would be written elsewhere"),
-        ([("a/b/../../../out.txt", "x")], "a/b/../../../out.txt", "would be written elsewhere"),
-        ([("OUT", "x")], "OUT", "would be written elsewhere"),
-        ([("a\\..\\out.txt", "x")], r"a\\..\\out.txt", "would be written elsewhere"),
+        ([("../out.txt", "x")], "../out.txt", "would be elsewhere"),
+        ([("a/b/../../../out.txt", "x")], "a/b/../../../out.txt", "would be elsewhere"),
+        ([("OUT", "x")], "OUT", "would be elsewhere"),
+        ([("a\\..\\out.txt", "x")], r"a\\..\\out.txt", "would be elsewhere"),
         ([("l", tarfile.SYMTYPE, "../out.txt"), ("l", "x")], "l", "is a link to '../out.txt'"),
         ([("l", tarfile.SYMTYPE, ".."), ("l/out.txt", "x")], "l", "is a link to '..'"),
         ([("l", tarfile.SYMTYPE, "/etc/passwd")], "l", "is a link to '/etc/passwd'"),
