@@ -6,6 +6,7 @@ For example,
     classifier.predict(["A quick answer, please."])
 """
 
+import logging
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
@@ -22,6 +23,8 @@ from sledgehammer_allennlp.exits.classifiers import HEAD
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.old_names import moved
 from sledgehammer_allennlp.weights_file import read_weights
+
+logger = logging.getLogger(__name__)
 
 _EXIT_SETTINGS = (
     "exit_layers",
@@ -96,8 +99,7 @@ def _load(
         **{name: value for name, value in given.items() if value is not None},
     }
     transformer_model = settings["transformer_model"]
-    if not trust:
-        _refuse(check_model_files(transformer_model, folder))
+    _refuse(check_model_files(transformer_model, folder), trust)
     confidence = settings.get("confidence", "max_probability")
     labels = _labels(folder, settings.get("label_namespace", "labels"), settings.get("num_labels"))
     encoder, exits = build_encoder_and_exits(
@@ -110,8 +112,8 @@ def _load(
         load_weights=False,
     )
     tokenizer = tokenizer_of_reader(config)
-    if tokenizer is not None and not trust:
-        _refuse(tokenizer.problems(folder))
+    if tokenizer is not None:
+        _refuse(tokenizer.problems(folder), trust)
     classifier = ArchivedClassifier(
         encoder,
         exits,
@@ -148,8 +150,15 @@ def _labels(folder: Path, namespace: str, num_labels: Optional[int]) -> List[str
     return labels + [str(label) for label in range(len(labels), num_labels or 0)]
 
 
-def _refuse(problems: List[str], advice: str = ". If you know who made it: trust=True") -> None:
-    if problems:
+def _refuse(
+    problems: List[str],
+    trust: bool = False,
+    advice: str = ". If you know who made it: trust=True",
+) -> None:
+    """Raises for problems, or, where the archive is trusted, says what is done in spite of them."""
+    for problem in problems if trust else ():
+        logger.warning("the archive is trusted, although %s", problem)
+    if problems and not trust:
         raise ValueError(f"the archive is not loaded: {'; '.join(problems)}{advice}")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Tuple, Type, Union
 
 from allennlp.common import FromParams, Lazy, Registrable
 from allennlp.common.from_params import infer_params
-from allennlp.data import DataLoader, DatasetReader, Vocabulary
+from allennlp.data import DataLoader, DatasetReader, Tokenizer, Vocabulary
 from allennlp.evaluation import Evaluator
 from allennlp.models import Model
 
@@ -24,6 +24,7 @@ from sledgehammer_allennlp.archives.safety_checks import (
 )
 from sledgehammer_allennlp.data import ArchivedTransformerIndexer, ArchivedTransformerTokenizer
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
+from sledgehammer_allennlp.values import short_repr
 
 MADE_WHEN_LOADED: Dict[str, Type[Registrable]] = {
     "model": Model,
@@ -56,6 +57,15 @@ ALLENNLPS = {
     },
 }
 """AllenNLP's classes that load no other archive and unpickle no file, by base class."""
+
+MADE_BY_DEFAULT = {
+    "SnliReader": {"tokenizer": (Tokenizer, "spacy")},
+    "TextClassificationJsonReader": {"tokenizer": (Tokenizer, "spacy")},
+}
+"""What AllenNLP's classes, by name, make of other classes when a config says nothing."""
+
+SPACY = {"segment_sentences"}
+"""Settings of AllenNLP's readers for which it loads, downloads and installs a spaCy model."""
 
 _GIVEN_BY_ALLENNLP = {"ddp_accelerator", "serialization_dir", "vocab"}
 _NOT_USED_IN_ARCHIVES = {"initializer", "load_pretrained_weights"}
@@ -120,14 +130,22 @@ class _Check:
                 f"config key {key}.type is {name!r}{loads}: wanted multi_exit_classifier"
             )
         elif is_allennlps and name not in ALLENNLPS.get(base.__name__, ()):
-            known = sorted(ALLENNLPS.get(base.__name__, ()))
+            known = ", ".join(sorted(ALLENNLPS.get(base.__name__, ()))) or "none"
             self.problems.append(
-                f"config key {key}.type is {name!r}, of AllenNLP, which may read other files: of "
-                f"its classes wanted {', '.join(known) or 'none'} as {base.__name__}"
+                f"config key {key}.type is {name!r}, of AllenNLP, which may read other files or "
+                f"download a model: of its classes wanted {known} as {base.__name__}"
             )
         elif base is not Vocabulary:
             maker = getattr(kind, constructor or "__init__")
             self.settings(settings, kind, maker, key)
+            self.defaults(settings, kind, key)
+
+    def defaults(self, settings: Dict[str, Any], kind: Any, key: str) -> None:
+        """What AllenNLP's class, or one that is made of it, makes where nothing is given."""
+        for parent in inspect.getmro(kind) if inspect.isclass(kind) else ():
+            for name, (base, type_) in MADE_BY_DEFAULT.get(parent.__name__, {}).items():
+                if settings.get(name) is None:
+                    self.made({"type": type_}, base, f"{key}.{name}")
 
     def settings(self, settings: Dict[str, Any], kind: Any, maker: Any, key: str) -> None:
         """What a class is given."""
@@ -143,6 +161,11 @@ class _Check:
             if name in _GIVEN_BY_ALLENNLP:
                 self.problems.append(
                     f"config key {where} is {value!r}, which AllenNLP gives by itself: wanted none"
+                )
+            elif name in SPACY and value:
+                self.problems.append(
+                    f"config key {where} is {short_repr(value)}, for which AllenNLP downloads and "
+                    "installs a spaCy model: wanted false"
                 )
             elif name == "tokenizer_kwargs":
                 self.problems += check_tokenizer_kwargs(value, where)
