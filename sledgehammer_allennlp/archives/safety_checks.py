@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 
 from sledgehammer_allennlp.archives.contents import read_json
 from sledgehammer_allennlp.archives.names import model_name_problem, name_problem, path_problem
+from sledgehammer_allennlp.archives.tokenizer_files import check_tokenizer_sizes
 from sledgehammer_allennlp.encoders.archived_files import StrPath, archived_folder
 from sledgehammer_allennlp.encoders.families import FAMILIES
 from sledgehammer_allennlp.values import short_repr
@@ -56,8 +57,11 @@ TOKENIZER_SETTINGS = {
 }
 """What `tokenizer_kwargs` may set: nothing that names a file, a class or a place in the network."""
 
-_CODE_KEYS = ("auto_map", "custom_pipelines")
-"""With these the library would import code that the archive names."""
+_CODE_KEYS = ("auto_map", "custom_pipelines", "quantization_config")
+"""With these the library would import code that the archive names, or other packages."""
+
+_ATTENTION = (None, "eager", "sdpa")
+"""How a model may compute attention; by other names the library fetches programs from the hub."""
 
 _FILE_KEYS = ("configuration_files", "vocab_file", "merges_file", "tokenizer_file")
 """With these the library would read other files than were checked."""
@@ -104,7 +108,14 @@ def check_model_files(transformer_model: StrPath, folder: Path) -> List[str]:
 
 def check_tokenizer_files(transformer_model: StrPath, folder: Path) -> List[str]:
     """What is wrong with the archived tokenizer of a pretrained model."""
-    return _check_files(transformer_model, folder, "tokenizer_config.json")
+    problems = _check_files(transformer_model, folder, "tokenizer_config.json")
+    if problems:
+        return problems
+    files = archived_folder(transformer_model, folder)
+    vocab_size = None
+    if (files / "config.json").is_file():
+        vocab_size = read_json(files / "config.json").get("vocab_size")
+    return check_tokenizer_sizes(files, vocab_size if isinstance(vocab_size, int) else None)
 
 
 def _check_files(transformer_model: StrPath, folder: Path, needed: str) -> List[str]:
@@ -130,26 +141,32 @@ def _check_files(transformer_model: StrPath, folder: Path, needed: str) -> List[
 def _check_settings(settings: Dict[str, Any], file: str) -> List[str]:
     where = f"the pretrained model's {file} has the key"
     problems = [
-        f"{where} {key} with {settings[key]!r}, which names code to run"
+        f"{where} {key} with {short_repr(settings[key])}, which names code to run"
         for key in _CODE_KEYS
         if settings.get(key)
     ]
     problems += [
-        f"{where} {key} with {settings[key]!r}, which names another file"
+        f"{where} {key} with {short_repr(settings[key])}, which names another file"
         for key in _FILE_KEYS
         if settings.get(key)
+    ]
+    problems += [
+        f"{where} {key} with {short_repr(settings[key])}, for which a program may be fetched: "
+        "wanted eager or sdpa"
+        for key in ("attn_implementation", "_attn_implementation")
+        if settings.get(key) not in _ATTENTION
     ]
     tokenizer = settings.get("tokenizer_class")
     if isinstance(tokenizer, (list, tuple, dict)) or (
         tokenizer is not None and _without_fast(str(tokenizer)) not in TOKENIZERS
     ):
         problems.append(
-            f"{where} tokenizer_class with {tokenizer!r}, which may run code: wanted one of "
-            f"{', '.join(sorted(TOKENIZERS))}"
+            f"{where} tokenizer_class with {short_repr(tokenizer)}, which may run code: "
+            f"wanted one of {', '.join(sorted(TOKENIZERS))}"
         )
     if file == "config.json" and str(settings.get("model_type")) not in FAMILIES:
         problems.append(
-            f"{where} model_type with {settings.get('model_type')!r}: wanted one of "
+            f"{where} model_type with {short_repr(settings.get('model_type'))}: wanted one of "
             f"{', '.join(sorted(FAMILIES))}"
         )
     return problems
@@ -164,7 +181,7 @@ def check_tokenizer_kwargs(kwargs: Any, key: str) -> List[str]:
     if not kwargs:
         return []
     if not isinstance(kwargs, dict):
-        return [f"config key {key} is {kwargs!r}: wanted a dictionary"]
+        return [f"config key {key} is {short_repr(kwargs)}: wanted a dictionary"]
     problems = []
     for name, value in kwargs.items():
         if name == "trust_remote_code" and value is False:
@@ -173,7 +190,7 @@ def check_tokenizer_kwargs(kwargs: Any, key: str) -> List[str]:
         is_plain = all(part is None or isinstance(part, (str, int, float)) for part in parts)
         if name not in TOKENIZER_SETTINGS or not is_plain:
             problems.append(
-                f"config key {key}.{name} is {value!r}, which may run code or read files: wanted "
-                f"only {', '.join(sorted(TOKENIZER_SETTINGS))}"
+                f"config key {key}.{name} is {short_repr(value)}, which may run code or "
+                f"read files: wanted only {', '.join(sorted(TOKENIZER_SETTINGS))}"
             )
     return problems
