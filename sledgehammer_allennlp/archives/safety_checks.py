@@ -6,7 +6,8 @@ Without AllenNLP: the config, and the pretrained model's configuration and token
 from pathlib import Path
 from typing import Any, Dict, List
 
-from sledgehammer_allennlp.archives.contents import read_json
+from sledgehammer_allennlp.archives.contents import dictionary_in, find_weights, read_json
+from sledgehammer_allennlp.archives.model_sizes import check_model_sizes
 from sledgehammer_allennlp.archives.names import model_name_problem, name_problem, path_problem
 from sledgehammer_allennlp.archives.tokenizer_files import check_tokenizer_sizes
 from sledgehammer_allennlp.encoders.archived_files import StrPath, archived_folder
@@ -57,6 +58,9 @@ TOKENIZER_SETTINGS = {
 }
 """What `tokenizer_kwargs` may set: nothing that names a file, a class or a place in the network."""
 
+MAX_VOCABULARY_BYTES = 64 << 20
+"""Of a file of labels or other words."""
+
 _CODE_KEYS = ("auto_map", "custom_pipelines", "quantization_config")
 """With these the library would import code that the archive names, or other packages."""
 
@@ -69,16 +73,12 @@ _FILE_KEYS = ("configuration_files", "vocab_file", "merges_file", "tokenizer_fil
 
 def check_contents(folder: Path, config: Dict[str, Any]) -> List[str]:
     """What is wrong with an archive's files, apart from those of pretrained models."""
-    problems = []
-    vocabulary = folder / "vocabulary"
-    if vocabulary.exists() and not vocabulary.is_dir():
-        problems.append("'vocabulary' is a file, which would be unpacked: wanted a folder")
-    namespace = _label_namespace(config)
-    reason = name_problem(namespace)
+    problems = _check_vocabulary(folder) + _check_meta(folder)
+    reason = name_problem(_label_namespace(config))
     if reason:
         problems.append(
-            f"config key model.label_namespace is {short_repr(namespace)}, which {reason} as a "
-            "file: wanted a name without separators"
+            f"config key model.label_namespace is {short_repr(_label_namespace(config))}, which "
+            f"{reason} as a file: wanted a name without separators"
         )
     included = config.get("include_in_archive") or []
     if not isinstance(included, list):
@@ -93,7 +93,58 @@ def check_contents(folder: Path, config: Dict[str, Any]) -> List[str]:
                 f"config key include_in_archive has {short_repr(name)}, which {reason}: wanted "
                 "paths inside of the archive"
             )
-    return problems
+    return problems + _check_sizes(folder, config)
+
+
+def _check_vocabulary(folder: Path) -> List[str]:
+    vocabulary = folder / "vocabulary"
+    if vocabulary.exists() and not vocabulary.is_dir():
+        return ["'vocabulary' is a file, which would be unpacked: wanted a folder"]
+    return [
+        f"its vocabulary/{file.name} has {file.stat().st_size:,} bytes: wanted at most "
+        f"{MAX_VOCABULARY_BYTES:,}"
+        for file in (sorted(vocabulary.iterdir()) if vocabulary.exists() else ())
+        if file.is_file() and file.stat().st_size > MAX_VOCABULARY_BYTES
+    ]
+
+
+def _check_meta(folder: Path) -> List[str]:
+    """Of AllenNLP's `meta.json`, which it parses without a look."""
+    if not (folder / "meta.json").exists():
+        return []
+    try:
+        meta = read_json(folder / "meta.json")
+    except ValueError as error:
+        return [str(error)]
+    version = meta.get("version")
+    is_one = isinstance(version, str) and len(version) < 100 and version.count(".") >= 2
+    if set(meta) != {"version"} or not is_one:
+        return [f"its meta.json has {short_repr(meta)}: wanted a version and nothing else"]
+    return []
+
+
+def _check_sizes(folder: Path, config: Dict[str, Any]) -> List[str]:
+    """Whether the model is as large as its weights; what cannot be read is reported elsewhere."""
+    try:
+        settings = dictionary_in(config, "model")
+        name = settings.get("transformer_model")
+        if model_name_problem(name):
+            return []
+        transformer = read_json(archived_folder(str(name), folder) / "config.json")
+        num_bytes = find_weights(folder).stat().st_size
+    except ValueError:
+        return []
+    return check_model_sizes(transformer, settings, num_bytes, _num_labels(folder, config))
+
+
+def _num_labels(folder: Path, config: Dict[str, Any]) -> int:
+    """How many names of labels there are."""
+    namespace = _label_namespace(config)
+    file = folder / "vocabulary" / f"{namespace}.txt"
+    if name_problem(namespace) or not file.is_file():
+        return 0
+    with open(file, "rb") as lines:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: lines.read(1 << 20), b""))
 
 
 def _label_namespace(config: Dict[str, Any]) -> Any:
@@ -141,12 +192,12 @@ def _check_files(transformer_model: StrPath, folder: Path, needed: str) -> List[
 def _check_settings(settings: Dict[str, Any], file: str) -> List[str]:
     where = f"the pretrained model's {file} has the key"
     problems = [
-        f"{where} {key} with {short_repr(settings[key])}, which names code to run"
+        f"{where} {key} with {short_repr(settings[key])}, which names code to run: wanted none"
         for key in _CODE_KEYS
         if settings.get(key)
     ]
     problems += [
-        f"{where} {key} with {short_repr(settings[key])}, which names another file"
+        f"{where} {key} with {short_repr(settings[key])}, which names another file: wanted none"
         for key in _FILE_KEYS
         if settings.get(key)
     ]

@@ -37,6 +37,8 @@ MADE_WHEN_LOADED: Dict[str, Type[Registrable]] = {
     "evaluation": Evaluator,
 }
 
+NEEDED = {"model", "dataset_reader"}
+
 ALLENNLPS = {
     "BatchSampler": {"bucket", "max_tokens_sampler"},
     "DataCollator": {"allennlp"},
@@ -81,7 +83,16 @@ def check_config(config: Dict[str, Any], folder: Path) -> ConfigCheck:
     """
     check = _Check(folder)
     for section, base in MADE_WHEN_LOADED.items():
-        if config.get(section) is not None:
+        if config.get(section) is None:
+            if section in NEEDED:
+                check.problems.append(
+                    f"config key {section} is not there: wanted a {base.__name__}"
+                )
+        elif not isinstance(config[section], dict):
+            check.problems.append(
+                f"config key {section} is {short_repr(config[section])}: wanted a dictionary"
+            )
+        else:
             check.pretrained(config[section], section)
             check.made(config[section], base, section)
     return ConfigCheck(check.classes, check.problems)
@@ -100,7 +111,7 @@ class _Check:
         for name, part in _parts(value):
             if name == "_pretrained":
                 self.problems.append(
-                    f"config key {key}.{name} is {part!r}, which loads another archive"
+                    f"config key {key}.{name} is {short_repr(part)}, which loads another archive"
                 )
             self.pretrained(part, f"{key}.{name}")
 
@@ -113,7 +124,7 @@ class _Check:
         registry = Registrable._registry[base]
         if not isinstance(name, str) or name not in registry:
             self.problems.append(
-                f"config key {key}.type is {name!r}, which "
+                f"config key {key}.type is {short_repr(name)}, which "
                 + ("is imported and called" if "." in str(name) else "is unknown")
                 + f": wanted a registered {base.__name__}; classes of your own are registered by "
                 "--include-package or .allennlp_plugins"
@@ -125,15 +136,15 @@ class _Check:
         if base is Model and not (inspect.isclass(kind) and issubclass(kind, MultiExitClassifier)):
             loads = ""
             if name == "from_archive":
-                loads = f", which loads another archive, {settings.get('archive_file')!r}"
+                loads = f", which loads another archive, {short_repr(settings.get('archive_file'))}"
             self.problems.append(
-                f"config key {key}.type is {name!r}{loads}: wanted multi_exit_classifier"
+                f"config key {key}.type is {short_repr(name)}{loads}: wanted multi_exit_classifier"
             )
         elif is_allennlps and name not in ALLENNLPS.get(base.__name__, ()):
             known = ", ".join(sorted(ALLENNLPS.get(base.__name__, ()))) or "none"
             self.problems.append(
-                f"config key {key}.type is {name!r}, of AllenNLP, which may read other files or "
-                f"download a model: of its classes wanted {known} as {base.__name__}"
+                f"config key {key}.type is {short_repr(name)}, of AllenNLP, which may read "
+                f"other files or download a model: of its classes wanted {known} as {base.__name__}"
             )
         elif base is not Vocabulary:
             maker = getattr(kind, constructor or "__init__")
@@ -160,7 +171,8 @@ class _Check:
                 continue
             if name in _GIVEN_BY_ALLENNLP:
                 self.problems.append(
-                    f"config key {where} is {value!r}, which AllenNLP gives by itself: wanted none"
+                    f"config key {where} is {short_repr(value)}, which AllenNLP gives by "
+                    "itself: wanted none"
                 )
             elif name in SPACY and value:
                 self.problems.append(
@@ -209,7 +221,9 @@ class _Check:
         """What a class is given as it is, of which it may still make objects."""
         for name, part in _parts(value):
             if name == "type" and "." in str(part):
-                self.problems.append(f"config key {key}.type is {part!r}, which may be imported")
+                self.problems.append(
+                    f"config key {key}.type is {short_repr(part)}, which may be imported"
+                )
             self.dotted(part, f"{key}.{name}")
 
 

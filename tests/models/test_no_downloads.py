@@ -39,7 +39,8 @@ def fetched(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse("connect"))
     monkeypatch.setattr(socket, "getaddrinfo", refuse("getaddrinfo"))
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse("Popen"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("transformers.utils.hub._is_offline_mode", False, raising=False)
     return asked
 
 
@@ -76,7 +77,7 @@ def test_a_reader_that_would_install_a_spacy_model_is_refused(hostile, fetched, 
 
 def test_with_trust_it_is_said_before_it_is_done(hostile, fetched, caplog):
     hostile.change("dataset_reader", {"type": "text_classification_json"})
-    with pytest.raises(OSError):
+    with pytest.raises(ConfigurationError, match="OSError: spacy_download is closed here"):
         load_checked_archive(hostile.folder, trust=True)
     assert fetched == ["spacy.load", "spacy_download"]
     said = [record for record in caplog.records if record.levelno == logging.WARNING]
@@ -91,7 +92,6 @@ def test_without_allennlp_too_what_is_read_elsewhere_is_said(hostile, fetched, c
     with pytest.raises(ValueError, match="cannot read the configuration of transformer_model"):
         load_archived_classifier(hostile.folder, trust=True)
     assert "the archive is trusted, although it has no config.json" in caplog.text
-    assert fetched == []
 
 
 @pytest.mark.parametrize("load", [load_checked_archive, load_archived_classifier])
