@@ -20,7 +20,7 @@ from sledgehammer_allennlp.archives.tar_stream import (
     Unreadable,
 )
 from sledgehammer_allennlp.encoders.archived_files import StrPath
-from sledgehammer_allennlp.files import check_regular
+from sledgehammer_allennlp.files import check_regular, temporary_folder
 
 _FOR_HEADERS = 64 << 20
 
@@ -46,9 +46,9 @@ def archive_folder(archive: StrPath, limits: Optional[Limits] = None) -> Iterato
         return
     if not path.exists():
         raise ValueError(f"there is no archive '{archive}': wanted a model.tar.gz")
-    with tempfile.TemporaryDirectory() as folder:
-        extract(path, Path(folder), limits)
-        yield Path(folder)
+    with temporary_folder() as folder:
+        extract(path, folder, limits)
+        yield folder
 
 
 def extract(archive: Path, folder: Path, limits: Optional[Limits] = None) -> None:
@@ -123,6 +123,11 @@ class _Extraction:
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
             raise Unreadable(
                 f"{named} is in the way of another: wanted names that differ. {error}"
+            ) from error
+        except OSError as error:
+            raise Unreadable(
+                f"{named} cannot be written into '{tempfile.gettempdir()}', where it is unpacked: "
+                f"wanted room for it. {error}"
             ) from error
 
     def put(self, member: Member, name: str, source: Optional[str], stream: TarStream) -> None:

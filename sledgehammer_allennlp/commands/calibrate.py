@@ -4,7 +4,6 @@ import argparse
 import io
 import logging
 import tarfile
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Dict, List
@@ -25,8 +24,9 @@ from sledgehammer_allennlp.commands.labelled_data import (
     overrides_in,
     read_labelled,
     run_all_exits_on,
+    writing,
 )
-from sledgehammer_allennlp.files import write_whole
+from sledgehammer_allennlp.files import temporary_folder, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import check_accuracy_drop
 from sledgehammer_allennlp.tradeoff.results import aligned, shortest, times
@@ -135,7 +135,8 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
     calibration = calibrate_model(
         model, full_depth, args.max_accuracy_drop, model.temperatures.tolist(), combine_exits
     )
-    _write_archive(args.archive_file, output, model, calibration)
+    with writing("--output-archive"):
+        _write_archive(args.archive_file, output, model, calibration)
     print(_summary(calibration, output))
     return calibration
 
@@ -193,7 +194,7 @@ def _write_archive(
 ) -> None:
     """A copy of the old archive, with other weights and another `calibration.json`."""
     old = Path(cached_path(archive_file))
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         if old.is_dir():
             config = Params.from_file(str(old / CONFIG_NAME))
             old = Path(
