@@ -122,7 +122,7 @@ def from_text_to_answer(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
 
             return run
 
-        ways = {"ONNX Runtime": by_onnx_runtime}
+        ways: Dict[str, Callable[[], Any]] = {"ONNX Runtime": by_onnx_runtime}
         ways.update({str(threshold): by_us(threshold) for threshold in arguments.thresholds})
         seconds = alternate_calls(ways, arguments.rounds, calls=1)
         for threshold in arguments.thresholds:

@@ -22,7 +22,11 @@ if has_allennlp():
         predictors,
         training,
     )
-    from sledgehammer_allennlp.predictors import predict_command_input  # noqa: F401
+    from sledgehammer_allennlp.models import stock_archives  # noqa: F401
+    from sledgehammer_allennlp.predictors import (  # noqa: F401
+        predict_command_input,
+        predict_command_output,
+    )
     from sledgehammer_allennlp.training import (  # noqa: F401
         crash_safe_checkpointer,
         enough_steps,

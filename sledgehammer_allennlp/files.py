@@ -1,10 +1,21 @@
-"""Writing files that are there whole or not at all, and what can be read."""
+"""Writing files that are there whole or not at all, temporary folders, and what can be read."""
 
+import errno
+import hashlib
 import os
+import platform
 import re
+import shutil
 import stat
+import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
+
+_TEMPORARY = "sledgehammer-"
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""When a disk is full, or broken."""
 
 
 def check_regular(path: str) -> None:
@@ -26,22 +37,93 @@ def check_regular(path: str) -> None:
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
-    Writes a file beside `path` and renames it, so that `path` is never half written.
+    Writes a file beside `path` and renames it, so that `path` is never half written. What a process
+    that was killed here has left beside `path` is removed.
 
     # Parameters
 
     path : `Path`
     write : `Callable[[Path], Any]`
         Writes to the path it is given.
+
+    # Raises
+
+    OSError
+        If it cannot be written, naming `path`.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    _remove_of_dead(path.parent, f".{path.name}.", ".new")
+    beside = path.with_name(f".{path.name}.{_PLACE}.{os.getpid()}.new")
     try:
         write(beside)
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """
+    An empty folder as long as this lasts. What processes that were killed meanwhile have left of
+    such folders is removed.
+    """
+    folder = new_temporary_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_temporary_folder() -> Path:
+    """The same, which its maker removes; if it is killed, the next that makes one does."""
+    _remove_of_dead(Path(tempfile.gettempdir()), _TEMPORARY, "")
+    return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{_PLACE}.{os.getpid()}."))
+
+
+def _place() -> str:
+    """Names the machine, and on Linux the container: process ids are of there."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
+
+
+def _remove_of_dead(folder: Path, start: str, end: str) -> None:
+    """Removes files and folders of this name that are of processes of this place that are gone."""
+    if os.name == "nt":
+        return  # where there is no harmless way to ask whether a process is there
+    name = re.compile(
+        rf"{re.escape(start)}{_PLACE}\.(\d+){re.escape(end) if end else '[.].*'}", re.DOTALL
+    )
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = name.fullmatch(entry.name)
+            if found is None or _is_alive(int(found.group(1))):
+                continue
+            # Nobody else's in a folder that all may write to, and never through a link.
+            with suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's
+    return True
 
 
 def write_text_whole(path: Path, text: str) -> None:
@@ -54,3 +136,6 @@ def remove_unfinished(folder: Path) -> None:
     for path in folder.glob(".*.new"):
         if re.fullmatch(r"\..+\.\d+\.new", path.name):
             path.unlink()
+
+
+_PLACE = _place()

@@ -16,6 +16,7 @@ import transformers
 from tokenizers import ByteLevelBPETokenizer
 
 import sledgehammer_allennlp  # noqa: F401  (registers the classes)
+from tests.hostile import Hostile
 from tests.tiny import FAMILY_CONFIGS, SENTENCES, save_tiny_bert, tiny_transformer, write_tsv
 from tests.tiny_runs import train_and_move_pretrained, train_with_heads
 
@@ -77,6 +78,12 @@ def trained_with_heads(
     """
     pytest.importorskip("allennlp")
     return train_with_heads(tmp_path_factory.mktemp("with-heads") / "run", str(tiny_bert), tsv)
+
+
+@pytest.fixture
+def hostile(trained: Dict[str, Any], tmp_path: Path) -> Hostile:
+    """A copy of a training run, to be changed."""
+    return Hostile(trained["run"], tmp_path)
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def _included_is_a_number(config):
 @pytest.mark.parametrize(
     "change, problem",
     [
-        (_labels_elsewhere, "model.label_namespace is '../../secret', which would be read as a fi"),
+        (_labels_elsewhere, "model.label_namespace is '../../secret', which would be elsewhere as"),
         (_reader_is_a_word, "config key dataset_reader is 'x': wanted a dictionary"),
         (_reader("tokenizer", "x"), "key dataset_reader.tokenizer is 'x': wanted a dictionary"),
         (_reader("token_indexers", [1]), "dataset_reader.token_indexers is [1]: wanted a dict"),
@@ -194,7 +194,7 @@ def test_what_is_no_archive_is_refused_without_allennlp(tmp_path, bad):
             member = tarfile.TarInfo("../escaped")
             member.size = 4
             tar.addfile(member, io.BytesIO(b"evil"))
-        wanted = ["its member '../escaped' would be written elsewhere"]
+        wanted = ["its member '../escaped' would be elsewhere"]
     check = archives.check_archive(archive)
     assert len(check.problems) == 1 and wanted[0] in check.problems[0]
     assert not (tmp_path.parent / "escaped").exists()

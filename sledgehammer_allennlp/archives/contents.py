@@ -2,12 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 from sledgehammer_allennlp.encoders.archived_files import WEIGHTS_FILES
+from sledgehammer_allennlp.files import check_regular
 from sledgehammer_allennlp.values import short_repr
 
 MODEL_TYPE = "multi_exit_classifier"
+
+MAX_DEPTH = 100
+"""Lists and dictionaries of JSON in each other."""
+
+MAX_JSON_BYTES = 200 << 20
+"""A large vocabulary takes 20 MB; Python takes ten times the memory for a moment."""
 
 
 def read_config(folder: Path) -> Dict[str, Any]:
@@ -88,7 +95,7 @@ def find_weights(folder: Path) -> Path:
         If there is none.
     """
     for name in WEIGHTS_FILES:
-        if (folder / name).exists():
+        if (folder / name).is_file():
             return folder / name
     raise ValueError(f"found no weights: wanted one of {', '.join(WEIGHTS_FILES)}")
 
@@ -100,19 +107,49 @@ def read_json(file: Path) -> Dict[str, Any]:
     # Raises
 
     ValueError
-        If there is no such file, or it has anything else.
+        If there is no such file, it is very large, has a key twice, or has anything else.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        check_regular(str(file))
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"It has {file.stat().st_size:,} bytes: wanted {MAX_JSON_BYTES:,}.")
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        _check_depth(found if isinstance(found, (dict, list)) else {})
     except OSError as error:
         raise ValueError(f"the archive has no {file.name}. {error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"the archive's {file.name} is not plain JSON, as AllenNLP writes it: it may be a "
-            f"program. {error}"
+            f"program; wanted a dictionary. {error}"
         ) from error
     if not isinstance(found, dict):
         raise ValueError(
             f"the archive's {file.name} is a {type(found).__name__}: wanted a dictionary"
         )
     return found
+
+
+def _without_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """Of a key that is there twice, one reader would take the first and another the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"It has the key {short_repr(double)} twice: wanted it once.")
+    return found
+
+
+def _check_depth(found: Any) -> None:
+    """What goes through it later calls itself for each level."""
+    level = [found]
+    for _ in range(MAX_DEPTH):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [part for parts in inner for part in parts if isinstance(part, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"It is nested more than {MAX_DEPTH} times: wanted less.")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"It has the number {name}: wanted numbers of JSON.")

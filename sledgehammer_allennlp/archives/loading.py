@@ -6,8 +6,10 @@ For example,
     classifier.predict(["A quick answer, please."])
 """
 
+import logging
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Optional, Union
 
 import torch
 
@@ -21,7 +23,10 @@ from sledgehammer_allennlp.exits import build_encoder_and_exits
 from sledgehammer_allennlp.exits.classifiers import HEAD
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.old_names import moved
+from sledgehammer_allennlp.values import short_repr
 from sledgehammer_allennlp.weights_file import read_weights
+
+logger = logging.getLogger(__name__)
 
 _EXIT_SETTINGS = (
     "exit_layers",
@@ -98,23 +103,23 @@ def _load(
         **{name: value for name, value in given.items() if value is not None},
     }
     transformer_model = settings["transformer_model"]
-    if not trust:
-        _refuse(check_model_files(transformer_model, folder))
+    _refuse(check_model_files(transformer_model, folder), trust)
     confidence = settings.get("confidence", "max_probability")
     labels = _labels(folder, settings.get("label_namespace", "labels"), settings.get("num_labels"))
-    encoder, exits = build_encoder_and_exits(
-        transformer_model,
-        len(labels),
-        **{name: settings[name] for name in _EXIT_SETTINGS if name in settings},
-        precision=settings.get("precision", "float32"),
-        runtime=settings.get("runtime", "auto"),
-        with_correctness=confidence_by_name(confidence).is_learned,
-        config_folder=find_config(transformer_model, folder),
-        load_weights=False,
-    )
+    with _in_our_words("cannot make the model of the archive's config"):
+        encoder, exits = build_encoder_and_exits(
+            transformer_model,
+            len(labels),
+            **{name: settings[name] for name in _EXIT_SETTINGS if name in settings},
+            precision=settings.get("precision", "float32"),
+            runtime=settings.get("runtime", "auto"),
+            with_correctness=confidence_by_name(confidence).is_learned,
+            config_folder=find_config(transformer_model, folder),
+            load_weights=False,
+        )
     tokenizer = tokenizer_of_reader(config)
-    if tokenizer is not None and not trust:
-        _refuse(tokenizer.problems(folder))
+    if tokenizer is not None:
+        _refuse(tokenizer.problems(folder), trust)
     classifier = ArchivedClassifier(
         encoder,
         exits,
@@ -132,15 +137,31 @@ def _load(
             "confidence is 'learned', which takes heads, and the archive has none: wanted another "
             "confidence, or a model trained with confidence 'learned'"
         )
-    try:
+    with _in_our_words("the archive's weights are not those of its config"):
         classifier.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"the archive's weights are not those of its config: {error}") from error
     return classifier.eval().to(device)
+
+
+@contextmanager
+def _in_our_words(what: str) -> Iterator[None]:
+    """Makes a `ValueError` that says what of any other, of a library or of ours."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{what}: {_shortened(str(error))}") from error
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 4000 else f"{text[:4000]} …"
 
 
 def _labels(folder: Path, namespace: str, num_labels: Optional[int]) -> List[str]:
     """The name of each label; labels that are numbers in the data have no file of names."""
+    is_number = isinstance(num_labels, int) and not isinstance(num_labels, bool)
+    if num_labels is not None and not is_number:
+        raise ValueError(
+            f"config key model.num_labels is {short_repr(num_labels)}: wanted a number of labels"
+        )
     file = folder / "vocabulary" / f"{namespace}.txt"
     labels: List[str] = []
     if file.exists() or num_labels is None:
@@ -151,8 +172,15 @@ def _labels(folder: Path, namespace: str, num_labels: Optional[int]) -> List[str
     return labels + [str(label) for label in range(len(labels), num_labels or 0)]
 
 
-def _refuse(problems: List[str], advice: str = ". If you know who made it: trust=True") -> None:
-    if problems:
+def _refuse(
+    problems: List[str],
+    trust: bool = False,
+    advice: str = ". If you know who made it: trust=True",
+) -> None:
+    """Raises for problems, or, where the archive is trusted, says what is done in spite of them."""
+    for problem in problems if trust else ():
+        logger.warning("the archive is trusted, although %s", problem)
+    if problems and not trust:
         raise ValueError(f"the archive is not loaded: {'; '.join(problems)}{advice}")
 
 
@@ -162,6 +190,8 @@ def _read(path: Path) -> str:
             return file.read()
     except OSError as error:
         raise ValueError(f"the archive has no {path.name}. {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the archive's {path.name} is not UTF-8: {error}") from error
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from sledgehammer_allennlp.archives.safety_checks import (
     check_tokenizer_kwargs,
 )
 from sledgehammer_allennlp.encoders.archived_files import find_tokenizer
+from sledgehammer_allennlp.encoders.tokenizing import panics_as_errors
 from sledgehammer_allennlp.values import short_repr
 
 _PLAIN_READERS = {
@@ -36,10 +37,24 @@ class ReaderTokenizer(NamedTuple):
         )
 
     def load(self, folder: Path) -> PreTrainedTokenizerBase:
-        """The tokenizer in an archive's folder."""
+        """
+        The tokenizer in an archive's folder.
+
+        # Raises
+
+        ValueError
+            If it cannot be read.
+        """
         files = find_tokenizer(self.model_name, folder)
         kwargs = {**(self.kwargs or {}), "trust_remote_code": False}
-        return AutoTokenizer.from_pretrained(files, **kwargs)
+        try:
+            with panics_as_errors():
+                return AutoTokenizer.from_pretrained(files, **kwargs)
+        except Exception as error:  # of many kinds, by what cannot be parsed
+            raise ValueError(
+                f"cannot read the tokenizer of '{self.model_name}': wanted the files that its "
+                f"library writes. {error}"
+            ) from error
 
 
 def tokenizer_of_reader(config: Dict[str, Any]) -> Optional[ReaderTokenizer]:

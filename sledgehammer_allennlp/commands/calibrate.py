@@ -4,7 +4,6 @@ import argparse
 import io
 import logging
 import tarfile
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Dict, List
@@ -17,7 +16,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
 from allennlp.models.archival import CONFIG_NAME, archive_model
 
-from sledgehammer_allennlp.archives.extraction import checked_members, opened
+from sledgehammer_allennlp.archives.extraction import archive_folder
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     check_writable,
@@ -25,8 +24,9 @@ from sledgehammer_allennlp.commands.labelled_data import (
     overrides_in,
     read_labelled,
     run_all_exits_on,
+    writing,
 )
-from sledgehammer_allennlp.files import write_whole
+from sledgehammer_allennlp.files import temporary_folder, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import check_accuracy_drop
 from sledgehammer_allennlp.tradeoff.results import aligned, shortest, times
@@ -135,7 +135,8 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
     calibration = calibrate_model(
         model, full_depth, args.max_accuracy_drop, model.temperatures.tolist(), combine_exits
     )
-    _write_archive(args.archive_file, output, model, calibration)
+    with writing("--output-archive"):
+        _write_archive(args.archive_file, output, model, calibration)
     print(_summary(calibration, output))
     return calibration
 
@@ -193,7 +194,7 @@ def _write_archive(
 ) -> None:
     """A copy of the old archive, with other weights and another `calibration.json`."""
     old = Path(cached_path(archive_file))
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         if old.is_dir():
             config = Params.from_file(str(old / CONFIG_NAME))
             old = Path(
@@ -204,7 +205,10 @@ def _write_archive(
                     include_in_archive=config.get("include_in_archive"),
                 )
             )
-        write_whole(output, lambda beside: _copy_with_calibration(old, beside, model, calibration))
+        with archive_folder(old) as content:
+            write_whole(
+                output, lambda beside: _copy_with_calibration(content, beside, model, calibration)
+            )
 
 
 def _weights_in(folder: Path) -> Path:
@@ -215,33 +219,30 @@ def _weights_in(folder: Path) -> Path:
 def _copy_with_calibration(
     old: Path, new: Path, model: MultiExitClassifier, calibration: ModelCalibration
 ) -> None:
-    with opened(old) as source, tarfile.open(new, "w:gz") as target:
-        for name, member in checked_members(source, old):
-            content = source.extractfile(member)
+    """An archive of a folder's files, of which none is a link or has rights or an owner."""
+    if not (old / WEIGHTS_FILE).is_file():
+        raise ConfigurationError(f"found no {WEIGHTS_FILE} in the archive")
+    with tarfile.open(new, "w:gz") as target:
+        for path in sorted(old.rglob("*")):
+            name = path.relative_to(old).as_posix()
             if name == WEIGHTS_FILE:
-                assert content is not None
-                _add(target, WEIGHTS_FILE, _calibrated_weights(content.read(), model))
+                _add(target, WEIGHTS_FILE, _calibrated_weights(path, model))
             elif name != CALIBRATION_FILE:
-                target.addfile(_as_plain_member(member, name), content)
-        if WEIGHTS_FILE not in target.getnames():
-            raise ConfigurationError(f"found no {WEIGHTS_FILE} in '{old}'")
+                target.add(path, name, recursive=False, filter=_without_owner)
         _add(target, CALIBRATION_FILE, calibration.report().encode("utf-8"))
 
 
-def _calibrated_weights(weights: bytes, model: MultiExitClassifier) -> bytes:
-    state = read_weights(io.BytesIO(weights), WEIGHTS_FILE)
+def _calibrated_weights(weights: Path, model: MultiExitClassifier) -> bytes:
     written = io.BytesIO()
-    torch.save(with_calibration_of(model, state), written)
+    torch.save(with_calibration_of(model, read_weights(weights, WEIGHTS_FILE)), written)
     return written.getvalue()
 
 
-def _as_plain_member(member: tarfile.TarInfo, name: str) -> tarfile.TarInfo:
-    """A file or folder of this name, without owner or special rights."""
-    plain = tarfile.TarInfo(name)
-    plain.type = tarfile.DIRTYPE if member.isdir() else tarfile.REGTYPE
-    plain.mode = 0o755 if member.isdir() else 0o644
-    plain.size, plain.mtime = member.size, member.mtime
-    return plain
+def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o755 if member.isdir() else 0o644
+    return member
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

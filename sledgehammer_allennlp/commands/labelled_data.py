@@ -3,9 +3,10 @@
 import argparse
 import logging
 import tempfile
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 from allennlp.common import logging as common_logging
 from allennlp.common.checks import ConfigurationError
@@ -66,6 +67,22 @@ def check_writable(folder: Path, argument: str) -> None:
     except OSError as error:
         raise ConfigurationError(
             f"cannot write to '{folder}': wanted another {argument}. {error}"
+        ) from error
+
+
+@contextmanager
+def writing(argument: str) -> Iterator[None]:
+    """
+    # Raises
+
+    ConfigurationError
+        If what is done meanwhile cannot write, because the disk is full, say.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"the results cannot be written: wanted room for them, or another {argument}. {error}"
         ) from error
 
 

@@ -16,6 +16,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
     overrides_in,
     read_labelled,
     run_all_exits_on,
+    writing,
 )
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.files import write_whole
@@ -82,7 +83,8 @@ def oracle_from_args(args: argparse.Namespace) -> List[OraclePoint]:
             columns.append(row.second_text)
         lines.append("\t".join(columns) + "\n")
     content = "".join(lines).encode(reader.encoding)
-    write_whole(args.output_file, lambda beside: beside.write_bytes(content))
+    with writing("--output-file"):
+        write_whole(args.output_file, lambda beside: beside.write_bytes(content))
     points = oracle_curve(correct, model.exit_costs)
     has_own_reader = "validation_dataset_reader" in archive.config
     reader_key = "validation_dataset_reader" if has_own_reader else "dataset_reader"

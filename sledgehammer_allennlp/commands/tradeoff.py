@@ -37,6 +37,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
     read_labelled,
     run_all_exits_on,
     text_of,
+    writing,
 )
 from sledgehammer_allennlp.engine import most_probable
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
@@ -192,7 +193,8 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
         hardest=hardest,
         better_exit=better_exit_of(model, full_depth),
     )
-    write(results, args.output_dir)
+    with writing("--output-dir"):
+        write(results, args.output_dir)
     print(summary(results, args.output_dir))
     return results
 
@@ -327,11 +329,16 @@ def _origin(args: argparse.Namespace, config: Any, model: MultiExitClassifier) -
 
 
 def write(results: TradeoffResults, folder: Path) -> None:
-    """Writes all files of the results."""
+    """
+    Writes all files of the results, the report last. Those of an earlier run go first: whenever
+    this is interrupted, all files of the folder are of one run, and without the report not all.
+    """
     # Imported here: `allennlp` starts without the plotting libraries.
-    from sledgehammer_allennlp.tradeoff.plots import write_pictures
-    from sledgehammer_allennlp.tradeoff.report import write_report
+    from sledgehammer_allennlp.tradeoff.plots import CURVE_FILE, RELIABILITY_FILE, write_pictures
+    from sledgehammer_allennlp.tradeoff.report import REPORT_FILE, write_report
 
+    for name in (REPORT_FILE, RELIABILITY_FILE, CURVE_FILE, JSON_FILE, CSV_FILE):
+        (folder / name).unlink(missing_ok=True)
     write_csv(results, folder / CSV_FILE)
     write_json(results, folder / JSON_FILE)
     write_pictures(results, folder)

@@ -16,7 +16,7 @@ from sledgehammer_allennlp.encoders.archived_files import (
     is_trained,
     keep_tokenizer,
 )
-from sledgehammer_allennlp.encoders.tokenizing import TOKENIZER_LOCK
+from sledgehammer_allennlp.encoders.tokenizing import TOKENIZER_LOCK, panics_as_errors
 
 
 @Tokenizer.register("pretrained_transformer", exist_ok=True)
@@ -54,7 +54,7 @@ class ArchivedTransformerTokenizer(PretrainedTransformerTokenizer):
         self._model_name = model_name
 
     def tokenize(self, text: str) -> List[Token]:
-        with TOKENIZER_LOCK:
+        with TOKENIZER_LOCK, panics_as_errors():
             return super().tokenize(text)
 
 
@@ -105,8 +105,9 @@ def _tokenizer_files(
 def _naming(model_name: str) -> Iterator[None]:
     """Makes errors of the transformers library name the key."""
     try:
-        yield
-    except (OSError, ValueError) as error:
+        with panics_as_errors():
+            yield
+    except Exception as error:  # of many kinds, by what is missing or cannot be parsed
         raise ConfigurationError(
             f"cannot read the tokenizer of model_name '{model_name}': wanted a Hugging Face name "
             f"or a local folder with tokenizer files. {error}"

@@ -1,7 +1,8 @@
 """From texts to token ids, many at once."""
 
 import re
-from typing import List, Optional, Sequence
+from contextlib import contextmanager
+from typing import Iterator, List, Optional, Sequence
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -21,6 +22,26 @@ _FAR_MORE = 8
 _UP_TO_A_SPACE = re.compile(r".*\S(?= )", re.DOTALL)
 
 
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """
+    A panic of the tokenizers library is of no `Exception`, and would end a thread or a service.
+
+    # Raises
+
+    ValueError
+        In place of a panic.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(
+            f"the tokenizer ended in a panic: wanted another tokenizer or other text. {error}"
+        ) from error
+
+
 def load_tokenizer(transformer_model: StrPath) -> PreTrainedTokenizerBase:
     """
     The tokenizer of a pretrained model, a Hugging Face name or a local folder.
@@ -31,7 +52,8 @@ def load_tokenizer(transformer_model: StrPath) -> PreTrainedTokenizerBase:
         If it has none that can be read.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(transformer_model, trust_remote_code=False)
+        with panics_as_errors():
+            tokenizer = AutoTokenizer.from_pretrained(transformer_model, trust_remote_code=False)
         if len(tokenizer) <= len(tokenizer.all_special_tokens):
             # Transformers 5 makes one for a folder that has none.
             raise ValueError("It has no vocabulary.")
@@ -63,7 +85,7 @@ def tokenize(
     if not texts:
         return TokenBatch.from_lists([])
     num_tokens = tokenizer.model_max_length if max_length is None else max_length
-    with TOKENIZER_LOCK:
+    with TOKENIZER_LOCK, panics_as_errors():
         encoded = tokenizer(
             [_cut(tokenizer, _readable(text), num_tokens) for text in texts],
             second_texts

@@ -64,7 +64,7 @@ def load_checked_archive(
                 raise ConfigurationError(refusal(archive_file, problems))
             for problem in problems:
                 logger.warning("'%s' is trusted, although %s", archive_file, problem)
-            archive = load_archive(folder, cuda_device=cuda_device, overrides=overrides)
+            archive = _load(folder, archive_file, cuda_device, overrides)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     if not isinstance(archive.model, MultiExitClassifier):
@@ -73,6 +73,20 @@ def load_checked_archive(
             "multi_exit_classifier"
         )
     return archive
+
+
+def _load(folder: Any, archive_file: Any, cuda_device: int, overrides: Any) -> Archive:
+    """By AllenNLP, with errors in our words where it meets what it does not expect."""
+    try:
+        return load_archive(folder, cuda_device=cuda_device, overrides=overrides)
+    except Exception as error:
+        text = str(error) if len(str(error)) <= 4000 else f"{str(error)[:4000]} …"
+        if isinstance(error, ConfigurationError) and "wanted" in text:
+            raise
+        raise ConfigurationError(
+            f"'{archive_file}' cannot be loaded: wanted an archive as AllenNLP writes it. "
+            f"{type(error).__name__}: {text}"
+        ) from error
 
 
 def refusal(archive_file: Any, problems: List[str]) -> str:

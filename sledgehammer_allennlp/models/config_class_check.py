@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Tuple, Type, Union
 
 from allennlp.common import FromParams, Lazy, Registrable
 from allennlp.common.from_params import infer_params
-from allennlp.data import DataLoader, DatasetReader, Vocabulary
+from allennlp.data import DataLoader, DatasetReader, Tokenizer, Vocabulary
 from allennlp.evaluation import Evaluator
 from allennlp.models import Model
 
@@ -24,6 +24,7 @@ from sledgehammer_allennlp.archives.safety_checks import (
 )
 from sledgehammer_allennlp.data import ArchivedTransformerIndexer, ArchivedTransformerTokenizer
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
+from sledgehammer_allennlp.values import short_repr
 
 MADE_WHEN_LOADED: Dict[str, Type[Registrable]] = {
     "model": Model,
@@ -35,6 +36,8 @@ MADE_WHEN_LOADED: Dict[str, Type[Registrable]] = {
     "validation_data_loader": DataLoader,
     "evaluation": Evaluator,
 }
+
+NEEDED = {"model", "dataset_reader"}
 
 ALLENNLPS = {
     "BatchSampler": {"bucket", "max_tokens_sampler"},
@@ -57,6 +60,15 @@ ALLENNLPS = {
 }
 """AllenNLP's classes that load no other archive and unpickle no file, by base class."""
 
+MADE_BY_DEFAULT = {
+    "SnliReader": {"tokenizer": (Tokenizer, "spacy")},
+    "TextClassificationJsonReader": {"tokenizer": (Tokenizer, "spacy")},
+}
+"""What AllenNLP's classes, by name, make of other classes when a config says nothing."""
+
+SPACY = {"segment_sentences"}
+"""Settings of AllenNLP's readers for which it loads, downloads and installs a spaCy model."""
+
 _GIVEN_BY_ALLENNLP = {"ddp_accelerator", "serialization_dir", "vocab"}
 _NOT_USED_IN_ARCHIVES = {"initializer", "load_pretrained_weights"}
 
@@ -71,7 +83,16 @@ def check_config(config: Dict[str, Any], folder: Path) -> ConfigCheck:
     """
     check = _Check(folder)
     for section, base in MADE_WHEN_LOADED.items():
-        if config.get(section) is not None:
+        if config.get(section) is None:
+            if section in NEEDED:
+                check.problems.append(
+                    f"config key {section} is not there: wanted a {base.__name__}"
+                )
+        elif not isinstance(config[section], dict):
+            check.problems.append(
+                f"config key {section} is {short_repr(config[section])}: wanted a dictionary"
+            )
+        else:
             check.pretrained(config[section], section)
             check.made(config[section], base, section)
     return ConfigCheck(check.classes, check.problems)
@@ -90,7 +111,7 @@ class _Check:
         for name, part in _parts(value):
             if name == "_pretrained":
                 self.problems.append(
-                    f"config key {key}.{name} is {part!r}, which loads another archive"
+                    f"config key {key}.{name} is {short_repr(part)}, which loads another archive"
                 )
             self.pretrained(part, f"{key}.{name}")
 
@@ -103,7 +124,7 @@ class _Check:
         registry = Registrable._registry[base]
         if not isinstance(name, str) or name not in registry:
             self.problems.append(
-                f"config key {key}.type is {name!r}, which "
+                f"config key {key}.type is {short_repr(name)}, which "
                 + ("is imported and called" if "." in str(name) else "is unknown")
                 + f": wanted a registered {base.__name__}; classes of your own are registered by "
                 "--include-package or .allennlp_plugins"
@@ -115,19 +136,27 @@ class _Check:
         if base is Model and not (inspect.isclass(kind) and issubclass(kind, MultiExitClassifier)):
             loads = ""
             if name == "from_archive":
-                loads = f", which loads another archive, {settings.get('archive_file')!r}"
+                loads = f", which loads another archive, {short_repr(settings.get('archive_file'))}"
             self.problems.append(
-                f"config key {key}.type is {name!r}{loads}: wanted multi_exit_classifier"
+                f"config key {key}.type is {short_repr(name)}{loads}: wanted multi_exit_classifier"
             )
         elif is_allennlps and name not in ALLENNLPS.get(base.__name__, ()):
-            known = sorted(ALLENNLPS.get(base.__name__, ()))
+            known = ", ".join(sorted(ALLENNLPS.get(base.__name__, ()))) or "none"
             self.problems.append(
-                f"config key {key}.type is {name!r}, of AllenNLP, which may read other files: of "
-                f"its classes wanted {', '.join(known) or 'none'} as {base.__name__}"
+                f"config key {key}.type is {short_repr(name)}, of AllenNLP, which may read "
+                f"other files or download a model: of its classes wanted {known} as {base.__name__}"
             )
         elif base is not Vocabulary:
             maker = getattr(kind, constructor or "__init__")
             self.settings(settings, kind, maker, key)
+            self.defaults(settings, kind, key)
+
+    def defaults(self, settings: Dict[str, Any], kind: Any, key: str) -> None:
+        """What AllenNLP's class, or one that is made of it, makes where nothing is given."""
+        for parent in inspect.getmro(kind) if inspect.isclass(kind) else ():
+            for name, (base, type_) in MADE_BY_DEFAULT.get(parent.__name__, {}).items():
+                if settings.get(name) is None:
+                    self.made({"type": type_}, base, f"{key}.{name}")
 
     def settings(self, settings: Dict[str, Any], kind: Any, maker: Any, key: str) -> None:
         """What a class is given."""
@@ -142,7 +171,13 @@ class _Check:
                 continue
             if name in _GIVEN_BY_ALLENNLP:
                 self.problems.append(
-                    f"config key {where} is {value!r}, which AllenNLP gives by itself: wanted none"
+                    f"config key {where} is {short_repr(value)}, which AllenNLP gives by "
+                    "itself: wanted none"
+                )
+            elif name in SPACY and value:
+                self.problems.append(
+                    f"config key {where} is {short_repr(value)}, for which AllenNLP downloads and "
+                    "installs a spaCy model: wanted false"
                 )
             elif name == "tokenizer_kwargs":
                 self.problems += check_tokenizer_kwargs(value, where)
@@ -186,7 +221,9 @@ class _Check:
         """What a class is given as it is, of which it may still make objects."""
         for name, part in _parts(value):
             if name == "type" and "." in str(part):
-                self.problems.append(f"config key {key}.type is {part!r}, which may be imported")
+                self.problems.append(
+                    f"config key {key}.type is {short_repr(part)}, which may be imported"
+                )
             self.dotted(part, f"{key}.{name}")
 
 

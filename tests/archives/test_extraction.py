@@ -10,6 +10,7 @@ import pytest
 
 from sledgehammer_allennlp.archives import extraction
 from sledgehammer_allennlp.archives.extraction import archive_folder
+from sledgehammer_allennlp.archives.limits import Limits
 
 
 def pack(path: Path, *members) -> Path:
@@ -26,8 +27,8 @@ def pack(path: Path, *members) -> Path:
     return path
 
 
-def content(archive: Path):
-    with archive_folder(archive) as folder:
+def content(archive: Path, limits=None):
+    with archive_folder(archive, limits) as folder:
         return {
             str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*.txt")
         }, [file for file in folder.rglob("*") if file.is_symlink() or file.stat().st_nlink > 2]
@@ -36,10 +37,10 @@ def content(archive: Path):
 @pytest.mark.parametrize(
     "members, name, message",
     [
-        ([("../out.txt", "x")], "../out.txt", "would be written elsewhere"),
-        ([("a/b/../../../out.txt", "x")], "a/b/../../../out.txt", "would be written elsewhere"),
-        ([("OUT", "x")], "OUT", "would be written elsewhere"),
-        ([("a\\..\\out.txt", "x")], r"a\\..\\out.txt", "would be written elsewhere"),
+        ([("../out.txt", "x")], "../out.txt", "would be elsewhere"),
+        ([("a/b/../../../out.txt", "x")], "a/b/../../../out.txt", "would be elsewhere"),
+        ([("OUT", "x")], "OUT", "would be elsewhere"),
+        ([("a\\..\\out.txt", "x")], r"a\\..\\out.txt", "would be elsewhere"),
         ([("l", tarfile.SYMTYPE, "../out.txt"), ("l", "x")], "l", "is a link to '../out.txt'"),
         ([("l", tarfile.SYMTYPE, ".."), ("l/out.txt", "x")], "l", "is a link to '..'"),
         ([("l", tarfile.SYMTYPE, "/etc/passwd")], "l", "is a link to '/etc/passwd'"),
@@ -110,9 +111,8 @@ def test_too_many_members_or_bytes_are_refused(tmp_path, monkeypatch):
         patch.setattr(extraction.shutil, "disk_usage", lambda folder: usage)
         with pytest.raises(ValueError, match="member 'b.txt' takes .* to 120 bytes: .* the 100"):
             content(archive)
-    monkeypatch.setattr(extraction, "MAX_MEMBERS", 1)
     with pytest.raises(ValueError, match="member 'b.txt' is number 2: wanted at most 1"):
-        content(archive)
+        content(archive, Limits(max_members=1))
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])

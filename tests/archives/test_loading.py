@@ -165,7 +165,7 @@ def test_a_member_outside_the_archive_is_refused(tmp_path):
         member = tarfile.TarInfo("../escaped")
         member.size = 4
         tar.addfile(member, io.BytesIO(b"evil"))
-    with pytest.raises(ValueError, match="its member '../escaped' would be written elsewhere"):
+    with pytest.raises(ValueError, match="its member '../escaped' would be elsewhere"):
         load_archived_classifier(tmp_path / "evil.tar.gz")
     assert not (tmp_path.parent / "escaped").exists()
 

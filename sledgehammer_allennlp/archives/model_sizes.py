@@ -1,0 +1,101 @@
+"""Are the sizes that a config asks for those of the archive's weights?
+
+A model is made before its weights are read into it, so sizes such as 10^9 would take all memory
+first. Whatever is made has to be in the weights, too: there may be no more numbers than bytes.
+"""
+
+from typing import Any, Dict, Iterator, List, Tuple
+
+from sledgehammer_allennlp.values import short_repr
+
+MAX_LAYERS = 500
+"""Of a transformer; those after the last exit are made, too, and then given up."""
+
+_GIVEN_UP = 64
+"""How many times the weights the layers may be that are made and then given up."""
+_ANY_MODEL = 1 << 22
+"""Numbers that any model may have."""
+
+_NAMES = {
+    "hidden_size": ("hidden_size", "dim"),
+    "num_hidden_layers": ("num_hidden_layers", "n_layers"),
+    "num_attention_heads": ("num_attention_heads", "n_heads"),
+    "intermediate_size": ("intermediate_size", "hidden_dim"),
+    "vocab_size": ("vocab_size",),
+    "embedding_size": ("embedding_size",),
+    "max_position_embeddings": ("max_position_embeddings",),
+    "num_hidden_groups": ("num_hidden_groups",),
+    "inner_group_num": ("inner_group_num",),
+}
+"""Sizes, by the names that BERT's family and DistilBERT have for them."""
+
+
+def check_model_sizes(
+    transformer: Dict[str, Any], settings: Dict[str, Any], num_bytes: int, num_labels: int = 0
+) -> List[str]:
+    """
+    What is wrong with sizes.
+
+    # Parameters
+
+    transformer : `Dict[str, Any]`
+        The pretrained model's configuration.
+    settings : `Dict[str, Any]`
+        At the config's key `model`.
+    num_bytes : `int`
+        Of the file of weights.
+    num_labels : `int`, optional (default = `0`)
+        How many names of labels there are.
+    """
+    problems: List[str] = []
+    sizes: Dict[str, int] = {}
+    for name, keys in _NAMES.items():
+        for key in keys:
+            if transformer.get(key) is not None:
+                value = transformer[key]
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    problems.append(
+                        f"the pretrained model's config.json has the key {key} with "
+                        f"{short_repr(value)}: wanted a number from 1"
+                    )
+                else:
+                    sizes[name] = value
+    if sizes.get("num_hidden_layers", 0) > MAX_LAYERS:
+        problems.append(
+            "the pretrained model's config.json has "
+            f"{short_repr(sizes['num_hidden_layers'])} layers: wanted at most {MAX_LAYERS}"
+        )
+    if problems:
+        return problems
+    for what, numbers, times in _numbers(sizes, settings, num_labels):
+        if numbers > max(times * num_bytes, _ANY_MODEL):
+            problems.append(
+                f"its config asks for {short_repr(numbers)} numbers in {what}, and its weights "
+                f"have {num_bytes:,} bytes: wanted the weights of this config"
+            )
+    return problems
+
+
+def _numbers(
+    sizes: Dict[str, int], settings: Dict[str, Any], num_labels: int
+) -> Iterator[Tuple[str, int, int]]:
+    """What has how many numbers, and how many times the weights it may be."""
+    hidden = sizes.get("hidden_size", 1)
+    embedded = sizes.get("embedding_size", hidden)
+    rows = sizes.get("vocab_size", 1) + sizes.get("max_position_embeddings", 1)
+    yield "embeddings", rows * embedded, 1
+    layer = 4 * hidden * hidden + 2 * hidden * sizes.get("intermediate_size", 1)
+    yield "a layer", layer, 1
+    layers = sizes.get("num_hidden_layers", 1)
+    if "num_hidden_groups" in sizes:  # ALBERT's layers share theirs
+        layers = sizes["num_hidden_groups"] * sizes.get("inner_group_num", 1)
+    yield "layers", layers * layer, _GIVEN_UP
+    given = settings.get("num_labels")
+    labels = max(num_labels, given if isinstance(given, int) else 1)
+    yield "labels", labels * hidden, 1
+    first = settings.get("embedding_exit")
+    if isinstance(first, dict) and isinstance(first.get("num_buckets"), int):
+        yield "n-grams", first["num_buckets"] * (labels + 1), 1
+    alignment = settings.get("alignment")
+    if isinstance(alignment, int):
+        yield "an alignment", alignment * (hidden + 3 * alignment), 1
