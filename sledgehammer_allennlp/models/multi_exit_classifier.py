@@ -205,7 +205,7 @@ class MultiExitClassifier(Model):
         self._register_load_state_dict_pre_hook(add_none_to_older_weights)
         self.exit_costs = cost_of_exits(self.encoder, self.exits)
         """The layer-equivalents of exiting at each exit."""
-        self._metrics = ExitMetrics(self.exit_layers, self.exit_costs)
+        self._metrics = ExitMetrics(self.exit_layers, self.exit_costs, num_labels)
         initializer(self)
 
     @property
