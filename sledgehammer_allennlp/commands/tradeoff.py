@@ -52,6 +52,7 @@ from sledgehammer_allennlp.tradeoff import (
     threshold_for_drop,
     threshold_for_speedup,
 )
+from sledgehammer_allennlp.tradeoff.class_losses import losses_sentence
 from sledgehammer_allennlp.tradeoff.results import (
     CSV_FILE,
     JSON_FILE,
@@ -68,6 +69,7 @@ from sledgehammer_allennlp.tradeoff.results import (
 from sledgehammer_allennlp.training.full_depth import (
     FullDepth,
     better_exit_of,
+    class_curve_of,
     curve_of,
     predictions_at_exits,
 )
@@ -182,6 +184,7 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
         origin=_origin(args, archive.config, model),
         overrides=overrides_in(args),
         curve=curve,
+        classes=class_curve_of(model, full_depth, curve),
         exits=exits,
         bins_before=reliability(logits, labels, ones),
         bins_after=reliability(logits, labels, temperatures, combination),
@@ -362,6 +365,9 @@ def summary(results: TradeoffResults, folder: Path) -> str:
             f"{point.accuracy_high:.4f}), {times(point.speed_up)}"
             + (f", measured {times(measured.speed_up)}" if measured is not None else "")
         )
+        losses = losses_sentence(results.class_losses(point.threshold), shortest(point.threshold))
+        if losses:
+            lines.append(f"  {losses}.")
         if recommendation.note:
             lines.append(f"  {recommendation.note}.")
         lines.append(f"  --overrides {results.pasted_overrides(point.threshold)}")

@@ -138,8 +138,10 @@ def losses_sentence(losses: Sequence[ClassLoss], threshold: str, num_shown: int 
     named = ", ".join(loss.described() for loss in losses[:num_shown])
     more = f", and {len(losses) - num_shown} more" if len(losses) > num_shown else ""
     drop = 100 * losses[0].accuracy_drop
-    accuracy = f"accuracy, which drops by {drop:.2g} points" if drop > 0 else "accuracy"
+    accuracy = "accuracy"
+    if drop > 0:
+        accuracy += f", which drops by {drop:.2g} point{'s' * (f'{drop:.2g}' != '1')},"
     return (
-        f"At threshold {threshold} recall drops clearly more than {accuracy}, of: {named}{more}. "
+        f"At threshold {threshold} recall drops clearly more than {accuracy} of: {named}{more}. "
         "--max-recall-drop limits it"
     )

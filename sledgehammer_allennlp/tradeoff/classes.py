@@ -1,6 +1,7 @@
 """What every threshold gives each class: confusion matrix, recall, precision and macro F1."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Tuple
 
 import numpy as np
@@ -77,6 +78,16 @@ class ClassCurve:
         """`(num_changes,)`, 1 where an answer becomes right, -1 where it becomes wrong."""
         return (self.after == self.labels).astype(int) - (self.before == self.labels)
 
+    @cached_property
+    def worst_recall_drop(self) -> np.ndarray:
+        """`(num_rows,)`, the largest drop of recall against threshold 1 of any class, a share."""
+        present = np.flatnonzero(self.support)
+        worst = np.full(self.num_rows, -np.inf)
+        for label in present:
+            np.maximum(worst, self.net_loss(label) / self.support[label], out=worst)
+        return worst
+
+    @cached_property
     def macro_f1(self) -> np.ndarray:
         """
         `(num_rows,)`, the mean F1 over labels that the data or the answers have, as scikit-learn's

@@ -3,6 +3,7 @@ import csv
 import json
 import tarfile
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from allennlp.models import load_archive
 
 from sledgehammer_allennlp import commands
 from sledgehammer_allennlp.commands.tradeoff import Tradeoff, measure, tradeoff_from_args
+from sledgehammer_allennlp.tradeoff import results as tradeoff_results
 from sledgehammer_allennlp.tradeoff.better_exit import find_better_exit
+from sledgehammer_allennlp.tradeoff.class_losses import ClassLoss
 from sledgehammer_allennlp.training.full_depth import FullDepth, better_exit_of
 from tests.tiny import needs_int8
 
@@ -68,6 +71,7 @@ def test_every_threshold_gives_what_evaluate_gives(trained, tradeoff, overrides)
             trained["archive"], data, cmd_overrides=json.dumps(at_threshold)
         )
         assert columns["accuracy"][row] == pytest.approx(metrics["accuracy"])
+        assert columns["macro_f1"][row] == pytest.approx(metrics["macro_f1"])
         assert columns["layer_equivalents"][row] == pytest.approx(metrics["layer_equivalents"])
         for layer, counts in zip((-1, 0, 2, 3), columns["exit_counts"]):
             assert counts[row] / 49 == pytest.approx(metrics[f"exit_rate_layer_{layer}"])
@@ -151,6 +155,36 @@ def test_it_writes_all_files_and_says_so(tradeoff, tmp_path, capsys):
     assert results["num_instances"] == 49 and results["labels"] == ["neg", "pos"]
     assert results["command"].startswith("allennlp tradeoff ")
     assert [e["exit_layer"] for e in results["exits"]] == [-1, 0, 2, 3]
+
+
+def test_classes_are_those_of_the_recommended_thresholds(tradeoff, capsys):
+    results = tradeoff("--max-accuracy-drop", "0.1")
+    threshold = results["recommendations"][0]["point"]["threshold"]
+    assert [one["threshold"] for one in results["classes"]] == [threshold, 1.0]
+    for one in results["classes"]:
+        row = row_of(results, one["threshold"])
+        (a, b), (c, d) = one["confusion_matrix"]
+        assert (a + d) / 49 == pytest.approx(results["thresholds"]["accuracy"][row])
+        assert one["recall"] == pytest.approx([a / (a + b), d / (c + d)])
+        assert one["precision"] == pytest.approx([a / (a + c), d / (b + d)])
+        f1 = [2 * a / (2 * a + b + c), 2 * d / (2 * d + b + c)]
+        assert (
+            one["macro_f1"] == results["thresholds"]["macro_f1"][row] == pytest.approx(np.mean(f1))
+        )
+    assert "macro F1" in capsys.readouterr().out
+
+
+def test_a_class_that_loses_more_than_accuracy_is_named_everywhere(
+    tradeoff, tmp_path, capsys, monkeypatch
+):
+    loss = ClassLoss("pos", 0.72, 0.976, 25, 0.01, 0.004)
+    monkeypatch.setattr(tradeoff_results, "class_losses", lambda *given: [loss])
+    results = tradeoff("--max-accuracy-drop", "0.1")
+    assert results["classes"][0]["losing_more_than_accuracy"] == [asdict(loss)]
+    report = (tmp_path / "new" / "results" / "report.html").read_text()
+    for text in (capsys.readouterr().out, report.replace("&#39;", "'").replace("&gt;", ">")):
+        assert "recall drops clearly more than accuracy, which drops by 1 point, of: " in text
+        assert "'pos' 0.976 -> 0.720 of 25" in text
 
 
 def test_an_exit_that_is_clearly_better_than_the_last_is_warned_of_everywhere(

@@ -44,7 +44,7 @@ def test_a_class_that_pays_for_the_others_is_named_with_its_recall():
     assert (loss.recall, loss.recall_at_one) == (0.75, 1.0)
     assert loss.accuracy_drop == pytest.approx(-10 / 880)
     assert losses_sentence([loss], "0") == (
-        "At threshold 0 recall drops clearly more than accuracy, of: 'c' 1.000 -> 0.750 of 80. "
+        "At threshold 0 recall drops clearly more than accuracy of: 'c' 1.000 -> 0.750 of 80. "
         "--max-recall-drop limits it"
     )
     assert losses_sentence([], "0") == ""

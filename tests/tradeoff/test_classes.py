@@ -31,7 +31,7 @@ def curves_of(confidences, answers, labels):
 def test_every_row_has_the_confusions_that_the_exit_rule_gives(data):
     confidences, answers, labels = data
     curve, classes = curves_of(*data)
-    f1 = classes.macro_f1()
+    f1 = classes.macro_f1
     everyone = np.arange(len(labels))
     at_one = answers[-1] == labels
     for row in range(len(curve)):
@@ -43,6 +43,9 @@ def test_every_row_has_the_confusions_that_the_exit_rule_gives(data):
         assert f1[row] == pytest.approx(metrics.f1_score(labels, given_, average="macro"))
         assert macro_f1(found) == pytest.approx(f1[row])
         lost, gained = classes.lost_and_gained(row)
+        present = classes.support > 0
+        drops = (lost - gained)[present] / classes.support[present]
+        assert classes.worst_recall_drop[row] == pytest.approx(drops.max())
         for label in range(NUM_LABELS):
             is_label = labels == label
             assert lost[label] == (is_label & at_one & (given_ != labels)).sum()
