@@ -81,7 +81,7 @@ class ClassCurve:
     @cached_property
     def worst_recall_drop(self) -> np.ndarray:
         """`(num_rows,)`, the largest drop of recall against threshold 1 of any class, a share."""
-        present = np.flatnonzero(self.support)
+        present = np.flatnonzero(self.support).tolist()
         worst = np.full(self.num_rows, -np.inf)
         for label in present:
             np.maximum(worst, self.net_loss(label) / self.support[label], out=worst)

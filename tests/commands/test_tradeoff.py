@@ -244,6 +244,29 @@ def test_measuring_without_thresholds_times_all_of_the_table(tradeoff):
     assert {0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0} <= {m["threshold"] for m in results["measured"]}
 
 
+def test_wishes_of_classes_time_and_money(tradeoff, capsys):
+    results = tradeoff(
+        *("--metric", "macro_f1", "--max-accuracy-drop", "0.1", "--max-recall-drop", "0.1"),
+        *("--max-milliseconds", "1e6", "1e-6", "--max-cost", "1e9", "--cpu-hour-price", "0.05"),
+        *("--rounds", "1"),
+    )
+    found = results["recommendations"]
+    assert [one["wish"] for one in found] == [
+        *("max_macro_f1_drop", "max_recall_drop", "max_milliseconds", "max_milliseconds"),
+        "max_cost",
+    ]
+    by_f1, by_recall, slow, fast, cheap = (row_of(results, r["point"]["threshold"]) for r in found)
+    columns = results["thresholds"]
+    assert columns["macro_f1"][-1] - columns["macro_f1"][by_f1] <= 0.1
+    assert columns["worst_recall_drop"][by_recall] <= 0.1
+    timed = [row_of(results, one["threshold"]) for one in results["measured"]]
+    best = max(columns["macro_f1"][row] for row in timed)
+    assert columns["macro_f1"][slow] == columns["macro_f1"][cheap] == best
+    assert [one["is_satisfied"] for one in found] == [True, True, True, False, True]
+    assert fast in timed
+    assert "For at most 10 points of macro F1 lost: take" in capsys.readouterr().out
+
+
 def test_given_overrides_are_among_those_to_paste(tradeoff):
     results = tradeoff("--overrides", '{"model.precision": "bfloat16"}')
     overrides = results["recommendations"][0]["overrides"]
@@ -337,6 +360,14 @@ def test_the_batch_size_does_not_matter(tradeoff):
         (["--target-speedup", "0.9"], "target speed-up is 0.9: wanted at least 1"),
         (["--confidence-level", "95"], "confidence level is 95.0: wanted a probability"),
         (["--confidence-level", "0.9999"], "confidence level is 0.9999: wanted .* at most 0.999"),
+        (["--max-recall-drop", "1"], "recall drop is 1.0: wanted a share"),
+        (["--max-milliseconds", "0"], "--max-milliseconds is 0.0: wanted a number above 0"),
+        (["--max-cost", "1"], "one of --max-cost and --cpu-hour-price: wanted both"),
+        (["--cpu-hour-price", "1"], "one of --max-cost and --cpu-hour-price: wanted both"),
+        (
+            ["--metric", "macro_f1", "--confidence-level", "0.9"],
+            "a drop of macro_f1 cannot be guaranteed.* wanted --metric accuracy",
+        ),
         (["--measure", "1.2"], "confidence_threshold is 1.2: wanted a number from 0 to 1"),
         (["--rounds", "0"], "--rounds is 0: wanted at least 1"),
         (["--batch-size", "0"], "--batch-size is 0: wanted at least 1"),
