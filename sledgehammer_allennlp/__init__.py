@@ -30,6 +30,7 @@ if has_allennlp():
     from sledgehammer_allennlp.training import (  # noqa: F401
         crash_safe_checkpointer,
         enough_steps,
+        label_weighting,
         ngram_fitting,
         objective_progress,
         recovery,

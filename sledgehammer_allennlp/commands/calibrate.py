@@ -26,13 +26,14 @@ from sledgehammer_allennlp.commands.labelled_data import (
     run_all_exits_on,
     writing,
 )
+from sledgehammer_allennlp.commands.wishes import add_metric_argument
 from sledgehammer_allennlp.files import temporary_folder, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
-from sledgehammer_allennlp.tradeoff import check_accuracy_drop
 from sledgehammer_allennlp.tradeoff.results import aligned, shortest, times
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
+    ThresholdWish,
     calibrate_model,
     check_threshold_can_be_chosen,
     combination_lines,
@@ -83,6 +84,14 @@ class Calibrate(Subcommand):
             help="also make the fastest threshold that loses at most this share of accuracy the "
             "archive's default, 0.01 for one point",
         )
+        add_metric_argument(subparser)
+        subparser.add_argument(
+            "--max-recall-drop",
+            type=float,
+            metavar="DROP",
+            help="in place of it: the fastest threshold at which no label loses more than this "
+            "share of its recall, 0.02 for two points",
+        )
         combine = subparser.add_mutually_exclusive_group()
         combine.add_argument(
             "--combine-exits",
@@ -111,29 +120,33 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
         If an argument or the data cannot be used.
     """
     output = _output_archive(args)
-    if args.max_accuracy_drop is not None:
-        try:
-            check_accuracy_drop(args.max_accuracy_drop)
-        except ValueError as error:
-            raise ConfigurationError(f"--max-accuracy-drop: {error}") from error
+    try:
+        wish = ThresholdWish(args.max_accuracy_drop, args.max_recall_drop, args.metric)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    if wish.is_any:
         _check_overrides(overrides_in(args))
     archive, model = load(args)
-    if args.max_accuracy_drop is not None:
+    if wish.is_any:
         check_threshold_can_be_chosen(model)
     instances = read_labelled(archive, model, args.input_file)
     full_depth = run_all_exits_on(model, instances, args.batch_size)
     _check_labels(full_depth.labels, model.label_names(), args.input_file)
-    if args.max_accuracy_drop is None and model.exits.default_threshold < 1:
+    if not wish.is_any and model.exits.default_threshold < 1:
         logger.warning(
             "The archive's default threshold, %s, was chosen with its old temperatures, and stays. "
-            "To choose one anew, use --max-accuracy-drop.",
+            "To choose one anew, use --max-accuracy-drop or --max-recall-drop.",
             shortest(model.exits.default_threshold),
         )
     combine_exits = args.combine_exits
     if combine_exits is None:
         combine_exits = model.combination.weights is not None
     calibration = calibrate_model(
-        model, full_depth, args.max_accuracy_drop, model.temperatures.tolist(), combine_exits
+        model,
+        full_depth,
+        wish if wish.is_any else None,
+        model.temperatures.tolist(),
+        combine_exits,
     )
     with writing("--output-archive"):
         _write_archive(args.archive_file, output, model, calibration)
@@ -164,8 +177,9 @@ def _check_overrides(given: Dict[str, Any]) -> None:
     keys |= set(model) if isinstance(model, dict) else set()
     for key in sorted(keys & {"confidence", "ensemble"}):
         raise ConfigurationError(
-            f"--overrides change the model's {key}, which the new archive will not have, and "
-            "--max-accuracy-drop would choose a threshold for it: wanted one of them"
+            f"--overrides change the model's {key}, which the new archive will not have, and a "
+            "threshold would be chosen for it: wanted these overrides, or --max-accuracy-drop or "
+            "--max-recall-drop"
         )
 
 
@@ -278,6 +292,8 @@ def _summary(calibration: ModelCalibration, output: Path) -> str:
             f"without an override will be made at it: accuracy {point.accuracy:.4f} here, at the "
             f"last exit {point.accuracy + point.accuracy_drop:.4f}; {times(point.speed_up)}\n"
         )
+        losses = calibration.losses_sentence()
+        threshold += f"{losses}.\n" if losses else ""
     return (
         f"\nTemperatures fitted to {calibration.num_instances:,} instances:\n\n{aligned(rows)}\n"
         f"{combined}{threshold}\n"

@@ -39,20 +39,19 @@ from sledgehammer_allennlp.commands.labelled_data import (
     text_of,
     writing,
 )
+from sledgehammer_allennlp.commands.wishes import (
+    add_wish_arguments,
+    check_wishes,
+    is_timed,
+    recommendations,
+    timed_recommendations,
+)
 from sledgehammer_allennlp.engine import most_probable
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.models.multi_exit_classifier import texts_in
-from sledgehammer_allennlp.tradeoff import (
-    Recommendation,
-    TradeoffCurve,
-    check_accuracy_drop,
-    check_confidence_level,
-    check_target_speedup,
-    operating_point,
-    threshold_for_drop,
-    threshold_for_speedup,
-)
+from sledgehammer_allennlp.tradeoff import operating_point
+from sledgehammer_allennlp.tradeoff.class_losses import losses_sentence
 from sledgehammer_allennlp.tradeoff.results import (
     CSV_FILE,
     JSON_FILE,
@@ -69,12 +68,12 @@ from sledgehammer_allennlp.tradeoff.results import (
 from sledgehammer_allennlp.training.full_depth import (
     FullDepth,
     better_exit_of,
+    class_curve_of,
     curve_of,
     predictions_at_exits,
 )
 
 SHOWN_THRESHOLDS = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-ACCURACY_DROPS = (0.0, 0.005, 0.01)
 
 
 @Subcommand.register("tradeoff")
@@ -99,30 +98,7 @@ class Tradeoff(Subcommand):
         subparser.add_argument(
             "--output-dir", required=True, type=Path, help="folder to write the results to"
         )
-        subparser.add_argument(
-            "--max-accuracy-drop",
-            type=float,
-            nargs="+",
-            default=[],
-            metavar="DROP",
-            help="recommend the fastest threshold that loses at most this share, 0.01 for one "
-            f"point; by default for {', '.join(map(str, ACCURACY_DROPS))}",
-        )
-        subparser.add_argument(
-            "--target-speedup",
-            type=float,
-            nargs="+",
-            default=[],
-            metavar="TIMES",
-            help="recommend the most accurate threshold that is at least so many times as fast",
-        )
-        subparser.add_argument(
-            "--confidence-level",
-            type=float,
-            metavar="PROBABILITY",
-            help="guarantee the accuracy drops on new data with this probability, e.g. 0.95; takes "
-            "data on which neither the model nor its calibration was fitted",
-        )
+        add_wish_arguments(subparser)
         subparser.add_argument(
             "--measure",
             type=float,
@@ -164,14 +140,18 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
     full_depth = run_all_exits_on(model, instances, args.batch_size)
     logits, labels = full_depth.logits, full_depth.labels
     curve = curve_of(model, full_depth)
-    recommendations = _recommendations(curve, args)
-    shown = sorted({*SHOWN_THRESHOLDS, *(r.point.threshold for r in recommendations)})
+    classes = class_curve_of(model, full_depth, curve)
+    recommended = recommendations(curve, classes, model.label_names(), args)
+    shown = sorted({*SHOWN_THRESHOLDS, *(r.point.threshold for r in recommended)})
     measurements: Dict[float, Measurement] = {}
-    if args.measure is not None:
-        shown = sorted({*shown, *args.measure})
-        recommended = [r.point.threshold for r in recommendations]
-        measured = [*args.measure, *recommended] if args.measure else shown
+    if args.measure is not None or is_timed(args):
+        shown = sorted({*shown, *(args.measure or [])})
+        measured = shown
+        if args.measure:
+            measured = [*args.measure, *(r.point.threshold for r in recommended)]
         measurements = measure(model, instances, measured, args.rounds, args.batch_size)
+        seconds = {one.threshold: one.seconds / len(instances) for one in measurements.values()}
+        recommended += timed_recommendations(curve, classes, model, seconds, args)
     temperatures = model.temperatures.tolist()
     ones = [1.0] * len(temperatures)
     combination = model.combination.weights
@@ -183,11 +163,12 @@ def tradeoff_from_args(args: argparse.Namespace) -> TradeoffResults:
         origin=_origin(args, archive.config, model),
         overrides=overrides_in(args),
         curve=curve,
+        classes=classes,
         exits=exits,
         bins_before=reliability(logits, labels, ones),
         bins_after=reliability(logits, labels, temperatures, combination),
         points=[operating_point(curve, threshold) for threshold in shown],
-        recommendations=recommendations,
+        recommendations=recommended,
         measurements=measurements,
         easiest=easiest,
         hardest=hardest,
@@ -206,25 +187,11 @@ def _check(args: argparse.Namespace) -> None:
                 f"--{name.replace('_', '-')} is {getattr(args, name)}: wanted at least {least}"
             )
     try:
-        for drop in args.max_accuracy_drop:
-            check_accuracy_drop(drop)
-        for target in args.target_speedup:
-            check_target_speedup(target)
-        if args.confidence_level is not None:
-            check_confidence_level(args.confidence_level)
         for threshold in args.measure or []:
             check_threshold(threshold)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
-
-
-def _recommendations(curve: TradeoffCurve, args: argparse.Namespace) -> List[Recommendation]:
-    drops = args.max_accuracy_drop
-    if not drops and not args.target_speedup:
-        drops = ACCURACY_DROPS
-    return [threshold_for_drop(curve, drop, args.confidence_level) for drop in drops] + [
-        threshold_for_speedup(curve, target) for target in args.target_speedup
-    ]
+    check_wishes(args)
 
 
 def measure(
@@ -369,6 +336,9 @@ def summary(results: TradeoffResults, folder: Path) -> str:
             f"{point.accuracy_high:.4f}), {times(point.speed_up)}"
             + (f", measured {times(measured.speed_up)}" if measured is not None else "")
         )
+        losses = losses_sentence(results.class_losses(point.threshold), shortest(point.threshold))
+        if losses:
+            lines.append(f"  {losses}.")
         if recommendation.note:
             lines.append(f"  {recommendation.note}.")
         lines.append(f"  --overrides {results.pasted_overrides(point.threshold)}")

@@ -41,6 +41,8 @@
   // If a share, 0.01 for one point: the archive's default threshold is the fastest that loses at
   // most so much accuracy on the dev data.
   max_accuracy_drop:: null,
+  // In its place: the fastest at which no label loses more than such a share of its recall.
+  max_recall_drop:: null,
   // Exits are calibrated by their own logits and those of the exits before them, with weights fitted
   // on the dev data; the paper's way, each by a temperature of its own: false.
   combine_exits:: true,
@@ -50,7 +52,7 @@
     'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
     'use_previous_logits', 'alignment', 'confidence', 'dropout', 'max_length', 'loss', 'trainable',
     'num_epochs', 'batch_size', 'learning_rate', 'embedding_learning_rate', 'exit_learning_rate',
-    'warmup_share', 'seed', 'max_accuracy_drop', 'combine_exits',
+    'warmup_share', 'seed', 'max_accuracy_drop', 'max_recall_drop', 'combine_exits',
   ]),
   local hidden = std.setDiff(std.objectFieldsAll(self), std.objectFields(self)),
   local unknown = std.setDiff(hidden, known),
@@ -121,6 +123,7 @@
     callbacks: [{
       type: 'temperature_calibration',
       max_accuracy_drop: settings.max_accuracy_drop,
+      max_recall_drop: settings.max_recall_drop,
       combine_exits: settings.combine_exits,
     }],
   },

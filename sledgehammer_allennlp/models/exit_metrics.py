@@ -14,11 +14,13 @@ from sledgehammer_allennlp.engine.output import combine_records
 @Metric.register("exits")
 class ExitMetrics(Metric):
     """
-    Accuracy, the accuracy of each exit, where instances exit, and what it costs.
+    Accuracy, macro F1, the accuracy of each exit, where instances exit, and what it costs.
 
     `get_metric` gives
 
     - `accuracy`: of the predictions, at the current threshold;
+    - `macro_f1`: of the predictions, the mean F1 over labels that the data or the predictions have
+      (scikit-learn's `f1_score` with `average="macro"`);
     - `accuracy_layer_<i>`: of the exit at layer i, by its combination if there is one, only where
       every instance reached it;
     - `mean_exit_accuracy`: the mean of those, only where every instance reached every exit;
@@ -26,8 +28,8 @@ class ExitMetrics(Metric):
       before layer 0;
     - `layer_equivalents`: the mean cost of an instance in full transformer layers.
 
-    In training no instance exits early, so only accuracies are given; `accuracy` is that of the
-    last exit, over the batches that it was run for.
+    In training no instance exits early, so only accuracies and macro F1 are given; `accuracy` and
+    `macro_f1` are those of the last exit, over the batches that it was run for.
 
     Registered as a `Metric` with name "exits".
 
@@ -36,23 +38,26 @@ class ExitMetrics(Metric):
     exit_layers : `List[int]`
     costs : `List[float]`
         The layer-equivalents of exiting at each exit.
+    num_labels : `int`
     """
 
     supports_distributed = True
 
-    def __init__(self, exit_layers: List[int], costs: List[float]) -> None:
+    def __init__(self, exit_layers: List[int], costs: List[float], num_labels: int) -> None:
         self._exit_layers = exit_layers
         self._costs = costs
+        self._num_labels = num_labels
         self.reset()
 
     def reset(self) -> None:
         num_exits = len(self._exit_layers)
         self._num_instances = 0.0
-        self._num_predicted = 0.0
-        self._num_correct = 0.0
         self._num_reached = [0.0] * num_exits
         self._num_correct_at_exit = [0.0] * num_exits
         self._num_exited = [0.0] * num_exits
+        # Of each label: instances that are predicted rightly, and instances plus predictions.
+        self._num_right_of_label = [0.0] * self._num_labels
+        self._num_of_label = [0.0] * self._num_labels
 
     def __call__(
         self,
@@ -86,12 +91,16 @@ class ExitMetrics(Metric):
             `(batch_size,)`
         """
         num_exits = len(self._exit_layers)
+        last = logits.get(num_exits - 1)
+        labels = gold_labels if last is not None else gold_labels[:0]
+        predicted = labels if last is None else last.detach().argmax(-1)
         reached, correct = gold_labels.new_zeros(2, num_exits)
         for k, exit_logits in logits.items():
             reached[k] = gold_labels.numel()
             correct[k] = (exit_logits.detach().argmax(-1) == gold_labels).sum()
         size = gold_labels.new_tensor([gold_labels.numel()])
-        self._add(size, reached[-1:], correct[-1:], reached, correct, torch.zeros_like(correct))
+        exited = torch.zeros_like(correct)
+        self._add(size, predicted, labels, reached, correct, exited)
 
     def add_early_exit(
         self,
@@ -119,25 +128,37 @@ class ExitMetrics(Metric):
                 logits = combine_records(output.exit_records[: k + 1], combination[k])
             reached[k] = instances.numel()
             correct_at_exit[k] = (logits.argmax(-1) == gold_labels[instances]).sum()
-        correct = (most_probable(output.logits, output.probs) == gold_labels).sum().unsqueeze(0)
+        predicted = most_probable(output.logits, output.probs)
         exited = output.exit_index.bincount(minlength=num_exits)
         size = gold_labels.new_tensor([gold_labels.numel()])
-        self._add(size, size, correct, reached, correct_at_exit, exited)
+        self._add(size, predicted, gold_labels, reached, correct_at_exit, exited)
 
-    def _add(self, *counts: torch.Tensor) -> None:
+    def _add(
+        self,
+        size: torch.Tensor,
+        predicted: torch.Tensor,
+        labels: torch.Tensor,
+        *of_exits: torch.Tensor,
+    ) -> None:
+        """`labels` are of the instances that have a prediction, `size` says how many there are."""
+        of_label, predictions, right = (
+            which.bincount(minlength=self._num_labels)
+            for which in (labels, predicted, labels[predicted == labels])
+        )
         # All counts in one tensor: one transfer from the device, one reduction among workers.
-        added = dist_reduce_sum(torch.cat(counts).double()).tolist()
-        num_exits = len(self._exit_layers)
-        self._num_instances += added[0]
-        self._num_predicted += added[1]
-        self._num_correct += added[2]
+        counts = torch.cat([size, *of_exits, right, of_label + predictions])
+        added = iter(dist_reduce_sum(counts.double()).tolist())
+        self._num_instances += next(added)
         sums: Sequence[List[float]] = (
             self._num_reached,
             self._num_correct_at_exit,
             self._num_exited,
+            self._num_right_of_label,
+            self._num_of_label,
         )
-        for position, value in enumerate(added[3:]):
-            sums[position // num_exits][position % num_exits] += value
+        for numbers in sums:
+            for position in range(len(numbers)):
+                numbers[position] += next(added)
 
     def get_metric(self, reset: bool = False) -> Dict[str, float]:
         """The metrics of everything added since the last reset; none if nothing was."""
@@ -148,8 +169,17 @@ class ExitMetrics(Metric):
 
     def _metrics(self) -> Dict[str, float]:
         metrics = {}
-        if self._num_predicted:
-            metrics["accuracy"] = self._num_correct / self._num_predicted
+        of_labels = [
+            (right, either)
+            for right, either in zip(self._num_right_of_label, self._num_of_label)
+            if either
+        ]
+        if of_labels:
+            # Each instance that has a prediction counts as one of its label, and as one predicted.
+            num_predicted = sum(either for _, either in of_labels) / 2
+            metrics["accuracy"] = sum(right for right, _ in of_labels) / num_predicted
+            f1 = [2 * right / either for right, either in of_labels]
+            metrics["macro_f1"] = sum(f1) / len(f1)
         of_exits = []
         for layer, reached, correct in zip(
             self._exit_layers, self._num_reached, self._num_correct_at_exit

@@ -46,6 +46,7 @@ from sledgehammer_allennlp.models.settings import check_num_labels, check_traina
 from sledgehammer_allennlp.models.text_fields import texts_in
 from sledgehammer_allennlp.objectives import Joint, Objective
 from sledgehammer_allennlp.objectives.correctness import correctness_loss
+from sledgehammer_allennlp.objectives.label_weights import BALANCED, check_label_weights
 from sledgehammer_allennlp.weights_file import read_weights
 
 
@@ -98,6 +99,10 @@ class MultiExitClassifier(Model):
         […]}`: weighted.
     loss : `Objective`, optional (default = `"joint"`)
         What training minimises, see `objectives`.
+    label_weights : optional (default = `None`)
+        How much training texts of a label count, in the loss and in the fit of the exit on n-grams:
+        `"balanced"`, so that all labels count the same, however many texts they have; or a weight
+        for each label, `{"yes": 1, "no": 2.5}`. Calibration and metrics are of the data as it is.
     use_previous_logits : `bool`, optional (default = `False`)
         Whether exits see, besides, the logits of the exits before them.
     alignment : `int`, optional (default = `None`)
@@ -145,6 +150,7 @@ class MultiExitClassifier(Model):
         confidence: str = "max_probability",
         ensemble: Any = None,
         loss: Optional[Objective] = None,
+        label_weights: Any = None,
         use_previous_logits: Any = False,
         alignment: Any = None,
         trainable: Any = True,
@@ -195,6 +201,12 @@ class MultiExitClassifier(Model):
             raise ConfigurationError(str(error)) from error
         self._measure = measure
         self.objective = Joint() if loss is None else loss
+        try:
+            self.label_weights = check_label_weights(_as_plain(label_weights), self.label_names())
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        if isinstance(self.label_weights, list):
+            self.objective.label_weights = torch.tensor(self.label_weights)
         if self.objective.keeps_last_exit and self.exits.use_previous_logits:
             raise ConfigurationError(
                 "the loss keeps the last exit as it is while the others learn, and with "
@@ -209,7 +221,7 @@ class MultiExitClassifier(Model):
         self._register_load_state_dict_pre_hook(add_none_to_older_weights)
         self.exit_costs = cost_of_exits(self.encoder, self.exits)
         """The layer-equivalents of exiting at each exit."""
-        self._metrics = ExitMetrics(self.exit_layers, self.exit_costs)
+        self._metrics = ExitMetrics(self.exit_layers, self.exit_costs, num_labels)
         initializer(self)
 
     @property
@@ -350,6 +362,13 @@ class MultiExitClassifier(Model):
     def _forward_in_training(
         self, texts: TokenBatch, label: Optional[torch.Tensor]
     ) -> Dict[str, torch.Tensor]:
+        if self.label_weights == BALANCED and self.objective.label_weights is None:
+            raise ConfigurationError(
+                "label_weights is 'balanced', and nothing counted the labels of the training data: "
+                "wanted a callback of type 'label_weighting' in the config, or "
+                "enable_default_callbacks not false. `allennlp find-lr` has no callbacks: there, "
+                "--overrides '{\"model.label_weights\": null}'"
+            )
         num_fitted = self.exits.num_fitted
         plan = self.objective.plan(len(self.exit_layers) - num_fitted)
         trained = [num_fitted + k for k in sorted(plan.exits)]

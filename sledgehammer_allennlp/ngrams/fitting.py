@@ -66,6 +66,7 @@ def fit_ngram_classifier(
     classifier: NgramClassifier,
     samples: Sequence[TrainingTexts],
     embeddings: Optional[torch.Tensor] = None,
+    label_weights: Optional[np.ndarray] = None,
 ) -> NgramFit:
     """
     Fits an n-gram classifier: weights of n-grams, and multinomial logistic regression with L2
@@ -82,6 +83,8 @@ def fit_ngram_classifier(
     embeddings : `torch.Tensor`, optional (default = `None`)
         `(num_pieces, embedding_size)`, pretrained, of word pieces, by which the texts of pairs are
         compared; without it they are not.
+    label_weights : `np.ndarray`, optional (default = `None`)
+        `(num_labels,)`, how much a text of each label counts in the regression.
 
     # Raises
 
@@ -106,10 +109,11 @@ def fit_ngram_classifier(
         )
     groups = _Groups.of(texts, classifier, pairs)
     parts = _split(texts, separator, has_pairs)
-    strength, accuracy, nll = _choose_strength(
-        groups.all, texts.labels, classifier.num_labels, *parts
+    model = _Regression(classifier.num_labels, label_weights)
+    strength, accuracy, nll = _choose_strength(groups.all, texts.labels, model, *parts)
+    groups.fit(
+        classifier, pairs, texts.labels, _Regression(classifier.num_labels, label_weights), strength
     )
-    groups.fit(classifier, pairs, texts.labels, strength)
     seconds = time.perf_counter() - begin
     return NgramFit(
         num_seen, len(texts.labels), groups.ngrams.num_columns, strength, accuracy, nll, seconds
@@ -200,12 +204,12 @@ class _Groups(NamedTuple):
         classifier: NgramClassifier,
         pairs: Optional[PairClassifier],
         labels: np.ndarray,
+        model: "_Regression",
         strength: float,
     ) -> None:
         """Fits to all texts, and gives the weights to the classifier."""
         everything = np.arange(len(labels))
         scaled = _Scaled(self.all, everything, labels, classifier.num_labels)
-        model = _Regression(classifier.num_labels)
         model.fit(scaled.features(everything), labels, strength)
         ends = np.cumsum([group.num_columns for group in self.all])[:-1]
         parts = list(zip(scaled.scalings, np.split(model.coefficients, ends)))
@@ -276,7 +280,7 @@ def _some_groups(groups: np.ndarray, most: int) -> np.ndarray:
 def _choose_strength(
     groups: List[FeatureGroup],
     labels: np.ndarray,
-    num_labels: int,
+    model: "_Regression",
     kept: np.ndarray,
     held_out: np.ndarray,
 ) -> Tuple[float, Optional[float], Optional[float]]:
@@ -284,13 +288,14 @@ def _choose_strength(
     middle = len(_STRENGTHS) // 2
     if not len(held_out):
         return _STRENGTHS[middle], None, None
-    scaled = _Scaled(groups, kept, labels, num_labels)
+    scaled = _Scaled(groups, kept, labels, model.num_labels)
     inside, outside = scaled.features(kept), scaled.features(held_out)
-    model = _Regression(num_labels)
 
     def attempt(strength: float) -> _Attempt:
         model.fit(inside, labels[kept], strength)
         logits = model.logits(outside)
+        # What is expected of texts as they are, not as they are weighted.
+        logits = logits - np.log(model.label_weights)
         temperature = fit_temperature(logits, labels[held_out])
         nll = negative_log_likelihood(logits, labels[held_out], temperature)
         accuracy = float((logits.argmax(1) == labels[held_out]).mean())
@@ -321,25 +326,32 @@ class _Regression:
     """
     scikit-learn's logistic regression, for any set of labels: what has not been seen gets no
     coefficients and a probability of about one in as many texts as there were.
+
+    # Parameters
+
+    num_labels : `int`
+    label_weights : `np.ndarray`, optional
+        `(num_labels,)`, how much a text of each label counts; by default 1.
     """
 
-    def __init__(self, num_labels: int) -> None:
+    def __init__(self, num_labels: int, label_weights: Optional[np.ndarray]) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        self._num_labels = num_labels
+        self.num_labels = num_labels
+        self.label_weights = np.ones(num_labels) if label_weights is None else label_weights
         # The gradients of long sparse rows of unit length are small.
         self._model = LogisticRegression(warm_start=True, max_iter=500, tol=1e-5)
 
     def fit(self, features: sparse.csr_matrix, labels: np.ndarray, strength: float) -> None:
         num_texts, num_ngrams = features.shape
         seen = np.unique(labels)
-        self.coefficients = np.zeros((num_ngrams, self._num_labels), dtype=np.float32)
-        self.bias = np.full(self._num_labels, -np.log(num_texts + 1), dtype=np.float32)
+        self.coefficients = np.zeros((num_ngrams, self.num_labels), dtype=np.float32)
+        self.bias = np.full(self.num_labels, -np.log(num_texts + 1), dtype=np.float32)
         self.bias[seen] = 0
         if len(seen) == 1 or num_ngrams == 0:
             return
         self._model.C = strength
-        self._model.fit(features, labels)
+        self._model.fit(features, labels, sample_weight=self.label_weights[labels])
         coefficients, bias = self._model.coef_, self._model.intercept_
         if len(seen) == 2:  # of the second label, against the first
             coefficients = np.concatenate([-coefficients, coefficients]) / 2

@@ -25,13 +25,17 @@ class Objective(Registrable):
     trained, have no part in it.
 
     An objective of your own is a registered subclass with a `plan`, a `loss`, or both. By default,
-    the sum of the cross-entropies of the exits that were run is minimised.
+    the sum of the cross-entropies of the exits that were run is minimised. Losses take means by
+    `cross_entropy` and `weighted_mean`, so that `label_weights` are heeded.
     """
 
     default_implementation = "joint"
 
     keeps_last_exit: ClassVar[bool] = False
     """Whether, when other exits learn, the last one is to answer as it did before."""
+
+    label_weights: Optional[torch.Tensor] = None
+    """`(num_labels,)`, how much an instance of each label counts; `None` if all count the same."""
 
     def plan(self, num_exits: int) -> Plan:
         """
@@ -58,8 +62,40 @@ class Objective(Registrable):
         `torch.Tensor`
             `()`
         """
-        losses = [F.cross_entropy(exit_logits, label) for exit_logits in logits.values()]
+        losses = [self.cross_entropy(exit_logits, label) for exit_logits in logits.values()]
         return torch.stack(losses).sum()
+
+    def cross_entropy(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """
+        The mean cross-entropy in nats, `()`, of instances weighted by their label.
+
+        # Parameters
+
+        logits : `torch.Tensor`
+            `(batch_size, num_labels)`
+        label : `torch.Tensor`
+            `(batch_size,)`
+        """
+        if self.label_weights is None:
+            return F.cross_entropy(logits, label)
+        return self.weighted_mean(F.cross_entropy(logits, label, reduction="none"), label)
+
+    def weighted_mean(self, values: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """
+        The mean of one value for each instance, `()`, each times the weight of its label. It is not
+        divided by the batch's weights, so that all batches together give the weighted mean of all
+        instances.
+
+        # Parameters
+
+        values : `torch.Tensor`
+            `(batch_size,)`
+        label : `torch.Tensor`
+            `(batch_size,)`
+        """
+        if self.label_weights is not None:
+            values = values * self.label_weights.to(values)[label]
+        return values.mean()
 
     def start(
         self, num_epochs: int, epochs_done: int, validation_metrics: Optional[Sequence[str]]

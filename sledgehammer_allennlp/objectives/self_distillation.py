@@ -40,6 +40,6 @@ class SelfDistillation(Objective):
         loss = super().loss(logits, label)
         for student in students:
             log_p = student.log_softmax(-1)
-            divergence = (log_p.exp() * (log_p - log_q)).sum(-1).mean()
-            loss = loss + self._weight * divergence
+            divergence = (log_p.exp() * (log_p - log_q)).sum(-1)
+            loss = loss + self._weight * self.weighted_mean(divergence, label)
         return loss

@@ -3,7 +3,6 @@
 from typing import Dict
 
 import torch
-import torch.nn.functional as F
 
 from sledgehammer_allennlp.objectives.objective import Objective
 
@@ -20,7 +19,7 @@ class Weighted(Objective):
     def loss(self, logits: Dict[int, torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         weights = [exit_index + 1 for exit_index in logits]
         losses = [
-            weight * F.cross_entropy(exit_logits, label)
+            weight * self.cross_entropy(exit_logits, label)
             for weight, exit_logits in zip(weights, logits.values())
         ]
         return torch.stack(losses).sum() / sum(weights)

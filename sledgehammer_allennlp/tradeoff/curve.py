@@ -143,7 +143,7 @@ def tradeoff_curve(
             f"found confidences of shape {confidences.shape}, answers of shape {correct.shape} and "
             f"{len(costs)} costs: wanted one answer for each confidence, one cost for each exit"
         )
-    passes = _Passes.of(np.asarray(confidences, dtype=np.float32))
+    passes = Passes.of(np.asarray(confidences, dtype=np.float32))
     thresholds = passes.thresholds()
     lost = correct[-1] & ~correct
     gained = ~correct[-1] & correct
@@ -158,7 +158,7 @@ def tradeoff_curve(
 
 
 @dataclass(frozen=True)
-class _Passes:
+class Passes:
     """
     Between which thresholds an instance exits where: at exit k at those above `before[k]`, the
     highest confidence of the exits before, and up to `highest[k]`, the highest so far. Both are
@@ -169,7 +169,7 @@ class _Passes:
     highest: np.ndarray
 
     @classmethod
-    def of(cls, confidences: np.ndarray) -> "_Passes":
+    def of(cls, confidences: np.ndarray) -> "Passes":
         early = np.where(np.isnan(confidences), -np.inf, confidences.astype(np.float64))
         early[early >= 1] = _JUST_BELOW_ONE
         early[-1] = np.inf  # every instance exits at the last exit
@@ -181,6 +181,17 @@ class _Passes:
         """Where something changes, `(num_rows,)`, and 1."""
         changes = np.unique(self.highest[:-1])
         return np.append(changes[np.isfinite(changes)], 1.0)
+
+    def rows_at(self, exit_index: int, thresholds: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """
+        Of each instance, the first row of a curve at which it exits there, and the first after; the
+        same if there is none. Both `(num_instances,)`.
+        """
+        first, end = (
+            np.searchsorted(thresholds, limits[exit_index], side="right")
+            for limits in (self.before, self.highest)
+        )
+        return first, end
 
     def num_leaving(self, which: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """

@@ -19,11 +19,13 @@ test of the lost answers alone would be valid, too, but blind to what early exit
 """
 
 from dataclasses import dataclass
-from typing import Optional
+from functools import lru_cache
+from typing import Callable, List, Optional
 
 import numpy as np
 from scipy.stats import beta, binom
 
+from sledgehammer_allennlp.tradeoff.classes import ClassCurve
 from sledgehammer_allennlp.tradeoff.curve import TradeoffCurve
 
 TESTED_THRESHOLDS = (0.999, 0.995, *(round(0.99 - step / 100, 2) for step in range(100)))
@@ -68,21 +70,79 @@ def guaranteed_threshold(
     confidence_level : `float`
         In (0, 1), the probability that the guarantee holds, over draws of the data.
     """
+
+    def p_value_at(row: int) -> float:
+        lost, gained = int(curve.num_lost[row]), int(curve.num_gained[row])
+        return drop_p_value(lost, gained, curve.num_instances, max_accuracy_drop)
+
+    return _lowest_accepted(curve, p_value_at, confidence_level)
+
+
+def guaranteed_threshold_of_classes(
+    curve: TradeoffCurve, classes: ClassCurve, max_recall_drop: float, confidence_level: float
+) -> Guarantee:
+    """
+    The lowest threshold at which it is guaranteed that the recall of no class of enough instances,
+    see `classes_to_test`, drops more than allowed on new data of the same kind. `None` if there is
+    no such class.
+
+    A threshold is bad if one of the classes drops too far, and accepted if the tests of all reject
+    that, each at the full level: to accept a bad one, the test of its bad class has to be wrong, so
+    that the number of classes needs no correction (the intersection-union test, Berger 1982).
+
+    # Parameters
+
+    curve : `TradeoffCurve`
+        Of data on which neither the model nor its calibration was fitted.
+    classes : `ClassCurve`
+        Of the same data.
+    max_recall_drop : `float`
+        In [0, 1).
+    confidence_level : `float`
+        In (0, 1).
+    """
+    tested = classes_to_test(classes, max_recall_drop, confidence_level)
+    if not tested:
+        return Guarantee(None, 1.0)
+
+    def p_value_at(row: int) -> float:
+        lost, gained = classes.lost_and_gained(row)
+        # The worst first: one that is not good enough is enough.
+        order = sorted(tested, key=lambda c: (gained[c] - lost[c]) / classes.support[c])
+        highest = 0.0
+        for c in order:
+            counts = int(lost[c]), int(gained[c]), int(classes.support[c])
+            highest = max(highest, drop_p_value(*counts, max_recall_drop))
+            if highest > 1 - confidence_level:
+                break
+        return highest
+
+    return _lowest_accepted(curve, p_value_at, confidence_level)
+
+
+def classes_to_test(
+    classes: ClassCurve, max_recall_drop: float, confidence_level: float
+) -> List[int]:
+    """The labels of which there are enough instances to guarantee anything."""
+    needed = min_instances(max_recall_drop, confidence_level)
+    if needed is None:
+        return []
+    return np.flatnonzero(classes.support >= needed).tolist()
+
+
+def _lowest_accepted(
+    curve: TradeoffCurve, p_value_at: Callable[[int], float], confidence_level: float
+) -> Guarantee:
     accepted, p_value = None, 1.0
     for threshold in TESTED_THRESHOLDS:
-        row = curve.row_of(threshold)
-        p = drop_p_value(
-            int(curve.num_lost[row]),
-            int(curve.num_gained[row]),
-            curve.num_instances,
-            max_accuracy_drop,
-        )
+        p = p_value_at(curve.row_of(threshold))
         if p > 1 - confidence_level:
             return Guarantee(accepted, p if accepted is None else p_value)
         accepted, p_value = threshold, p
     return Guarantee(accepted, p_value)
 
 
+@lru_cache(maxsize=10_000)
 def drop_p_value(num_lost: int, num_gained: int, num_instances: int, max_drop: float) -> float:
     """
     The exact p-value of "on new data, accuracy drops by `max_drop` or more": no more than a share

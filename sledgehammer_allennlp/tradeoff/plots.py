@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CURVE_FILE = "tradeoff.png"
 RELIABILITY_FILE = "reliability.png"
 
-BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9661f", "#777777", "#2c8a4b"
+BLUE, ORANGE, GREY, GREEN, PURPLE = "#1f5fa8", "#d9661f", "#777777", "#2c8a4b", "#7b3fa0"
 SPEED_UP_LABEL = "speed-up over the last exit, in layer-equivalents"
 _MAX_SPEED_UP = 200.0
 _TICKS = (1, 2, 3, 5, 10, 20, 50, 100)
@@ -75,6 +75,7 @@ def draw_curve(results: TradeoffResults) -> "Figure":
     x = axis.place(curve.speed_up)
     axes.fill_between(x, low, high, color=BLUE, alpha=0.12, linewidth=0, label="95 % interval")
     axes.plot(x, curve.accuracy, color=BLUE, linewidth=2, label="every threshold")
+    axes.plot(x, results.classes.macro_f1, "--", color=PURPLE, linewidth=1, label="macro F1")
     exit_places = axis.place(speed_up(curve.costs, curve.costs[-1]))
     exit_accuracies = [e.calibrated_accuracy for e in results.exits]
     axes.plot(

@@ -15,7 +15,17 @@ from sledgehammer_allennlp.tradeoff.guarantee import (
 )
 
 MAX_ACCURACY_DROP = "max_accuracy_drop"
+MAX_F1_DROP = "max_macro_f1_drop"
+MAX_RECALL_DROP = "max_recall_drop"
 TARGET_SPEEDUP = "target_speedup"
+MAX_MILLISECONDS = "max_milliseconds"
+MAX_COST = "max_cost"
+
+_LOST = {
+    MAX_ACCURACY_DROP: "of accuracy",
+    MAX_F1_DROP: "of macro F1",
+    MAX_RECALL_DROP: "of any label's recall",
+}
 
 
 @dataclass(frozen=True)
@@ -37,9 +47,11 @@ class Recommendation:
     # Parameters
 
     wish : `str`
-        `"max_accuracy_drop"` or `"target_speedup"`.
+        `"max_accuracy_drop"`, `"max_macro_f1_drop"`, `"max_recall_drop"`, `"target_speedup"`,
+        `"max_milliseconds"` or `"max_cost"`.
     value : `float`
-        The allowed drop as a share, or how many times as fast as threshold 1.
+        The allowed drop as a share; how many times as fast as threshold 1; the mean milliseconds
+        of a text; or the cost of a million.
     confidence_level : `float`, optional
         The probability with which the drop holds on new data; `None` if it holds on this data.
     point : `OperatingPoint`
@@ -61,7 +73,12 @@ class Recommendation:
         """The wish in words."""
         if self.wish == TARGET_SPEEDUP:
             return f"at least {self.value:g} times as fast"
-        drop = f"at most {100 * self.value:g} point{'s' * (self.value != 0.01)} of accuracy lost"
+        if self.wish == MAX_MILLISECONDS:
+            return f"at most {self.value:g} ms a text"
+        if self.wish == MAX_COST:
+            return f"a cost of at most {self.value:g} for a million texts"
+        points = f"{100 * self.value:g} point{'s' * (self.value != 0.01)}"
+        drop = f"at most {points} {_LOST[self.wish]} lost"
         if self.confidence_level is None:
             return drop
         return f"{drop}, with a probability of {100 * self.confidence_level:g} %"
@@ -107,22 +124,34 @@ def threshold_for_drop(
     # Counts, not their quotients: a drop of just what is allowed is allowed.
     allowed = math.floor(max_accuracy_drop * curve.num_instances + 1e-9)
     is_allowed = curve.num_lost - curve.num_gained <= allowed
-    # At threshold 1 nothing is lost, so that there always is one.
+    return Recommendation(
+        MAX_ACCURACY_DROP, max_accuracy_drop, None, fastest_of(curve, is_allowed), True, ""
+    )
+
+
+def fastest_of(curve: TradeoffCurve, is_allowed: np.ndarray) -> OperatingPoint:
+    """
+    The fastest of some rows of a curve.
+
+    # Parameters
+
+    is_allowed : `np.ndarray`
+        `(num_rows,)`, of booleans. At threshold 1 nothing is lost, so that there always is one.
+    """
     row = int(np.flatnonzero(is_allowed)[curve.layer_equivalents[is_allowed].argmin()])
-    point = operating_point(curve, curve.short_threshold(row))
-    return Recommendation(MAX_ACCURACY_DROP, max_accuracy_drop, None, point, True, "")
+    return operating_point(curve, curve.short_threshold(row))
 
 
-def check_accuracy_drop(drop: Any) -> None:
+def check_accuracy_drop(drop: Any, name: str = "accuracy") -> None:
     """
     # Raises
 
     ValueError
-        If `drop` is not a share from 0 to below 1.
+        If `drop`, of what is called `name`, is not a share from 0 to below 1.
     """
     if isinstance(drop, bool) or not isinstance(drop, (int, float)) or not 0 <= drop < 1:
         raise ValueError(
-            f"the accuracy drop is {drop!r}: wanted a share from 0 to below 1, for example 0.01 "
+            f"the {name} drop is {drop!r}: wanted a share from 0 to below 1, for example 0.01 "
             "for one point"
         )
 
@@ -177,10 +206,20 @@ def _guaranteed(
     )
 
 
-def threshold_for_speedup(curve: TradeoffCurve, target_speedup: float) -> Recommendation:
+def threshold_for_speedup(
+    curve: TradeoffCurve, target_speedup: float, quality: Optional[np.ndarray] = None
+) -> Recommendation:
     """
     The most accurate threshold that is so many times as fast as threshold 1, in layer-equivalents;
     of equally accurate ones the fastest. Where there is none, the fastest of all.
+
+    # Parameters
+
+    curve : `TradeoffCurve`
+    target_speedup : `float`
+        At least 1.
+    quality : `np.ndarray`, optional (default = accuracy)
+        `(num_rows,)`, by what the best is taken instead.
 
     # Raises
 
@@ -192,7 +231,8 @@ def threshold_for_speedup(curve: TradeoffCurve, target_speedup: float) -> Recomm
     note = ""
     if is_fast.any():
         candidates = np.flatnonzero(is_fast)
-        order = np.lexsort([curve.layer_equivalents[candidates], -curve.num_correct[candidates]])
+        quality = curve.num_correct if quality is None else quality
+        order = np.lexsort([curve.layer_equivalents[candidates], -quality[candidates]])
         row = int(candidates[order[0]])
     else:
         row = int(curve.layer_equivalents.argmin())

@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING, Any, Dict, List
 import numpy as np
 
 from sledgehammer_allennlp.files import write_text_whole
+from sledgehammer_allennlp.tradeoff.class_losses import losses_sentence
 from sledgehammer_allennlp.tradeoff.curve import speed_up, wilson_interval
 from sledgehammer_allennlp.tradeoff.plots import (
     BLUE,
     GREEN,
     GREY,
     ORANGE,
+    PURPLE,
     SPEED_UP_LABEL,
     SpeedUpAxis,
     exit_name,
     marker_areas,
     reliability_title,
 )
+from sledgehammer_allennlp.tradeoff.report_classes import ClassParts
+from sledgehammer_allennlp.tradeoff.report_style import WIDE, plain_style
 from sledgehammer_allennlp.tradeoff.results import TradeoffResults, shortest, times
 
 if TYPE_CHECKING:
@@ -31,7 +35,6 @@ MAX_ROWS = 10_000
 """Of how many thresholds at most the report has the numbers; `tradeoff.csv` has all."""
 
 _HERE = Path(__file__).parent
-_WIDE = dict(sizing_mode="stretch_width", toolbar_location=None)
 
 
 def write_report(results: TradeoffResults, folder: Path) -> None:
@@ -55,6 +58,7 @@ def write_report(results: TradeoffResults, folder: Path) -> None:
             shortest=shortest,
             exit_name=exit_name,
             times=times,
+            losses_sentence=losses_sentence,
         ),
     )
     write_text_whole(folder / REPORT_FILE, html)
@@ -110,13 +114,18 @@ class _Parts:
         moved = self._on_move(slider, typed, curve, here, shares)
         slider.js_on_change("value", moved)
         typed.js_on_change("value", self._on_type(slider, typed, curve, moved))
+        class_parts = ClassParts(results)
+        moved_classes = class_parts.on_move(slider, self.rows)
+        slider.js_on_change("value", moved_classes)
         document = Document(title=f"Speed against accuracy: {results.origin['archive']}")
         document.js_on_event("document_ready", moved)
+        document.js_on_event("document_ready", moved_classes)
         for name, model in {
             "curve": self._curve_figure(curve, here),
             "shares": self._share_figure(shares, names),
             "slider": slider,
             "typed": typed,
+            "confusion": class_parts.figure,
         }.items():
             model.name = name
             document.add_root(model)
@@ -139,6 +148,7 @@ class _Parts:
         columns = {
             "highest_threshold": curve.thresholds,
             "accuracy": curve.accuracy,
+            "macro_f1": self.results.classes.macro_f1,
             "low": low,
             "high": high,
             "layer_equivalents": curve.layer_equivalents,
@@ -201,7 +211,7 @@ class _Parts:
             x_axis_label=SPEED_UP_LABEL,
             y_axis_label="accuracy",
             tools="",
-            **_WIDE,
+            **WIDE,
         )
         plot.xaxis.ticker = FixedTicker(ticks=ticks)
         plot.xaxis.major_label_overrides = dict(zip(ticks, labels))
@@ -221,6 +231,14 @@ class _Parts:
             color=BLUE,
             line_width=2,
             legend_label="every threshold",
+        )
+        plot.line(
+            "x",
+            "macro_f1",
+            source=curve,
+            color=PURPLE,
+            line_dash="dashed",
+            legend_label="macro F1",
         )
         costs = self.results.curve.costs
         places = self.axis.place(speed_up(costs, costs[-1]))
@@ -268,6 +286,7 @@ class _Parts:
                 tooltips=[
                     ("threshold", "@threshold{0.0000}"),
                     ("accuracy", "@accuracy{0.0000}"),
+                    ("macro F1", "@macro_f1{0.0000}"),
                     ("layer-equivalents", "@layer_equivalents{0.00}"),
                 ],
             )
@@ -275,7 +294,9 @@ class _Parts:
         plot.y_range.range_padding = 0.15
         plot.add_layout(plot.legend[0], "above")
         plot.legend.ncols = 3
-        _plain_style(plot)
+        plot.legend.click_policy = "hide"
+        plot.y_range.only_visible = True
+        plain_style(plot)
         return plot
 
     def _share_figure(self, shares: Any, names: List[str]) -> "Figure":
@@ -288,11 +309,11 @@ class _Parts:
             x_range=(0, 1),
             x_axis_label="share of the instances that exit there",
             tools="",
-            **_WIDE,
+            **WIDE,
         )
         plot.hbar(y="exit", right="share", height=0.7, source=shares, color=BLUE)
         plot.xaxis.formatter = NumeralTickFormatter(format="0 %")
-        _plain_style(plot)
+        plain_style(plot)
         return plot
 
     def _reliability_figure(self, number: int) -> "Figure":
@@ -307,7 +328,7 @@ class _Parts:
             x_axis_label="confidence",
             y_axis_label="share of right answers",
             tools="",
-            **_WIDE,
+            **WIDE,
         )
         plot.line([0, 1], [0, 1], color=GREY, line_dash="dotted")
         for bins, color in (
@@ -324,7 +345,7 @@ class _Parts:
                 fill_alpha=0.7,
                 line_alpha=0,
             )
-        _plain_style(plot)
+        plain_style(plot)
         plot.title.text_font_size = "12px"
         plot.title.text_font_style = "normal"
         return plot
@@ -336,16 +357,3 @@ def _shown_rows(results: TradeoffResults) -> np.ndarray:
     rows = np.unique(np.linspace(0, num_rows - 1, min(num_rows, MAX_ROWS)).astype(int))
     named = [results.curve.row_of(point.threshold) for point in results.points]
     return np.union1d(rows, named)
-
-
-def _plain_style(plot: Any) -> None:
-    plot.outline_line_color = None
-    plot.grid.grid_line_alpha = 0.4
-    plot.axis.axis_line_alpha = 0.4
-    plot.axis.minor_tick_line_color = None
-    plot.axis.axis_label_text_font_style = "normal"
-    for legend in plot.legend:
-        legend.border_line_color = None
-        legend.background_fill_alpha = 0.7
-        legend.label_text_font_size = "11px"
-        legend.spacing = 0

@@ -20,6 +20,8 @@ from sledgehammer_allennlp.calibration import (
 )
 from sledgehammer_allennlp.files import write_text_whole
 from sledgehammer_allennlp.tradeoff.better_exit import BetterExit
+from sledgehammer_allennlp.tradeoff.class_losses import ClassLoss, class_losses
+from sledgehammer_allennlp.tradeoff.classes import ClassCurve, recall_and_precision
 from sledgehammer_allennlp.tradeoff.curve import TradeoffCurve, wilson_interval
 from sledgehammer_allennlp.tradeoff.recommendation import OperatingPoint, Recommendation
 
@@ -79,6 +81,8 @@ class TradeoffResults:
     overrides : `Dict[str, Any]`
         The overrides with which the archive was loaded.
     curve : `TradeoffCurve`
+    classes : `ClassCurve`
+        What the rows of the curve give each class.
     exits : `List[ExitCalibration]`
         Each exit on this data, without (`before`) and with (`after`) its temperature, and with its
         combination, if there is one.
@@ -97,6 +101,7 @@ class TradeoffResults:
     origin: Dict[str, Any]
     overrides: Dict[str, Any]
     curve: TradeoffCurve
+    classes: ClassCurve
     exits: List[ExitCalibration]
     bins_before: List[ReliabilityBins]
     bins_after: List[ReliabilityBins]
@@ -121,6 +126,15 @@ class TradeoffResults:
     def recommended_points(self) -> List[OperatingPoint]:
         """The recommended thresholds, each once."""
         return list({r.point.threshold: r.point for r in self.recommendations}.values())
+
+    def macro_f1(self, threshold: float) -> float:
+        """The mean F1 of the classes at a threshold."""
+        return float(self.classes.macro_f1[self.curve.row_of(threshold)])
+
+    def class_losses(self, threshold: float) -> List[ClassLoss]:
+        """The classes that lose clearly more recall there than accuracy drops."""
+        row = self.curve.row_of(threshold)
+        return class_losses(self.classes, row, self.origin["labels"])
 
     def exit_shares(self, threshold: float) -> np.ndarray:
         """`(num_exits,)`, the share of the instances that exits at each exit."""
@@ -176,6 +190,8 @@ def write_json(results: TradeoffResults, path: Path) -> None:
     """
     Everything but the examples. `thresholds` has a list for each column of the curve, and where a
     speed-up is infinite, because nothing is computed but an exit before layer 0, it is `null`.
+    `classes` has recall and precision of each label, in the order of `labels`, and the confusion
+    matrix, a row for each label and a column for each answer, at the recommended thresholds and 1.
     """
     curve = results.curve
     content = {
@@ -203,10 +219,30 @@ def write_json(results: TradeoffResults, path: Path) -> None:
             )
             for recommendation in results.recommendations
         ],
+        "classes": [
+            _classes_at(results, threshold)
+            for threshold in sorted({*(p.threshold for p in results.recommended_points()), 1.0})
+        ],
         "measured": [asdict(measurement) for measurement in results.measurements.values()],
         "thresholds": _columns(results),
     }
     write_text_whole(path, json.dumps(content, allow_nan=False) + "\n")
+
+
+def _classes_at(results: TradeoffResults, threshold: float) -> Dict[str, Any]:
+    """What a threshold gives each class, of plain Python types; `null` where nothing is counted."""
+    confusion = results.classes.confusion(results.curve.row_of(threshold))
+    recall, precision = recall_and_precision(confusion)
+    return _plain(
+        {
+            "threshold": threshold,
+            "macro_f1": results.macro_f1(threshold),
+            "recall": recall,
+            "precision": precision,
+            "confusion_matrix": confusion,
+            "losing_more_than_accuracy": [asdict(loss) for loss in results.class_losses(threshold)],
+        }
+    )
 
 
 def _columns(results: TradeoffResults) -> Dict[str, Any]:
@@ -220,6 +256,8 @@ def _columns(results: TradeoffResults) -> Dict[str, Any]:
             "accuracy_low": low,
             "accuracy_high": high,
             "accuracy_drop": curve.accuracy_drop,
+            "macro_f1": results.classes.macro_f1,
+            "worst_recall_drop": results.classes.worst_recall_drop,
             "layer_equivalents": curve.layer_equivalents,
             "speed_up": curve.speed_up,
             "num_lost": curve.num_lost,
@@ -243,13 +281,21 @@ def _plain(value: Any) -> Any:
 def table(results: TradeoffResults) -> str:
     """The shown thresholds as text."""
     is_measured = bool(results.measurements)
-    header = ["threshold", "accuracy", "average exit layer", "layer-equivalents", "speed-up"]
+    header = [
+        "threshold",
+        "accuracy",
+        "macro F1",
+        "average exit layer",
+        "layer-equivalents",
+        "speed-up",
+    ]
     header += ["measured", "texts/s"] if is_measured else []
     rows = [header]
     for point in results.points:
         row = [
             shortest(point.threshold),
             f"{point.accuracy:.4f}",
+            f"{results.macro_f1(point.threshold):.4f}",
             f"{results.average_exit_layer(point.threshold):.2f}",
             f"{point.layer_equivalents:.2f}",
             times(point.speed_up),

@@ -17,6 +17,7 @@ from sledgehammer_allennlp.exits import ExitScores, concatenate_scores
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff import TradeoffCurve, tradeoff_curve
 from sledgehammer_allennlp.tradeoff.better_exit import BetterExit, find_better_exit
+from sledgehammer_allennlp.tradeoff.classes import ClassCurve, class_curve
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,23 @@ def curve_of(model: MultiExitClassifier, full_depth: FullDepth) -> TradeoffCurve
     """
     labels, confidences = predictions_at_exits(model, full_depth)
     return tradeoff_curve(confidences, labels == full_depth.labels, model.exit_costs)
+
+
+def class_curve_of(
+    model: MultiExitClassifier, full_depth: FullDepth, curve: TradeoffCurve
+) -> ClassCurve:
+    """
+    What each row of a curve gives each class.
+
+    # Parameters
+
+    model : `MultiExitClassifier`
+    full_depth : `FullDepth`
+    curve : `TradeoffCurve`
+        From `curve_of`.
+    """
+    labels, confidences = predictions_at_exits(model, full_depth)
+    return class_curve(curve, confidences, labels, full_depth.labels, len(model.label_names()))
 
 
 def better_exit_of(model: MultiExitClassifier, full_depth: FullDepth) -> Optional[BetterExit]:

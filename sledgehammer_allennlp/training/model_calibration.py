@@ -15,9 +15,16 @@ from sledgehammer_allennlp.calibration import (
 )
 from sledgehammer_allennlp.engine.combination import COMBINATION_KEY
 from sledgehammer_allennlp.models import MultiExitClassifier
-from sledgehammer_allennlp.tradeoff import Recommendation, threshold_for_drop
-from sledgehammer_allennlp.tradeoff.results import aligned
-from sledgehammer_allennlp.training.full_depth import FullDepth, curve_of
+from sledgehammer_allennlp.tradeoff import Recommendation, TradeoffCurve, check_accuracy_drop
+from sledgehammer_allennlp.tradeoff.class_losses import ClassLoss, class_losses, losses_sentence
+from sledgehammer_allennlp.tradeoff.class_wishes import (
+    check_metric,
+    threshold_for_metric_drop,
+    threshold_for_recall_drop,
+)
+from sledgehammer_allennlp.tradeoff.classes import ClassCurve
+from sledgehammer_allennlp.tradeoff.results import aligned, shortest
+from sledgehammer_allennlp.training.full_depth import FullDepth, class_curve_of, curve_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,31 +42,85 @@ def check_threshold_can_be_chosen(model: MultiExitClassifier) -> None:
     if model.configured_threshold is not None:
         raise ConfigurationError(
             f"the model's config has confidence_threshold {model.configured_threshold:g}, before "
-            "which one chosen by max_accuracy_drop would not come: wanted one of them"
+            "which one chosen by max_accuracy_drop or max_recall_drop would not come: wanted one "
+            "of them"
         )
     if model.exit_rule.never_early_by_ensemble:
         raise ConfigurationError(
             'the model answers by an ensemble over "all" exits, with which no instance exits early '
-            'and max_accuracy_drop means nothing: wanted "reached", or none'
+            'and max_accuracy_drop or max_recall_drop mean nothing: wanted "reached", or none'
         )
+
+
+@dataclass(frozen=True)
+class ThresholdWish:
+    """
+    For which threshold a calibration is asked: what may be lost at it, one of `max_accuracy_drop`,
+    counted by `metric`, and `max_recall_drop`, of any label. Both are shares in [0, 1).
+
+    # Raises
+
+    ValueError
+        If one is not in its range, or both are given.
+    """
+
+    max_accuracy_drop: Optional[float] = None
+    max_recall_drop: Optional[float] = None
+    metric: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        check_metric(self.metric)
+        for key, drop in (
+            ("max_accuracy_drop", self.max_accuracy_drop),
+            ("max_recall_drop", self.max_recall_drop),
+        ):
+            if drop is not None:
+                try:
+                    check_accuracy_drop(drop, key.split("_")[1])
+                except ValueError as error:
+                    raise ValueError(f"{key}: {error}") from error
+        if self.max_accuracy_drop is not None and self.max_recall_drop is not None:
+            raise ValueError("found max_accuracy_drop and max_recall_drop: wanted one of them")
+
+    @property
+    def is_any(self) -> bool:
+        """Whether a threshold is asked for at all."""
+        return self.max_accuracy_drop is not None or self.max_recall_drop is not None
+
+    def recommendation(
+        self, curve: TradeoffCurve, classes: ClassCurve, label_names: Sequence[str]
+    ) -> Recommendation:
+        """The threshold to take, if one is asked for."""
+        if self.max_recall_drop is not None:
+            return threshold_for_recall_drop(curve, classes, label_names, self.max_recall_drop)
+        assert self.max_accuracy_drop is not None
+        return threshold_for_metric_drop(curve, classes, self.max_accuracy_drop, self.metric)
 
 
 @dataclass(frozen=True)
 class ModelCalibration:
     """
     What was done to a model: `exits`, their temperatures and combinations; `recommended`, the
-    threshold that it keeps from now on, if one was chosen; and `num_instances`, of how many.
+    threshold that it keeps from now on, if one was chosen; `num_instances`, of how many; and
+    `losses`, the labels that lose clearly more recall at that threshold than accuracy drops.
     """
 
     exits: List[ExitCalibration]
     recommended: Optional[Recommendation]
     num_instances: int
+    losses: List[ClassLoss]
+
+    def losses_sentence(self) -> str:
+        """Which labels lose most at the chosen threshold; empty if none does, or none is chosen."""
+        if self.recommended is None:
+            return ""
+        return losses_sentence(self.losses, shortest(self.recommended.point.threshold))
 
     def report(self) -> str:
         """What stands in `calibration.json`."""
         report = calibration_report(self.exits, self.num_instances)
         if self.recommended is not None:
-            report["max_accuracy_drop"] = self.recommended.value
+            report[self.recommended.wish] = self.recommended.value
             report["recommended_threshold"] = self.recommended.point.threshold
         return json.dumps(report, indent=2) + "\n"
 
@@ -67,13 +128,13 @@ class ModelCalibration:
 def calibrate_model(
     model: MultiExitClassifier,
     full_depth: FullDepth,
-    max_accuracy_drop: Optional[float] = None,
+    wish: Optional[ThresholdWish] = None,
     temperatures_before: Optional[Sequence[float]] = None,
     combine_exits: bool = False,
 ) -> ModelCalibration:
     """
-    Fits a model's temperatures, if told so its combination, and, for a given accuracy drop, chooses
-    its default threshold.
+    Fits a model's temperatures, if told so its combination, and, if there is a wish, chooses its
+    default threshold.
 
     # Parameters
 
@@ -81,8 +142,8 @@ def calibrate_model(
         Gets the temperatures, the combination and the threshold. A combination that it has is
         compared with and given up.
     full_depth : `FullDepth`
-    max_accuracy_drop : `float`, optional (default = `None`)
-        A share; if not given, the default threshold stays.
+    wish : `ThresholdWish`, optional (default = `None`)
+        For which threshold; if not given, the default threshold stays.
     temperatures_before : `Sequence[float]`, optional (default = 1 for each exit)
         What the report compares with.
     combine_exits : `bool`, optional (default = `False`)
@@ -108,10 +169,15 @@ def calibrate_model(
     _warn_of_undetermined(exits)
     _warn_of_unused_last_exit(exits)
     recommended = None
-    if max_accuracy_drop is not None:
-        recommended = threshold_for_drop(curve_of(model, full_depth), max_accuracy_drop)
-        model.exits.default_threshold = recommended.point.threshold
-    return ModelCalibration(exits, recommended, len(labels))
+    losses: List[ClassLoss] = []
+    if wish is not None:
+        curve = curve_of(model, full_depth)
+        classes = class_curve_of(model, full_depth, curve)
+        recommended = wish.recommendation(curve, classes, model.label_names())
+        threshold = recommended.point.threshold
+        model.exits.default_threshold = threshold
+        losses = class_losses(classes, curve.row_of(threshold), model.label_names())
+    return ModelCalibration(exits, recommended, len(labels), losses)
 
 
 def _warn_of_undetermined(exits: Sequence[ExitCalibration]) -> None:

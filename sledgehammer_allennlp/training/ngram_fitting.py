@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
@@ -19,6 +20,7 @@ from sledgehammer_allennlp.models.text_fields import texts_in
 from sledgehammer_allennlp.ngrams import NgramClassifier
 from sledgehammer_allennlp.ngrams.fitting import NgramFit, fit_ngram_classifier
 from sledgehammer_allennlp.ngrams.training_texts import MAX_TOKENS, TrainingTexts
+from sledgehammer_allennlp.training.label_weighting import label_weights_of
 from sledgehammer_allennlp.training.random_numbers import same_random_numbers_after
 
 if TYPE_CHECKING:
@@ -66,7 +68,10 @@ class NgramFitting(TrainerCallback):
                 with same_random_numbers_after():
                     texts = _training_texts(trainer.data_loader, model, seed)
                 embeddings = model.encoder.word_embeddings
-                fit_on_all_workers(model.exits.ngrams, texts, embeddings, is_primary, group)
+                weights = label_weights_of(trainer, is_primary)
+                fit_on_all_workers(
+                    model.exits.ngrams, texts, embeddings, is_primary, group, weights
+                )
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
         self._has_fitted = True
@@ -125,6 +130,7 @@ def fit_on_all_workers(
     embeddings: Optional[torch.Tensor],
     is_primary: bool,
     group: Optional[Any],
+    label_weights: Optional[np.ndarray] = None,
 ) -> None:
     """
     Fits on the primary worker, to the texts of all, and gives all workers what was fitted.
@@ -139,6 +145,8 @@ def fit_on_all_workers(
     is_primary : `bool`
     group : optional
         From `patient_group`.
+    label_weights : `np.ndarray`, optional (default = `None`)
+        `(num_labels,)`
 
     # Raises
 
@@ -146,12 +154,12 @@ def fit_on_all_workers(
         On the primary worker, if there are no texts.
     """
     if group is None:
-        _fit(ngrams, [texts], embeddings)
+        _fit(ngrams, [texts], embeddings, label_weights)
         return
     samples: Optional[List[Any]] = [None] * dist.get_world_size() if is_primary else None
     dist.gather_object(texts, samples, dst=0, group=group)
     if samples is not None:
-        _fit(ngrams, samples, embeddings)
+        _fit(ngrams, samples, embeddings, label_weights)
     # What there is depends on the texts, so that other workers do not know which tensors to expect.
     fitted = [{name: tensor.cpu() for name, tensor in ngrams.state_dict().items()}]
     dist.broadcast_object_list(fitted, src=0, group=group)
@@ -159,11 +167,14 @@ def fit_on_all_workers(
 
 
 def _fit(
-    ngrams: NgramClassifier, samples: List[TrainingTexts], embeddings: Optional[torch.Tensor]
+    ngrams: NgramClassifier,
+    samples: List[TrainingTexts],
+    embeddings: Optional[torch.Tensor],
+    label_weights: Optional[np.ndarray],
 ) -> None:
     num_seen = sum(sample.num_seen for sample in samples)
     logger.info("Fitting the n-gram exit to %d training texts", num_seen)
-    _log(fit_ngram_classifier(ngrams, samples, embeddings))
+    _log(fit_ngram_classifier(ngrams, samples, embeddings, label_weights))
 
 
 def _log(fit: NgramFit) -> None:

@@ -13,13 +13,13 @@ from allennlp.training import TrainerCallback
 from sledgehammer_allennlp.calibration import calibration_metrics
 from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
-from sledgehammer_allennlp.tradeoff import check_accuracy_drop
 from sledgehammer_allennlp.tradeoff.results import shortest
 from sledgehammer_allennlp.training.enough_steps import train_longer
 from sledgehammer_allennlp.training.full_depth import better_exit_of, run_at_full_depth
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
+    ThresholdWish,
     calibrate_model,
     check_threshold_can_be_chosen,
     combination_lines,
@@ -66,6 +66,11 @@ class TemperatureCalibration(TrainerCallback):
         against the last exit (0.01 is one point) is kept with the weights and is the archive's
         default: predictions without an override are made at it. It is reported beside the
         temperatures. Else the default is 1.
+    max_recall_drop : `float`, optional (default = `None`)
+        In place of `max_accuracy_drop`: the fastest threshold at which no label loses more than
+        this share of its recall on the validation data.
+    metric : `str`, optional (default = `"accuracy"`)
+        `"macro_f1"`: `max_accuracy_drop` is of the mean F1 of the labels.
     combine_exits : `bool`, optional (default = `False`)
         Whether exits are calibrated by a combination, or each by its temperature alone, as the
         paper's.
@@ -73,7 +78,8 @@ class TemperatureCalibration(TrainerCallback):
     # Raises
 
     ConfigurationError
-        If `max_accuracy_drop` is not a share, or `combine_exits` neither true nor false. When
+        If a drop is not a share, there are both, the metric is unknown, or `combine_exits` neither
+        true nor false. When
         training starts, if the model has no temperatures, there is no validation data, or the
         model's config has a threshold that a chosen one would not come up against.
     ValueError
@@ -85,6 +91,8 @@ class TemperatureCalibration(TrainerCallback):
         serialization_dir: str,
         max_accuracy_drop: Optional[Any] = None,
         combine_exits: Any = False,
+        max_recall_drop: Optional[Any] = None,
+        metric: Any = "accuracy",
     ) -> None:
         super().__init__(serialization_dir)
         # Checked here, not by their types, so that the error names the value.
@@ -93,12 +101,10 @@ class TemperatureCalibration(TrainerCallback):
                 f"combine_exits is {short_repr(combine_exits)}: wanted true or false"
             )
         self._combine_exits = combine_exits
-        if max_accuracy_drop is not None:
-            try:
-                check_accuracy_drop(max_accuracy_drop)
-            except ValueError as error:
-                raise ConfigurationError(f"max_accuracy_drop: {error}") from error
-        self._max_accuracy_drop = max_accuracy_drop
+        try:
+            self._wish = ThresholdWish(max_accuracy_drop, max_recall_drop, metric)
+        except ValueError as error:
+            raise ConfigurationError(f"temperature_calibration: {error}") from error
 
     def on_start(
         self, trainer: "GradientDescentTrainer", is_primary: bool = True, **kwargs: Any
@@ -114,7 +120,7 @@ class TemperatureCalibration(TrainerCallback):
                 "temperature_calibration found no validation data: wanted validation_data_path in "
                 "the config"
             )
-        if self._max_accuracy_drop is not None:
+        if self._wish.is_any:
             check_threshold_can_be_chosen(trainer.model)
         ngrams = trainer.model.exits.ngrams
         is_fitted = ngrams is None or ngrams.is_fitted
@@ -159,15 +165,16 @@ class TemperatureCalibration(TrainerCallback):
             full_depth = run_at_full_depth(
                 model, trainer._validation_data_loader, trainer.cuda_device
             )
-        calibration = calibrate_model(
-            model, full_depth, self._max_accuracy_drop, combine_exits=self._combine_exits
-        )
+        wish = self._wish if self._wish.is_any else None
+        calibration = calibrate_model(model, full_depth, wish, combine_exits=self._combine_exits)
         metrics.update(calibration_metrics(calibration.exits))
         if calibration.recommended is not None:
             metrics["recommended_threshold"] = calibration.recommended.point.threshold
         if not is_primary:
             return
         _log(calibration)
+        if calibration.losses:
+            logger.warning("On the validation data: %s.", calibration.losses_sentence())
         better = better_exit_of(model, full_depth)
         if better is not None:
             logger.warning("On the validation data: %s", better.warning(train_longer(trainer)))

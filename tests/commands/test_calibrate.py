@@ -11,6 +11,9 @@ from allennlp.models import load_archive
 
 from sledgehammer_allennlp.calibration import calibrate_exits
 from sledgehammer_allennlp.commands.labelled_data import read_labelled, run_all_exits_on
+from sledgehammer_allennlp.tradeoff.class_losses import ClassLoss
+from sledgehammer_allennlp.training import model_calibration
+from sledgehammer_allennlp.training.full_depth import class_curve_of, curve_of
 from sledgehammer_allennlp.training.model_calibration import check_threshold_can_be_chosen
 from tests.tiny import SENTENCES
 
@@ -276,3 +279,45 @@ def test_no_threshold_is_chosen_where_nobody_leaves_early(trained):
     model = load_archive(trained["archive"], overrides={"model.ensemble": "all"}).model
     with pytest.raises(ConfigurationError, match='"all" exits, with which no instance exits early'):
         check_threshold_can_be_chosen(model)
+
+
+@pytest.mark.parametrize("option", ["--max-recall-drop", "--metric"])
+def test_a_threshold_can_be_chosen_by_the_recall_of_labels_and_by_macro_f1(
+    trained, calibrate, other_data, capsys, option
+):
+    arguments = ["--max-accuracy-drop", "0.05", "--metric", "macro_f1"]
+    if option == "--max-recall-drop":
+        arguments = ["--max-recall-drop", "0.05"]
+    output = calibrate(*arguments)
+    archive = load_archive(output)
+    model = archive.model.eval()
+    threshold = model.confidence_threshold
+    full_depth = run_all_exits_on(model, read_labelled(archive, model, str(other_data)), 64)
+    curve = curve_of(model, full_depth)
+    classes = class_curve_of(model, full_depth, curve)
+    limited = classes.worst_recall_drop
+    key = "max_recall_drop"
+    if option == "--metric":
+        limited, key = classes.macro_f1[-1] - classes.macro_f1, "max_macro_f1_drop"
+    row = curve.row_of(threshold)
+    assert limited[row] <= 0.05
+    is_faster = curve.layer_equivalents < curve.layer_equivalents[row]
+    assert (limited[is_faster] > 0.05).all()
+    report = json.loads(contents(output)["calibration.json"])
+    assert report[key] == 0.05 and report["recommended_threshold"] == threshold
+    assert "max_accuracy_drop" not in report
+
+
+def test_labels_that_lose_most_at_the_chosen_threshold_are_named(calibrate, capsys, monkeypatch):
+    loss = ClassLoss("pos", 0.5, 0.9, 25, -0.01, 0.004)
+    monkeypatch.setattr(model_calibration, "class_losses", lambda *given: [loss])
+    calibrate("--max-accuracy-drop", "0.3")
+    printed = capsys.readouterr().out
+    assert "recall drops clearly more than accuracy of: 'pos' 0.900 -> 0.500 of 25" in printed
+
+
+def test_two_drops_at_once_are_refused(calibrate):
+    with pytest.raises(ConfigurationError, match="found max_accuracy_drop and max_recall_drop"):
+        calibrate("--max-accuracy-drop", "0.3", "--max-recall-drop", "0.3")
+    with pytest.raises(ConfigurationError, match="max_recall_drop: the recall drop is 2.0: wanted"):
+        calibrate("--max-recall-drop", "2")

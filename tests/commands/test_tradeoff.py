@@ -3,6 +3,7 @@ import csv
 import json
 import tarfile
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from allennlp.models import load_archive
 
 from sledgehammer_allennlp import commands
 from sledgehammer_allennlp.commands.tradeoff import Tradeoff, measure, tradeoff_from_args
+from sledgehammer_allennlp.tradeoff import results as tradeoff_results
 from sledgehammer_allennlp.tradeoff.better_exit import find_better_exit
+from sledgehammer_allennlp.tradeoff.class_losses import ClassLoss
 from sledgehammer_allennlp.training.full_depth import FullDepth, better_exit_of
 from tests.tiny import needs_int8
 
@@ -68,6 +71,7 @@ def test_every_threshold_gives_what_evaluate_gives(trained, tradeoff, overrides)
             trained["archive"], data, cmd_overrides=json.dumps(at_threshold)
         )
         assert columns["accuracy"][row] == pytest.approx(metrics["accuracy"])
+        assert columns["macro_f1"][row] == pytest.approx(metrics["macro_f1"])
         assert columns["layer_equivalents"][row] == pytest.approx(metrics["layer_equivalents"])
         for layer, counts in zip((-1, 0, 2, 3), columns["exit_counts"]):
             assert counts[row] / 49 == pytest.approx(metrics[f"exit_rate_layer_{layer}"])
@@ -153,6 +157,36 @@ def test_it_writes_all_files_and_says_so(tradeoff, tmp_path, capsys):
     assert [e["exit_layer"] for e in results["exits"]] == [-1, 0, 2, 3]
 
 
+def test_classes_are_those_of_the_recommended_thresholds(tradeoff, capsys):
+    results = tradeoff("--max-accuracy-drop", "0.1")
+    threshold = results["recommendations"][0]["point"]["threshold"]
+    assert [one["threshold"] for one in results["classes"]] == [threshold, 1.0]
+    for one in results["classes"]:
+        row = row_of(results, one["threshold"])
+        (a, b), (c, d) = one["confusion_matrix"]
+        assert (a + d) / 49 == pytest.approx(results["thresholds"]["accuracy"][row])
+        assert one["recall"] == pytest.approx([a / (a + b), d / (c + d)])
+        assert one["precision"] == pytest.approx([a / (a + c), d / (b + d)])
+        f1 = [2 * a / (2 * a + b + c), 2 * d / (2 * d + b + c)]
+        assert (
+            one["macro_f1"] == results["thresholds"]["macro_f1"][row] == pytest.approx(np.mean(f1))
+        )
+    assert "macro F1" in capsys.readouterr().out
+
+
+def test_a_class_that_loses_more_than_accuracy_is_named_everywhere(
+    tradeoff, tmp_path, capsys, monkeypatch
+):
+    loss = ClassLoss("pos", 0.72, 0.976, 25, 0.01, 0.004)
+    monkeypatch.setattr(tradeoff_results, "class_losses", lambda *given: [loss])
+    results = tradeoff("--max-accuracy-drop", "0.1")
+    assert results["classes"][0]["losing_more_than_accuracy"] == [asdict(loss)]
+    report = (tmp_path / "new" / "results" / "report.html").read_text()
+    for text in (capsys.readouterr().out, report.replace("&#39;", "'").replace("&gt;", ">")):
+        assert "recall drops clearly more than accuracy, which drops by 1 point, of: " in text
+        assert "'pos' 0.976 -> 0.720 of 25" in text
+
+
 def test_an_exit_that_is_clearly_better_than_the_last_is_warned_of_everywhere(
     tradeoff, tmp_path, capsys, monkeypatch
 ):
@@ -208,6 +242,29 @@ def test_measuring_times_the_recommended_thresholds_and_gives_the_same_accuracy(
 def test_measuring_without_thresholds_times_all_of_the_table(tradeoff):
     results = tradeoff("--measure", "--rounds", "1")
     assert {0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0} <= {m["threshold"] for m in results["measured"]}
+
+
+def test_wishes_of_classes_time_and_money(tradeoff, capsys):
+    results = tradeoff(
+        *("--metric", "macro_f1", "--max-accuracy-drop", "0.1", "--max-recall-drop", "0.1"),
+        *("--max-milliseconds", "1e6", "1e-6", "--max-cost", "1e9", "--cpu-hour-price", "0.05"),
+        *("--rounds", "1"),
+    )
+    found = results["recommendations"]
+    assert [one["wish"] for one in found] == [
+        *("max_macro_f1_drop", "max_recall_drop", "max_milliseconds", "max_milliseconds"),
+        "max_cost",
+    ]
+    by_f1, by_recall, slow, fast, cheap = (row_of(results, r["point"]["threshold"]) for r in found)
+    columns = results["thresholds"]
+    assert columns["macro_f1"][-1] - columns["macro_f1"][by_f1] <= 0.1
+    assert columns["worst_recall_drop"][by_recall] <= 0.1
+    timed = [row_of(results, one["threshold"]) for one in results["measured"]]
+    best = max(columns["macro_f1"][row] for row in timed)
+    assert columns["macro_f1"][slow] == columns["macro_f1"][cheap] == best
+    assert [one["is_satisfied"] for one in found] == [True, True, True, False, True]
+    assert fast in timed
+    assert "For at most 10 points of macro F1 lost: take" in capsys.readouterr().out
 
 
 @needs_int8
@@ -304,6 +361,14 @@ def test_the_batch_size_does_not_matter(tradeoff):
         (["--target-speedup", "0.9"], "target speed-up is 0.9: wanted at least 1"),
         (["--confidence-level", "95"], "confidence level is 95.0: wanted a probability"),
         (["--confidence-level", "0.9999"], "confidence level is 0.9999: wanted .* at most 0.999"),
+        (["--max-recall-drop", "1"], "recall drop is 1.0: wanted a share"),
+        (["--max-milliseconds", "0"], "--max-milliseconds is 0.0: wanted a number above 0"),
+        (["--max-cost", "1"], "one of --max-cost and --cpu-hour-price: wanted both"),
+        (["--cpu-hour-price", "1"], "one of --max-cost and --cpu-hour-price: wanted both"),
+        (
+            ["--metric", "macro_f1", "--confidence-level", "0.9"],
+            "a drop of macro_f1 cannot be guaranteed.* wanted --metric accuracy",
+        ),
         (["--measure", "1.2"], "confidence_threshold is 1.2: wanted a number from 0 to 1"),
         (["--rounds", "0"], "--rounds is 0: wanted at least 1"),
         (["--batch-size", "0"], "--batch-size is 0: wanted at least 1"),

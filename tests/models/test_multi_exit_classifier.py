@@ -220,7 +220,7 @@ def test_answers_agree_with_each_other(model):
 def metrics_by_hand(model, batches, threshold):
     """The metrics of the contract, written out from every exit's logits, text by text."""
     costs = [0.0, 0.25, 2.25, 3.25]  # 64 is twice the hidden size: 2 of 8 products are the first's
-    right, layers, spent, reached = [], [], [], [0] * 4
+    right, pairs, layers, spent, reached = [], [], [], [], [0] * 4
     right_at = [0] * 4
     for tokens, labels in batches:
         logits = model.all_exit_logits(tokens).detach()
@@ -233,10 +233,16 @@ def metrics_by_hand(model, batches, threshold):
                 if k == 3 or (threshold < 1 and answer.max() >= threshold):
                     break
             right.append(int(answer.argmax() == label))
+            pairs.append((label, int(answer.argmax())))
             layers.append(EXITS[k])
             spent.append(costs[k])
+    f1 = []
+    for one in {label for pair in pairs for label in pair}:
+        both = sum(pair == (one, one) for pair in pairs)
+        f1.append(2 * both / sum(pair.count(one) for pair in pairs))
     wanted = {
         "accuracy": np.mean(right),
+        "macro_f1": np.mean(f1),
         "average_exit_layer": np.mean(layers),
         "layer_equivalents": np.mean(spent),
     }
@@ -270,7 +276,7 @@ def test_in_training_metrics_are_the_accuracies_of_the_exits(model):
     model(tokens_of(LENGTHS), LABELS)
     metrics = model.get_metrics()
     of_exits = {f"accuracy_layer_{layer}" for layer in EXITS}
-    assert set(metrics) == {"accuracy", "mean_exit_accuracy", *of_exits}
+    assert set(metrics) == {"accuracy", "macro_f1", "mean_exit_accuracy", *of_exits}
     assert metrics["accuracy"] == metrics["accuracy_layer_3"]
 
 

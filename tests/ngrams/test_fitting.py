@@ -41,9 +41,12 @@ def sample_of(texts, labels, num_labels: int = 3, seed: int = 0, batch_size: int
     return sample
 
 
-def fitted(texts, labels, num_labels: int = 3, max_n: int = 2, seed: int = 0) -> NgramClassifier:
+def fitted(
+    texts, labels, num_labels: int = 3, max_n: int = 2, seed: int = 0, label_weights=None
+) -> NgramClassifier:
     classifier = NgramClassifier(num_labels, max_n)
-    fit_ngram_classifier(classifier, [sample_of(texts, labels, num_labels, seed)])
+    sample = sample_of(texts, labels, num_labels, seed)
+    fit_ngram_classifier(classifier, [sample], label_weights=label_weights)
     return classifier
 
 
@@ -51,9 +54,9 @@ def probabilities(classifier: NgramClassifier, texts) -> np.ndarray:
     return classifier(texts_of_lists(*texts)).double().softmax(-1).numpy()
 
 
-@pytest.mark.parametrize("num_labels", [2, 3])
+@pytest.mark.parametrize("num_labels, is_weighted", [(2, False), (3, False), (2, True), (3, True)])
 @pytest.mark.parametrize("pairs", [False, True])
-def test_probabilities_are_those_of_scikit_learn(monkeypatch, num_labels, pairs):
+def test_probabilities_are_those_of_scikit_learn(monkeypatch, num_labels, is_weighted, pairs):
     monkeypatch.setattr(fitting, "_STRENGTHS", (5.0,))
     texts, labels = made_texts(300, num_labels, pairs=pairs)
     others, _ = made_texts(50, num_labels, seed=1, pairs=pairs)
@@ -75,9 +78,12 @@ def test_probabilities_are_those_of_scikit_learn(monkeypatch, num_labels, pairs)
         lengths = np.sqrt(counts @ weights**2)
         return counts * weights / np.where(lengths > 0, lengths, 1)[:, None]
 
-    model = LogisticRegression(C=5.0, tol=1e-10, max_iter=2000).fit(features(counts), labels)
+    label_weights = np.array([0.25, 3.0, 1.0][:num_labels]) if is_weighted else None
+    class_weight = None if label_weights is None else dict(enumerate(label_weights))
+    model = LogisticRegression(C=5.0, tol=1e-10, max_iter=2000, class_weight=class_weight)
+    model.fit(features(counts), labels)
     wanted = model.predict_proba(features(vectorizer.transform(others).toarray()))
-    found = probabilities(fitted(texts, labels, num_labels), others)
+    found = probabilities(fitted(texts, labels, num_labels, label_weights=label_weights), others)
     np.testing.assert_allclose(found, wanted, atol=2e-3)
 
 

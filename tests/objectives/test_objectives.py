@@ -129,6 +129,18 @@ def test_self_distillation_adds_the_divergences_from_the_last_exit(weight):
     assert objective.loss(logits, LABELS).item() == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["joint", "weighted", "self_distillation", "alternating"])
+def test_a_label_of_weight_two_counts_as_if_its_instances_were_there_twice(name):
+    logits = random_logits(range(3))
+    twice = torch.cat([torch.arange(6), (LABELS == 1).nonzero().squeeze(1)])
+    assert 6 < len(twice) < 12
+    repeated = {k: one[twice] for k, one in logits.items()}
+    wanted = make_objective(name).loss(repeated, LABELS[twice]) * len(twice)
+    objective = make_objective(name)
+    objective.label_weights = torch.tensor([1.0, 2.0, 1.0])
+    assert objective.loss(logits, LABELS).item() * 6 == pytest.approx(wanted.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_every_objective_trains_with_an_exit_over_ngrams_and_heads(objective, pooling, tiny_bert):
@@ -146,7 +158,7 @@ def test_training_metrics_are_of_the_exits_that_were_run(tiny_bert):
     model = make_model(tiny_bert, loss="two_stage").train()
     model.objective.start(2, 0, None)
     model(tokens_of(LENGTHS), LABELS)
-    assert set(model.get_metrics(reset=True)) == {"accuracy", "accuracy_layer_3"}
+    assert set(model.get_metrics(reset=True)) == {"accuracy", "macro_f1", "accuracy_layer_3"}
     model.objective.end_epoch()
     outputs = model(tokens_of(LENGTHS), LABELS)
     assert outputs["exit_layer"].tolist() == [2] * 6

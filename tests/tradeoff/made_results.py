@@ -16,6 +16,7 @@ from sledgehammer_allennlp.tradeoff import (
     threshold_for_speedup,
     tradeoff_curve,
 )
+from sledgehammer_allennlp.tradeoff.classes import class_curve
 from sledgehammer_allennlp.tradeoff.results import (
     Example,
     Measurement,
@@ -48,6 +49,7 @@ def made_results(
     # What is exactly 1, and what single precision rounds.
     confidences[0, :2] = 1, 0.9
     curve = tradeoff_curve(confidences, logits.argmax(-1) == labels, [0, 0.2, 2.2, 3.2])
+    classes = class_curve(curve, confidences, logits.argmax(-1), labels, num_labels)
     recommendations = [
         threshold_for_drop(curve, 0.0),
         threshold_for_drop(curve, 0.05),
@@ -89,6 +91,7 @@ def made_results(
         },
         overrides={"model.precision": "int8"},
         curve=curve,
+        classes=classes,
         exits=exits,
         bins_before=reliability(logits, labels, ones),
         bins_after=reliability(logits, labels, TEMPERATURES, COMBINATION if is_combined else None),

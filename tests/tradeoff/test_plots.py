@@ -16,9 +16,10 @@ pytest.importorskip("matplotlib")
 def test_the_curve_has_every_threshold_the_exits_and_the_recommended():
     results = made_results()
     (axes,) = draw_curve(results).axes
-    every, exits, *recommended = axes.lines
+    every, f1, exits, *recommended = axes.lines
     curve = results.curve
     np.testing.assert_array_equal(every.get_ydata(), curve.accuracy)
+    np.testing.assert_array_equal(f1.get_ydata(), results.classes.macro_f1)
     is_near = curve.speed_up <= 200
     np.testing.assert_allclose(every.get_xdata()[is_near], curve.speed_up[is_near])
     assert (every.get_xdata()[~is_near] == axes.get_xticks()[-1]).all()

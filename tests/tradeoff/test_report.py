@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sledgehammer_allennlp.tradeoff import report, tradeoff_curve
+from sledgehammer_allennlp.tradeoff.classes import class_curve
 from sledgehammer_allennlp.tradeoff.report import write_report
 from sledgehammer_allennlp.tradeoff.results import write_json
 from tests.tradeoff.made_results import ATTACK, COMBINATION, made_results
@@ -107,6 +108,8 @@ class Page:
         else:
             assert speed_up == (f"{wanted:.2f}×" if wanted < 100 else f"{wanted:.0f}×")
         assert layers == f"{columns['layer_equivalents'][row]:.3f}"
+        f1 = pytest.approx(columns["macro_f1"][row], abs=5.1e-5)  # of four digits
+        assert float(self.text("macro-f1")) == f1
         shares = self.page.evaluate(
             "Array.from(Bokeh.documents[0].get_model_by_name('shares')"
             ".renderers[0].data_source.data.share)"
@@ -191,7 +194,8 @@ def test_the_tables_have_the_numbers_of_the_json(opened):
     for line, point in zip(points, made_results().points):
         cells = line.split("\t")
         assert cells[:2] == [f"{point.threshold:g}", f"{point.accuracy:.4f}"]
-        assert cells[5:7] == (["1.8x", "200"] if point.threshold == 0.5 else ["", ""])
+        assert cells[3] == f"{made_results().macro_f1(point.threshold):.4f}"
+        assert cells[6:8] == (["1.8x", "200"] if point.threshold == 0.5 else ["", ""])
     exits = opened.page.locator("#exits tr").all_inner_texts()[1:]
     for line, name, exit_ in zip(exits, EXIT_NAMES, opened.json["exits"]):
         wanted = [f"{exit_['accuracy']:.4f}", f"{exit_['layer_equivalents']:.2f}"]
@@ -236,7 +240,9 @@ def test_a_curve_of_one_threshold_is_shown(browser, tmp_path):
     results = made_results()
     confidences = np.full((4, 200), np.nan)
     curve = tradeoff_curve(confidences, np.ones((4, 200)), results.curve.costs)
-    page = Page(browser, tmp_path, replace(results, curve=curve))
+    answers = np.zeros((4, 200), dtype=int)
+    classes = class_curve(curve, confidences, answers, answers[0], 3)
+    page = Page(browser, tmp_path, replace(results, curve=curve, classes=classes))
     page.check_numbers()
     page.type_threshold(0.5)
     page.check_numbers()

@@ -15,7 +15,8 @@ from tests.training.processes import WorkerFault, printed, train_in_process
 
 def config_of(tiny_bert, tsv, loss: str = "joint") -> Dict[str, Any]:
     ngrams = {"type": "ngrams", "num_buckets": 1024}
-    config = tiny_experiment(str(tiny_bert), tsv, embedding_exit=ngrams, loss=loss)
+    weighted = dict(loss=loss, label_weights="balanced")
+    config = tiny_experiment(str(tiny_bert), tsv, embedding_exit=ngrams, **weighted)
     config["trainer"]["checkpointer"] = "crash_safe"
     return config
 

@@ -370,6 +370,16 @@ def test_a_threshold_in_the_config_and_one_to_be_chosen_are_refused(tiny_bert, t
         train_model(Params(config), str(tmp_path))
 
 
+def test_the_threshold_may_be_chosen_by_the_recall_of_every_label(tiny_bert, tsv, tmp_path):
+    calibration = {"type": "temperature_calibration", "max_recall_drop": 0.1}
+    _train(tmp_path, tiny_bert, tsv, [calibration], num_epochs=3)
+    report = json.loads((tmp_path / "calibration.json").read_text())
+    archive = load_archive(str(tmp_path / "model.tar.gz"))
+    assert report["max_recall_drop"] == 0.1
+    assert archive.model.confidence_threshold == report["recommended_threshold"] < 1
+    assert "at most 10 points of any label's recall lost" in _log_of(tmp_path)
+
+
 @pytest.mark.parametrize("drop", [-0.1, 1, "0.1"])
 def test_a_bad_drop_is_refused_before_training(tiny_bert, tsv, tmp_path, drop):
     with pytest.raises(ConfigurationError, match="max_accuracy_drop: .* wanted a share from 0"):

@@ -182,7 +182,7 @@ def test_every_setting_can_be_changed_by_an_import(tmp_path):
     path.write_text(
         f"(import '{FOLDER / 'sst2.jsonnet'}') + {{ transformer_model:: 'bert-large-uncased', "
         "exit_layers:: [0, 7, 15, 23], learning_rate:: 2e-5, seed:: 5, max_accuracy_drop:: 0.01, "
-        "combine_exits:: false }"
+        "max_recall_drop:: 0.02, combine_exits:: false }"
     )
     config = Params.from_file(str(path)).as_dict()
     assert config["model"]["transformer_model"] == "bert-large-uncased"
@@ -191,6 +191,7 @@ def test_every_setting_can_be_changed_by_an_import(tmp_path):
     assert config["trainer"]["optimizer"]["lr"] == 2e-5
     (calibration,) = config["trainer"]["callbacks"]
     assert calibration["max_accuracy_drop"] == 0.01
+    assert calibration["max_recall_drop"] == 0.02
     assert calibration["combine_exits"] is False
     assert config["random_seed"] == config["numpy_seed"] == config["pytorch_seed"] == 5
 
