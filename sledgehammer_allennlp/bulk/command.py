@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("archive_file", help="model.tar.gz, or the folder of a training run")
     add("inputs", nargs="+", metavar="INPUT", help="a file, a folder, a pattern or a URL")
-    add("--output-dir", required=True, type=Path, help="of this job alone")
+    add("--output-dir", type=Path, help="of this job alone")
     add("--input-format", choices=["jsonl", "csv", "tsv", "txt", "parquet"], help="else by name")
     add(
         "--text-column",
@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="skip: in place of an answer stands why there is none",
     )
     add("--limit", type=_positive, help="only the first rows, up to the end of a part")
+    add(
+        "--estimate",
+        action="store_true",
+        help="run a sample of 10,000 rows, or of --limit rows, from all over the input, and say "
+        "how long all would take at some thresholds",
+    )
     add("--device", help="cpu, cuda, cuda:1; by default a GPU if there is one")
 
 
@@ -74,34 +80,34 @@ def run(args: argparse.Namespace) -> int:
         For errors of the user's, and where the disk is full. What is done stays.
     """
     require_arrow()
-    from sledgehammer_allennlp.bulk.job import InputSettings, run_job
+    from sledgehammer_allennlp.bulk.job import InputSettings, estimate_job, run_job
     from sledgehammer_allennlp.bulk.part_worker import PredictionSettings
 
+    input_settings = InputSettings(
+        args.inputs,
+        args.input_format,
+        args.text_column,
+        args.second_text_column,
+        args.keep,
+        args.rows_per_part,
+        args.limit,
+    )
+    settings = PredictionSettings(
+        args.threshold,
+        args.precision,
+        args.top_labels,
+        args.format,
+        args.batch_size,
+        args.bad_rows,
+    )
+    device = args.device or _default_device()
+    if args.estimate:
+        print(estimate_job(args.archive_file, input_settings, settings, device))
+        return 0
+    if args.output_dir is None:
+        raise ValueError("found no folder for the answers: wanted --output-dir, or --estimate")
     with _sigterm_as_exit():
-        print(
-            run_job(
-                args.archive_file,
-                InputSettings(
-                    args.inputs,
-                    args.input_format,
-                    args.text_column,
-                    args.second_text_column,
-                    args.keep,
-                    args.rows_per_part,
-                    args.limit,
-                ),
-                PredictionSettings(
-                    args.threshold,
-                    args.precision,
-                    args.top_labels,
-                    args.format,
-                    args.batch_size,
-                    args.bad_rows,
-                ),
-                args.output_dir,
-                args.device or _default_device(),
-            )
-        )
+        print(run_job(args.archive_file, input_settings, settings, args.output_dir, device))
     return 0
 
 

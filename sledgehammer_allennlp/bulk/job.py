@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from sledgehammer_allennlp import __version__
 from sledgehammer_allennlp.bulk.columns import Columns
+from sledgehammer_allennlp.bulk.estimate import estimate
 from sledgehammer_allennlp.bulk.inputs import InputFile, find_inputs
 from sledgehammer_allennlp.bulk.manifest import DoneParts, alone_in, archive_hash, begin
 from sledgehammer_allennlp.bulk.part_file import part_name
@@ -63,12 +64,7 @@ def run_job(
         If there is an error of the user's, or another job in the folder.
     """
     inputs = find_inputs(input_settings.names, input_settings.format)
-    columns = columns_of(
-        inputs,
-        input_settings.text_column,
-        input_settings.second_text_column,
-        input_settings.keep,
-    )
+    columns = _columns(inputs, input_settings)
     with alone_in(output_dir):
         begin(output_dir, _description(archive, inputs, columns, input_settings, settings))
         parts = _parts(inputs, input_settings, output_dir / PLAN)
@@ -101,6 +97,20 @@ def run_job(
         write_text_whole(output_dir / SUMMARY, json.dumps(summary, indent=2) + "\n")
     rows_now = sum(done.results[part[:2]].num_rows for part in to_do)
     return as_text(summary, seconds, rows_now)
+
+
+def estimate_job(
+    archive: str, input_settings: InputSettings, settings: PredictionSettings, device: str = "cpu"
+) -> str:
+    """What a job would cost at some thresholds, by a sample; raises as `run_job` does."""
+    inputs = find_inputs(input_settings.names, input_settings.format)
+    columns = _columns(inputs, input_settings)
+    rows_per_part, num_sampled = input_settings.rows_per_part, input_settings.limit
+    return estimate(archive, inputs, columns, settings, device, rows_per_part, num_sampled)
+
+
+def _columns(inputs: Sequence[InputFile], settings: InputSettings) -> Columns:
+    return columns_of(inputs, settings.text_column, settings.second_text_column, settings.keep)
 
 
 def _description(

@@ -23,7 +23,7 @@ from sledgehammer_allennlp.__main__ import main
 from sledgehammer_allennlp.bulk.manifest import DoneParts
 from tests.tiny import SENTENCES
 
-NUM_KILLS = int(os.environ.get("KILLS", 8))
+NUM_KILLS = int(os.environ.get("KILLS", 4))
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "disk full")
 STATUS = {
     "SIGKILL": {-signal.SIGKILL},
