@@ -60,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run a sample of 10,000 rows, or of --limit rows, from all over the input, and say "
         "how long all would take at some thresholds",
     )
+    add("--workers", type=_positive, help="so many processes, by Ray")
+    add("--ray", metavar="ADDRESS", help="of a Ray cluster, auto, or local (with --workers)")
+    add("--cpus-per-worker", type=_positive, default=1, help="threads of each worker (1)")
     add("--device", help="cpu, cuda, cuda:1; by default a GPU if there is one")
 
 
@@ -82,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     require_arrow()
     from sledgehammer_allennlp.bulk.job import InputSettings, estimate_job, run_job
     from sledgehammer_allennlp.bulk.part_worker import PredictionSettings
+    from sledgehammer_allennlp.bulk.ray_workers import RaySettings
 
     input_settings = InputSettings(
         args.inputs,
@@ -100,21 +104,26 @@ def run(args: argparse.Namespace) -> int:
         args.batch_size,
         args.bad_rows,
     )
-    device = args.device or _default_device()
     if args.estimate:
-        print(estimate_job(args.archive_file, input_settings, settings, device))
+        print(estimate_job(args.archive_file, input_settings, settings, args.device))
         return 0
     if args.output_dir is None:
         raise ValueError("found no folder for the answers: wanted --output-dir, or --estimate")
+    ray_settings = None
+    if args.workers is not None or args.ray is not None:
+        ray_settings = RaySettings(args.ray or "local", args.workers or 1, args.cpus_per_worker)
     with _sigterm_as_exit():
-        print(run_job(args.archive_file, input_settings, settings, args.output_dir, device))
+        print(
+            run_job(
+                args.archive_file,
+                input_settings,
+                settings,
+                args.output_dir,
+                args.device,
+                ray_settings,
+            )
+        )
     return 0
-
-
-def _default_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import torch
 from tqdm import tqdm
 
 from sledgehammer_allennlp import __version__
@@ -22,6 +23,7 @@ from sledgehammer_allennlp.bulk.manifest import DoneParts, alone_in, archive_has
 from sledgehammer_allennlp.bulk.part_file import part_name
 from sledgehammer_allennlp.bulk.part_worker import PartWorker, PredictionSettings
 from sledgehammer_allennlp.bulk.parts import Part, PartRange
+from sledgehammer_allennlp.bulk.ray_workers import RaySettings, run_parts
 from sledgehammer_allennlp.bulk.summary import as_text, summarize
 from sledgehammer_allennlp.bulk.tables import columns_of, plan_parts
 from sledgehammer_allennlp.engine.costs import cost_of_exits
@@ -49,10 +51,21 @@ def run_job(
     input_settings: InputSettings,
     settings: PredictionSettings,
     output_dir: Path,
-    device: str = "cpu",
+    device: Optional[str] = None,
+    ray_settings: Optional[RaySettings] = None,
 ) -> str:
     """
-    Runs a job, or goes on with it.
+    Runs a job, or goes on with it, in this process or by Ray.
+
+    # Parameters
+
+    archive : `str`
+    input_settings : `InputSettings`
+    settings : `PredictionSettings`
+    output_dir : `Path`
+        Of this job alone.
+    device : `str`, optional (default = a GPU if there is one)
+    ray_settings : `RaySettings`, optional (default = this process)
 
     # Returns
 
@@ -73,18 +86,32 @@ def run_job(
         with closing(DoneParts(output_dir)) as done:
             done.forget_changed(_sizes(output_dir, parts, settings.format))
             to_do = [part for part in parts if part[:2] not in done.results]
-            num_rows = sum(part.range.num_rows for part in parts)
-            num_to_do = sum(part.range.num_rows for part in to_do)
+            worker = PartWorker(
+                archive,
+                inputs,
+                columns,
+                settings,
+                output_dir / PARTS,
+                device or default_device() if ray_settings is None else "cpu",
+            )
             with tqdm(
-                total=num_rows, initial=num_rows - num_to_do, unit=" rows", disable=None
+                total=sum(part.range.num_rows for part in parts),
+                initial=sum(part.range.num_rows for part in parts if part[:2] in done.results),
+                unit=" rows",
+                disable=None,
             ) as bar:
-                worker = PartWorker(
-                    archive, inputs, columns, settings, output_dir / PARTS, device, bar.update
-                )
                 start = time.perf_counter()
-                with closing(worker.run(to_do)) as results:
+                if ray_settings is None:
+                    worker.on_rows = bar.update
+                    results = worker.run(to_do)
+                else:
+                    arguments = archive, inputs, columns, settings, output_dir / PARTS, device
+                    results = run_parts(ray_settings, *arguments, to_do)
+                with closing(results):
                     for result in results:
                         done.add(result)
+                        if ray_settings is not None:
+                            bar.update(result.num_rows)
                 seconds = time.perf_counter() - start
         classifier = worker.classifier
         summary = summarize(
@@ -99,13 +126,22 @@ def run_job(
     return as_text(summary, seconds, rows_now)
 
 
+def default_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def estimate_job(
-    archive: str, input_settings: InputSettings, settings: PredictionSettings, device: str = "cpu"
+    archive: str,
+    input_settings: InputSettings,
+    settings: PredictionSettings,
+    device: Optional[str] = None,
 ) -> str:
     """What a job would cost at some thresholds, by a sample; raises as `run_job` does."""
     inputs = find_inputs(input_settings.names, input_settings.format)
     columns = _columns(inputs, input_settings)
     rows_per_part, num_sampled = input_settings.rows_per_part, input_settings.limit
+    device = device or default_device()
     return estimate(archive, inputs, columns, settings, device, rows_per_part, num_sampled)
 
 

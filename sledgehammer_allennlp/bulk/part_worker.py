@@ -55,8 +55,6 @@ class PartWorker:
     output_dir : `Path`
         Of the parts' files.
     device : `str`
-    on_rows : `Callable[[int], None]`, optional
-        Called with the number of rows that were answered just now.
 
     # Raises
 
@@ -72,14 +70,14 @@ class PartWorker:
         settings: PredictionSettings,
         output_dir: Path,
         device: str = "cpu",
-        on_rows: Optional[Callable[[int], None]] = None,
     ) -> None:
         self.classifier = load_classifier(archive, settings, device)
         self._inputs = inputs
         self._columns = columns
         self._settings = settings
         self._output_dir = output_dir
-        self._on_rows = on_rows
+        self.on_rows: Optional[Callable[[int], Any]] = None
+        """Called with the number of rows that were answered just now."""
         self._tables = OpenTables(inputs)
         self._answers = AnswerTable(
             columns,
@@ -145,8 +143,8 @@ class PartWorker:
                 found["errors"] += [error for _, error in sorted(batch.rows.errors.items())]
                 del found["errors"][_NUM_ERRORS_SHOWN:]
                 yield self._answers.build(batch.rows, output)
-                if self._on_rows is not None:
-                    self._on_rows(batch.rows.num_rows)
+                if self.on_rows is not None:
+                    self.on_rows(batch.rows.num_rows)
 
         name = part_name(part.input_index, part.part_index, self._settings.format)
         size = write_part(self._output_dir / name, tables(), self._answers.schema)
