@@ -6,6 +6,7 @@ import sys
 from types import ModuleType
 from typing import Dict, Optional, Sequence
 
+from sledgehammer_allennlp.bulk import command as predict_files
 from sledgehammer_allennlp.configs import command as new_config
 from sledgehammer_allennlp.needs_allennlp import has_allennlp
 
@@ -18,6 +19,7 @@ else:
 COMMANDS: Dict[str, ModuleType] = {
     "check-archive": check_archive,
     "new-config": new_config,
+    "predict-files": predict_files,
 }
 """Modules with `HELP`, `add_arguments(parser)` and `run(args)`, which returns the exit status."""
 

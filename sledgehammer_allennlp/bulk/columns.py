@@ -1,0 +1,137 @@
+"""Which columns of the input are read, and of which Arrow types those are that are kept."""
+
+import json
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+import pyarrow as pa
+
+from sledgehammer_allennlp.values import short_repr
+
+ANSWER_COLUMNS = ("label", "confidence", "exit_layer", "probs", "top_labels", "top_probs", "error")
+
+_TEXT_COLUMNS = (("text", None), ("sentence", None), ("premise", "hypothesis"))
+_INT64 = 2**63
+
+
+class Columns(NamedTuple):
+    """
+    The columns of the input that a job reads.
+
+    # Parameters
+
+    text : `str`
+    second_text : `str`, optional
+    kept : `Dict[str, pa.DataType]`
+        Those that stand beside the answers, and as what.
+    """
+
+    text: str
+    second_text: Optional[str]
+    kept: Dict[str, pa.DataType]
+
+    @property
+    def read(self) -> List[str]:
+        """All of them, each once."""
+        texts = [self.text] if self.second_text is None else [self.text, self.second_text]
+        return list(dict.fromkeys([*texts, *self.kept]))
+
+
+def kept_name(column: str) -> str:
+    """What a kept column is called in the output, where answers have names, too."""
+    return f"input_{column}" if column in ANSWER_COLUMNS else column
+
+
+def choose_columns(
+    types: Mapping[str, pa.DataType],
+    text_column: Optional[str],
+    second_text_column: Optional[str],
+    keep: Sequence[str],
+    where: str,
+) -> Columns:
+    """
+    # Parameters
+
+    types : `Mapping[str, pa.DataType]`
+        All columns of the input.
+    text_column, second_text_column : `str`, optional
+        By default `text`, `sentence`, or `premise` and `hypothesis`.
+    keep : `Sequence[str]`
+        Names of columns; `["all"]` for all but the texts'.
+    where : `str`
+        What error messages call the input.
+
+    # Raises
+
+    ValueError
+        If the input has not the columns.
+    """
+    found = ", ".join(repr(name) for name in list(types)[:20]) or "none"
+    if text_column is None:
+        if second_text_column is not None:
+            raise ValueError("--second-text-column is given: wanted --text-column, too")
+        for text, second_text in _TEXT_COLUMNS:
+            if text in types and (second_text is None or second_text in types):
+                text_column, second_text_column = text, second_text
+                break
+        else:
+            raise ValueError(
+                f"{where}: found the columns {found}: wanted 'text', 'sentence', 'premise' and "
+                "'hypothesis', or another by --text-column"
+            )
+    texts = [text_column] if second_text_column is None else [text_column, second_text_column]
+    if list(keep) == ["all"] and "all" not in types:
+        keep = [name for name in types if name not in texts]
+    for name in [*texts, *keep]:
+        if name not in types:
+            raise ValueError(f"{where}: there is no column {name!r}: found {found}")
+    names = [kept_name(name) for name in keep]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two columns that are kept would be called {name!r}: wanted one")
+    return Columns(text_column, second_text_column, {name: types[name] for name in keep})
+
+
+def type_of_values(values: Sequence[Any]) -> pa.DataType:
+    """
+    As what values of JSON are kept: as booleans, whole numbers, numbers or strings if all are, else
+    as JSON in strings. `None` is of every type.
+    """
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pa.bool_()
+    if kinds == {int} and all(value is None or -_INT64 <= value < _INT64 for value in values):
+        return pa.int64()
+    if kinds and kinds <= {int, float}:
+        return pa.float64()
+    return pa.string()
+
+
+def as_kept(value: Any, type_: pa.DataType, column: str) -> Any:
+    """
+    A value of JSON as what its column is kept as.
+
+    # Raises
+
+    ValueError
+        If it is of another type.
+    """
+    if value is None:
+        return None
+    if pa.types.is_string(type_):
+        text = value if isinstance(value, str) else json.dumps(value)
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(f"column {column!r}, which is kept, has half a character")
+        return text
+    if pa.types.is_boolean(type_) and isinstance(value, bool):
+        return value
+    if not isinstance(value, bool) and isinstance(value, int):
+        if pa.types.is_int64(type_) and -_INT64 <= value < _INT64:
+            return value
+        if pa.types.is_float64(type_):
+            return float(value)
+    if pa.types.is_float64(type_) and isinstance(value, float):
+        return value
+    raise ValueError(
+        f"column {column!r}, which is kept, is {short_repr(value)}: the first rows had {type_} "
+        "there"
+    )

@@ -1,0 +1,51 @@
+"""The file of a part's answers, Parquet or JSON lines, written beside and renamed."""
+
+import json
+from pathlib import Path
+from typing import Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sledgehammer_allennlp.bulk.columns import ANSWER_COLUMNS
+from sledgehammer_allennlp.files import write_whole
+
+OUTPUT_FORMATS = ("parquet", "jsonl")
+
+
+def part_name(input_index: int, part_index: int, format_: str) -> str:
+    """The name of a part's file; sorted, names are in the order of the input."""
+    return f"part-{input_index:05d}-{part_index:07d}.{format_}"
+
+
+def write_part(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
+    """
+    Writes tables one after the other, in the format of the path's suffix. The file is there whole
+    or not at all, whatever happens meanwhile.
+
+    # Returns
+
+    The size of the file, in bytes.
+    """
+    write = _write_parquet if path.suffix == ".parquet" else _write_lines
+    write_whole(path, lambda beside: write(beside, tables, schema))
+    return path.stat().st_size
+
+
+def _write_parquet(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    with open(path, "wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def _write_lines(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        for table in tables:
+            for row in table.to_pylist():
+                # Of a bad row there is no answer, and of a good one no error.
+                answer = {
+                    key: value
+                    for key, value in row.items()
+                    if value is not None or key not in ANSWER_COLUMNS
+                }
+                file.write(json.dumps(answer, ensure_ascii=False, default=str) + "\n")

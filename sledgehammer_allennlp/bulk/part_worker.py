@@ -1,0 +1,182 @@
+"""Answering parts: what one process does, alone or among others."""
+
+from pathlib import Path
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generator,
+    Iterable,
+    Iterator,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+import torch
+
+from sledgehammer_allennlp.archives import ArchivedClassifier, load_archived_classifier
+from sledgehammer_allennlp.bulk.answers import AnswerTable
+from sledgehammer_allennlp.bulk.columns import Columns
+from sledgehammer_allennlp.bulk.inputs import InputFile
+from sledgehammer_allennlp.bulk.part_file import part_name, write_part
+from sledgehammer_allennlp.bulk.parts import Part, PartResult
+from sledgehammer_allennlp.bulk.read_ahead import read_ahead
+from sledgehammer_allennlp.bulk.rows import RowBatch
+from sledgehammer_allennlp.bulk.tables import OpenTables
+from sledgehammer_allennlp.encoders import TokenBatch
+from sledgehammer_allennlp.encoders.tokenizing import tokenize
+
+_NUM_ERRORS_SHOWN = 3
+
+
+class PredictionSettings(NamedTuple):
+    """On what the answers depend, beside the archive and the input."""
+
+    threshold: Optional[float]
+    precision: Optional[str]
+    top_labels: Optional[int]
+    format: str
+    batch_size: int
+    bad_rows: str
+
+
+class PartWorker:
+    """
+    Answers parts, and writes a file for each.
+
+    # Parameters
+
+    archive : `str`
+    inputs : `Sequence[InputFile]`
+    columns : `Columns`
+    settings : `PredictionSettings`
+    output_dir : `Path`
+        Of the parts' files.
+    device : `str`
+
+    # Raises
+
+    ValueError
+        If the archive cannot be loaded, or not without AllenNLP.
+    """
+
+    def __init__(
+        self,
+        archive: str,
+        inputs: Sequence[InputFile],
+        columns: Columns,
+        settings: PredictionSettings,
+        output_dir: Path,
+        device: str = "cpu",
+    ) -> None:
+        self.classifier = load_classifier(archive, settings, device)
+        self._inputs = inputs
+        self._columns = columns
+        self._settings = settings
+        self._output_dir = output_dir
+        self.on_rows: Optional[Callable[[int], Any]] = None
+        """Called with the number of rows that were answered just now."""
+        self._tables = OpenTables(inputs)
+        self._answers = AnswerTable(
+            columns,
+            self.classifier.labels,
+            self.classifier.exits.exit_layers,
+            settings.top_labels,
+            with_errors=settings.bad_rows == "skip",
+        )
+
+    def run(self, parts: Iterable[Part]) -> Generator[PartResult, None, None]:
+        """
+        Answers parts, in their order, and writes them one by one.
+
+        # Raises
+
+        ValueError
+            With file and row, if a row is bad and bad rows are not skipped. What is written of
+            parts before it stays.
+        """
+        try:
+            with read_ahead(self._prepared(parts)) as prepared:
+                for part, _ in prepared:
+                    yield self._write(part, prepared)
+        finally:
+            self._tables.close()
+
+    def _prepared(self, parts: Iterable[Part]) -> "Iterator[Tuple[Part, Optional[_Prepared]]]":
+        """A part without rows, its batches, and again the part without rows."""
+        for part in parts:
+            yield part, None
+            table = self._tables.get(part.input_index)
+            for rows in table.read(part.range, self._columns, self._settings.batch_size):
+                if rows.errors and self._settings.bad_rows == "stop":
+                    error = rows.errors[min(rows.errors)]
+                    raise ValueError(f"{self._inputs[part.input_index].url}, {error}")
+                yield part, _Prepared(rows, self._tokens(rows))
+            yield part, None
+
+    def _tokens(self, rows: RowBatch) -> Optional[TokenBatch]:
+        if not rows.good:
+            return None
+        tokenizer = self.classifier.tokenizer
+        assert tokenizer is not None
+        return tokenize(tokenizer, rows.texts, rows.second_texts, self.classifier.max_length)
+
+    def _write(
+        self, part: Part, prepared: "Iterator[Tuple[Part, Optional[_Prepared]]]"
+    ) -> PartResult:
+        found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "errors": []}
+        exits = torch.zeros(len(self.classifier.exits.exit_layers), dtype=torch.long)
+
+        def tables() -> Iterator[Any]:
+            for _, batch in prepared:
+                if batch is None:
+                    return
+                output = None
+                if batch.tokens is not None:
+                    with torch.no_grad():
+                        output = self.classifier(batch.tokens)
+                    exits.add_(torch.bincount(output.exit_index.cpu(), minlength=len(exits)))
+                found["num_rows"] += batch.rows.num_rows
+                found["num_bad"] += len(batch.rows.errors)
+                found["errors"] += [error for _, error in sorted(batch.rows.errors.items())]
+                del found["errors"][_NUM_ERRORS_SHOWN:]
+                yield self._answers.build(batch.rows, output)
+                if self.on_rows is not None:
+                    self.on_rows(batch.rows.num_rows)
+
+        name = part_name(part.input_index, part.part_index, self._settings.format)
+        size = write_part(self._output_dir / name, tables(), self._answers.schema)
+        return PartResult(
+            part.input_index, part.part_index, exits=exits.tolist(), size=size, **found
+        )
+
+
+class _Prepared(NamedTuple):
+    rows: RowBatch
+    tokens: Optional[TokenBatch]
+
+
+def load_classifier(archive: str, settings: PredictionSettings, device: str) -> ArchivedClassifier:
+    """
+    The archive's classifier, at the settings' threshold.
+
+    # Raises
+
+    ValueError
+        If it cannot be loaded, or its tokens not be made without AllenNLP.
+    """
+    classifier = load_archived_classifier(
+        archive,
+        confidence_threshold=settings.threshold,
+        precision=settings.precision,
+        device=device,
+        inference_only=True,
+    )
+    if classifier.tokenizer is None:
+        raise ValueError(
+            f"how the reader of '{archive}' makes tokens is not known without AllenNLP: wanted an "
+            "archive with the reader labeled_tsv or labeled_table, or 'allennlp predict'"
+        )
+    return classifier
