@@ -19,6 +19,7 @@ WITHOUT_ALLENNLP = [
     "engine",
     "tradeoff",
     "archives",
+    "serving",
     "configs",
 ]
 WITH_ALLENNLP = ["objectives", "data", "models", "predictors", "training", "sweeps", "commands"]

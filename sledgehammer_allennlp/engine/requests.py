@@ -1,7 +1,7 @@
 """Requests of a service, and the exit decisions for texts that come and go with them."""
 
 import threading
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
@@ -20,30 +20,28 @@ class Request:
 
     # Parameters
 
-    num_texts : `int`
-    threshold : `float`
-        In [0, 1], of all of its texts.
+    thresholds : `Sequence[float]`
+        Of each text, in [0, 1].
     on_done : `Callable[[Request], None]`
         Called once, by whichever thread ends it: when all texts are answered or it has failed. Not
         called if it is dropped before.
     """
 
-    def __init__(
-        self, num_texts: int, threshold: float, on_done: Callable[["Request"], None]
-    ) -> None:
-        self.threshold = threshold
+    def __init__(self, thresholds: Sequence[float], on_done: Callable[["Request"], None]) -> None:
+        self.thresholds = thresholds
         self.error: Optional[BaseException] = None
         self.started_at: Optional[float] = None
         """When the first of its texts entered layer 0; `None` if all exited at the n-grams."""
-        self._numbers = range(0)  # of its texts among the open ones
-        self._rows: List[Optional[_Row]] = [None] * num_texts
-        self._num_open = num_texts
+        self.numbers = range(0)
+        """Of its texts among the open ones."""
+        self._rows: List[Optional[_Row]] = [None] * len(thresholds)
+        self._num_open = len(thresholds)
         self._on_done: Optional[Callable[[Request], None]] = on_done
-        if num_texts == 0:
+        if not thresholds:
             raise ValueError("the request has no texts: wanted one or more")
 
     def output(self) -> EarlyExitOutput:
-        """The predictions, in the order of the texts. To be called when it is done, without error."""
+        """The predictions, in the order of the texts, of a request that is done without error."""
         rows = [row for row in self._rows if row is not None]
         logits, probs, confidence, exit_index = (torch.stack(parts).cpu() for parts in zip(*rows))
         return EarlyExitOutput(logits, probs, confidence, exit_index, [])
@@ -82,16 +80,21 @@ class OpenTexts:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def add(self, request: Request, num_tokens: List[int]) -> torch.Tensor:
-        """All texts of a request: their numbers, `(num_texts,)`."""
+    def add(self, requests: Sequence[Request], num_tokens: List[int]) -> torch.Tensor:
+        """
+        All texts of some requests, of so many tokens each: their numbers, `(num_texts,)`, in the
+        order of the texts.
+        """
         with self._lock:
-            first = self._next_number
-            self._next_number += len(num_tokens)
-            for place, tokens in enumerate(num_tokens):
-                self._texts[first + place] = _OpenText(request, place, tokens)
+            first = number = self._next_number
+            for request in requests:
+                request.numbers = range(number, number + len(request.thresholds))
+                for place, number in enumerate(request.numbers):
+                    self._texts[number] = _OpenText(request, place, num_tokens[number - first])
+                number = request.numbers.stop
+            self._next_number = number
             self.num_tokens += sum(num_tokens)
-            request._numbers = range(first, self._next_number)
-        return torch.arange(first, first + len(num_tokens))
+        return torch.arange(first, number)
 
     def requests(self, numbers: Iterable[int]) -> List[Request]:
         """Of texts that are open, in any order, each once."""
@@ -101,7 +104,7 @@ class OpenTexts:
     def thresholds(self, numbers: Iterable[int]) -> List[float]:
         """Of each text; 0 for one that is not open any more, so that it exits."""
         found = [self._texts.get(number) for number in numbers]
-        return [0.0 if text is None else text.request.threshold for text in found]
+        return [0.0 if text is None else text.request.thresholds[text.place] for text in found]
 
     def are_open(self, numbers: Iterable[int]) -> List[bool]:
         """Of each text."""
@@ -119,7 +122,7 @@ class OpenTexts:
         Closes all texts of a request that are still open. With an error, the request has failed and
         is done; without, nobody waits for it any more.
         """
-        for number in request._numbers:
+        for number in request.numbers:
             self._close(number)
         if error is None:
             request._on_done = None

@@ -5,8 +5,8 @@ A step takes a batch to its next exit. Which batch, in this order:
 1. Survivors that were passed over by `max_passed` steps, the longest waiting first. So nothing
    starves: a text waits at an exit for at most `max_passed` steps and one for each exit.
 2. Survivors of the deepest exit with more than half a token budget of them.
-3. Texts that are new, up to the token budget: one of each request in turn, then the next of each, so
-   that a request of many texts does not hold up one of few.
+3. Texts that are new, up to the token budget: one of each request in turn, then the next of each,
+   so that a request of many texts does not hold up one of few.
 4. Survivors of the first exit that has any. On their way they meet those of later exits.
 
 So a text that comes alone runs at once, from exit to exit; texts that come while a step runs start
@@ -16,7 +16,7 @@ together in the next; and survivors wait for company only while there is somethi
 import threading
 import time
 from collections import deque
-from typing import Callable, Deque, Dict, List, Optional
+from typing import Callable, Deque, Dict, List, Optional, Sequence
 
 import torch
 
@@ -42,7 +42,7 @@ class _NewTexts:
         self, texts: TokenBatch, numbers: torch.Tensor, scores: List[Optional[ExitScores]]
     ) -> None:
         self._texts = texts
-        self._numbers = numbers
+        self.numbers = numbers
         self._scores = scores
         self._lengths: List[int] = texts.lengths.tolist()
         self._first = 0  # of those that are left
@@ -59,7 +59,7 @@ class _NewTexts:
         places = torch.arange(self._first, self._first + num_texts)
         self._first += num_texts
         scores = [one and one.select(places) for one in self._scores]
-        return _NewTexts(self._texts.select(places), self._numbers[places], scores)
+        return _NewTexts(self._texts.select(places), self.numbers[places], scores)
 
     @staticmethod
     def embed(
@@ -74,13 +74,30 @@ class _NewTexts:
                 torch.cat([batch.lengths for batch in batches]),
             ).to(encoder.device)
         )
-        numbers = torch.cat([part._numbers for part in parts])[order].to(encoder.device)
+        numbers = torch.cat([part.numbers for part in parts])[order].to(encoder.device)
         scores: List[Optional[ExitScores]] = []
         for of_exit in zip(*(part._scores for part in parts)):
             found = [one for one in of_exit if one is not None]
             together = concatenate_scores(found).select(order) if found else None
             scores.append(together and together.map(lambda part: part.to(encoder.device)))
         return ActiveInstances.embed(encoder, exits, texts, numbers, scores)
+
+
+def _by_request(requests: Sequence[Request], together: _NewTexts) -> List[_NewTexts]:
+    """The texts of each request that has any left."""
+    if len(requests) == 1:
+        return [together] if len(together) else []
+    parts = []
+    numbers = together.numbers.tolist()
+    first = 0
+    for request in requests:
+        last = first
+        while last < len(numbers) and numbers[last] in request.numbers:
+            last += 1
+        if last > first:
+            parts.append(together.take(last - first))
+        first = last
+    return parts
 
 
 class Scheduler:
@@ -127,13 +144,15 @@ class Scheduler:
         self._survivors = WaitingSurvivors(self._num_exits)
         self._waiting_since: Dict[int, int] = {}  # by next exit, the step
         self.num_steps = 0
+        self.num_tokens_done = 0
+        """Of all texts that exited in a step."""
         with torch.inference_mode():
             encoder.prepare()
 
-    def add(self, request: Request, texts: TokenBatch) -> None:
+    def add(self, requests: Sequence[Request], texts: TokenBatch) -> None:
         """
-        The tokens of a request's texts, on the CPU. Those that exit at the n-grams do so at once,
-        in the thread that calls.
+        The tokens of the texts of some requests, on the CPU. Those that exit at the n-grams do so
+        at once, in the thread that calls.
 
         # Raises
 
@@ -143,16 +162,13 @@ class Scheduler:
         if self._is_closed:
             raise RuntimeError("the scheduler is closed")
         texts = self._encoder.truncate(texts)
-        numbers = self.texts.add(request, texts.lengths.tolist())
+        numbers = self.texts.add(requests, texts.lengths.tolist())
         with torch.inference_mode():
             texts, numbers, scores = decide_by_ngrams(texts, self._exits, self._decisions, numbers)
+        parts = _by_request(requests, _NewTexts(texts, numbers, scores))
         with self._changed:
-            if self._is_closed:
-                self.texts.drop(request)
-                raise RuntimeError("the scheduler is closed")
-            if len(texts):
-                self._new.append(_NewTexts(texts, numbers, scores))
-                self._changed.notify()
+            self._new.extend(parts)
+            self._changed.notify()
 
     def drop(self, request: Request) -> None:
         """Nobody waits for this request any more: it is not run further, and is never done."""
@@ -164,19 +180,19 @@ class Scheduler:
             self._is_closed = True
             self._changed.notify()
 
-    def run(self, after_step: Callable[[float], None] = lambda seconds: None) -> None:
+    def run(self, after_step: Callable[[float, int], None] = lambda seconds, tokens: None) -> None:
         """
         Steps until it is closed and all is answered.
 
         # Parameters
 
         after_step : optional
-            Called after each step with its seconds.
+            Called after each step with its seconds, and with the tokens of the texts that exited.
         """
         while True:
-            began = self._clock()
+            began, tokens_before = self._clock(), self.num_tokens_done
             if self.step():
-                after_step(self._clock() - began)
+                after_step(self._clock() - began, self.num_tokens_done - tokens_before)
                 continue
             with self._changed:
                 if not self._new and self._is_closed:
@@ -202,13 +218,14 @@ class Scheduler:
             next_exit = self._exits.num_fitted
             batch = self._embedded(new)
         if batch is not None:
-            numbers = batch.indices.tolist()
+            numbers, num_tokens = batch.indices.tolist(), batch.num_tokens
             try:
                 survivors = run_to_exit(batch, next_exit, self._decisions, self._few_tokens)
             except Exception as error:  # of torch, out of memory for example
                 self._fail(numbers, error)
                 survivors = None
             self.num_steps += 1
+            self.num_tokens_done += num_tokens - (survivors.num_tokens if survivors else 0)
             if survivors is not None:
                 self._survivors.add(next_exit + 1, survivors)
                 self._waiting_since.setdefault(next_exit + 1, self.num_steps)
@@ -245,7 +262,7 @@ class Scheduler:
 
     def _embedded(self, new: List[_NewTexts]) -> Optional[ActiveInstances]:
         """New texts as a batch, without those of requests that were dropped."""
-        numbers = [number for part in new for number in part._numbers.tolist()]
+        numbers = [number for part in new for number in part.numbers.tolist()]
         for request in self.texts.requests(numbers):
             if request.started_at is None:
                 request.started_at = self._clock()

@@ -31,8 +31,8 @@ class Service:
         )
 
     def add(self, lengths, threshold=1.0, seed=0):
-        request = Request(len(lengths), threshold, self.done.append)
-        self.scheduler.add(request, texts_of(random_inputs(lengths, seed=seed)))
+        request = Request([threshold] * len(lengths), self.done.append)
+        self.scheduler.add([request], texts_of(random_inputs(lengths, seed=seed)))
         return request
 
     def run_all(self):
@@ -62,7 +62,7 @@ requests_lists = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     given_requests=requests_lists,
     with_ngrams=st.booleans(),
@@ -230,6 +230,21 @@ def test_threads_add_while_one_runs():
             service.assert_answered_as_alone(*request)
 
 
+@pytest.mark.parametrize("with_ngrams", [False, True])
+def test_requests_that_are_added_in_one_call_are_answered_one_by_one(with_ngrams):
+    service = Service(with_ngrams)
+    inputs = random_inputs([5, 9, 3, 12, 7, 4])
+    thresholds_of = [[1.0, 0.0], [1.0], [0.0, 0.6, 1.0]]
+    requests = [Request(t, service.done.append) for t in thresholds_of]
+    service.scheduler.add(requests, texts_of(inputs))
+    service.run_all()
+    assert sorted(map(id, service.done)) == sorted(map(id, requests))
+    probs = torch.cat([request.output().probs for request in requests])
+    for row, threshold in enumerate(sum(thresholds_of, [])):
+        wanted = service.case.run(inputs, threshold).probs[row]
+        torch.testing.assert_close(probs[row], wanted, atol=1e-5, rtol=0)
+
+
 def test_a_closed_scheduler_answers_what_it_has_and_takes_no_more():
     service = Service()
     request = service.add([5])
@@ -242,4 +257,4 @@ def test_a_closed_scheduler_answers_what_it_has_and_takes_no_more():
 
 def test_a_request_without_texts_is_refused():
     with pytest.raises(ValueError, match="wanted one or more"):
-        Request(0, 0.5, print)
+        Request([], print)
