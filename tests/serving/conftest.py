@@ -4,6 +4,7 @@ import pytest
 
 from sledgehammer_allennlp import load_archived_classifier
 from tests.serving.archives import write_archive
+from tests.serving.processes import ServiceProcess
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,15 @@ def alone(served: Path):
         return classifier.predict(texts)
 
     return predict
+
+
+@pytest.fixture(scope="session")
+def service(served: Path):
+    """The archive served at threshold 0.7, in a process that the tests share."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("prometheus_client")
+    with ServiceProcess(served, "--threshold", 0.7, "--max-body-bytes", 200_000) as process:
+        yield process
+        assert process.process.poll() is None  # whatever the tests sent
+        assert not any("Traceback" in line for line in process.log), "".join(process.log)
