@@ -26,12 +26,10 @@ from sledgehammer_allennlp.serving.interfaces import (
 )
 from sledgehammer_allennlp.serving.metrics import CONTENT_TYPE, Metrics
 from sledgehammer_allennlp.serving.page import page
-from sledgehammer_allennlp.serving.refusal import CLOSING, FAILED, Refusal
+from sledgehammer_allennlp.serving.refusal import CLIENT_IS_GONE, CLOSING, FAILED, Refusal
 from sledgehammer_allennlp.serving.schemas import ANSWER, EXITS, INFER, PREDICT
 
 logger = logging.getLogger(__name__)
-
-_CLIENT_IS_GONE = 499  # as nginx writes it; nobody gets it
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ class _Service:
             if not done.done():
                 self._answerer.drop(job)
         if not done.done():
-            raise Refusal(_CLIENT_IS_GONE, "the client is gone")
+            raise Refusal(CLIENT_IS_GONE, "the client is gone")
         if job.error is not None:
             raise job.error
         answers = job.answers

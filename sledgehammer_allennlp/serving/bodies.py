@@ -5,8 +5,15 @@ import json
 from typing import Any, NoReturn
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
-from sledgehammer_allennlp.serving.refusal import BAD_JSON, TOO_LARGE, TOO_SLOW, Refusal
+from sledgehammer_allennlp.serving.refusal import (
+    BAD_JSON,
+    CLIENT_IS_GONE,
+    TOO_LARGE,
+    TOO_SLOW,
+    Refusal,
+)
 
 SECONDS_FOR_A_BODY = 30.0
 
@@ -22,6 +29,8 @@ async def read_json(request: Request, max_bytes: int, seconds: float = SECONDS_F
     """
     try:
         body = await asyncio.wait_for(_read(request, max_bytes), seconds)
+    except ClientDisconnect:
+        raise Refusal(CLIENT_IS_GONE, "the client is gone") from None
     except asyncio.TimeoutError:
         raise Refusal(TOO_SLOW, f"the body did not come within {seconds:g} s") from None
     if not body:

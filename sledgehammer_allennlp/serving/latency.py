@@ -3,7 +3,7 @@
 import math
 from typing import Optional
 
-_MEMORY = 2.0
+_MEMORY = 0.5
 """Seconds of computing after which a measurement counts for 1/e."""
 
 _KEEPS_HIGHEST = 0.15

@@ -7,6 +7,8 @@ TOO_SLOW = 408
 TOO_LARGE = 413
 BAD_VALUE = 422
 OVERLOADED = 429
+CLIENT_IS_GONE = 499
+"""As nginx writes it. Nobody gets it."""
 FAILED = 500
 CLOSING = 503
 
