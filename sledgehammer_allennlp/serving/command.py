@@ -16,6 +16,8 @@ from sledgehammer_allennlp.archives.archived_classifier import ArchivedClassifie
 from sledgehammer_allennlp.encoders.layer_products import PRECISIONS
 from sledgehammer_allennlp.engine import cost_of_exits
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
+from sledgehammer_allennlp.serving.floor import floor_by_drop
+from sledgehammer_allennlp.tradeoff.results import shortest
 
 if TYPE_CHECKING:
     import uvicorn
@@ -50,8 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="milliseconds within which requests are to be answered: as more wait, the threshold "
         "falls to the lowest; after that requests are refused",
     )
-    parser.add_argument(
+    lowest = parser.add_mutually_exclusive_group()
+    lowest.add_argument(
         "--lowest-threshold", type=float, help="how low the threshold may fall with a target"
+    )
+    lowest.add_argument(
+        "--max-accuracy-drop",
+        type=float,
+        metavar="DROP",
+        help="the same by the share of accuracy that may be lost, 0.01 for one point",
+    )
+    parser.add_argument(
+        "--tradeoff",
+        metavar="FILE",
+        help="the tradeoff.json by which the drop is judged; default: what the archive's "
+        "calibration kept",
     )
     parser.add_argument(
         "--precision", choices=sorted(PRECISIONS), help="default: what the archive has"
@@ -97,7 +112,8 @@ def run(args: argparse.Namespace) -> int:
         inference_only=True,
     )
     target = None if args.latency_target is None else args.latency_target / 1000
-    control = LatencyControl(classifier.confidence_threshold, args.lowest_threshold, target)
+    lowest = _lowest_threshold(args, classifier.confidence_threshold)
+    control = LatencyControl(classifier.confidence_threshold, lowest, target)
     costs = cost_of_exits(classifier.encoder, classifier.exits)
     metrics = Metrics(dict(zip(classifier.exits.exit_layers, costs)))
     _warm_up(classifier)
@@ -126,6 +142,18 @@ def run(args: argparse.Namespace) -> int:
         server.run(sockets=[listening])
     logger.info("Ended: all requests that were taken are answered")
     return 0
+
+
+def _lowest_threshold(args: argparse.Namespace, highest: float) -> Optional[float]:
+    """As it was given, or by the accuracy that may be lost; `None` if neither was given."""
+    if args.max_accuracy_drop is None:
+        if args.tradeoff is not None:
+            raise ValueError("--tradeoff was given without --max-accuracy-drop: wanted both")
+        lowest: Optional[float] = args.lowest_threshold
+        return lowest
+    floor = floor_by_drop(args.archive_file, args.max_accuracy_drop, args.tradeoff)
+    logger.info("The lowest threshold is %s: %s", shortest(floor.threshold), floor.reason)
+    return min(floor.threshold, highest)
 
 
 def _check(args: argparse.Namespace) -> None:
