@@ -78,7 +78,7 @@ PLAIN := .plain
 CLASSIC := .classic
 
 # The parts that need no AllenNLP.
-PLAIN_TESTS := tests/archives tests/bulk tests/calibration tests/configs tests/encoders tests/engine tests/exits tests/ngrams tests/tradeoff \
+PLAIN_TESTS := tests/archives tests/bulk tests/calibration tests/configs tests/encoders tests/engine tests/exits tests/ngrams tests/serving tests/tradeoff \
 	tests/test_installs.py tests/test_layout.py tests/test_names.py tests/test_main.py
 
 # The first that runs, of these versions.

@@ -59,6 +59,7 @@ setup(
     package_data={
         "sledgehammer_allennlp": [
             "py.typed",
+            "**/*.html",
             "**/*.jinja",
             "**/*.js",
             "**/*.jsonnet",

@@ -9,6 +9,7 @@ from typing import Dict, Optional, Sequence
 from sledgehammer_allennlp.bulk import command as predict_files
 from sledgehammer_allennlp.configs import command as new_config
 from sledgehammer_allennlp.needs_allennlp import has_allennlp
+from sledgehammer_allennlp.serving import command as serve
 
 # Where AllenNLP is installed, the check is that of `allennlp check-archive`.
 if has_allennlp():
@@ -20,6 +21,7 @@ COMMANDS: Dict[str, ModuleType] = {
     "check-archive": check_archive,
     "new-config": new_config,
     "predict-files": predict_files,
+    "serve": serve,
 }
 """Modules with `HELP`, `add_arguments(parser)` and `run(args)`, which returns the exit status."""
 

@@ -20,6 +20,7 @@ WITHOUT_ALLENNLP = [
     "tradeoff",
     "archives",
     "bulk",
+    "serving",
     "configs",
 ]
 WITH_ALLENNLP = ["objectives", "data", "models", "predictors", "training", "sweeps", "commands"]

@@ -86,19 +86,22 @@ class ArchivedClassifier(nn.Module):
     def confidence_threshold(self, threshold: Optional[float]) -> None:
         self._confidence_threshold = None if threshold is None else check_threshold(threshold)
 
-    def forward(self, texts: TokenBatch) -> EarlyExitOutput:
-        """Early exit for any number of texts, see `engine.early_exit`."""
-        rule = ExitRule(
+    def rule(self) -> ExitRule:
+        """By which texts exit, with today's threshold."""
+        return ExitRule(
             self.temperatures,
             self._measure,
             self.confidence_threshold,
             self._ensemble,
             self.combination.weights,
         )
+
+    def forward(self, texts: TokenBatch) -> EarlyExitOutput:
+        """Early exit for any number of texts, see `engine.early_exit`."""
         return run_early_exit(
             self.encoder,
             self.exits,
-            rule,
+            self.rule(),
             texts,
             self._token_budget,
             record_exits=False,

@@ -33,7 +33,7 @@ from sledgehammer_allennlp.engine.output import EarlyExitOutput
 from sledgehammer_allennlp.engine.regrouping import WaitingSurvivors
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
 
-_FEW_TOKENS = 512
+FEW_TOKENS = 512
 """
 With fewer tokens, reading a layer's weights takes much of its time. First tokens are then not
 computed first, because their layer's weights would be read twice for survivors.
@@ -83,7 +83,7 @@ def run_early_exit(
     device = texts.token_ids.device
     with _inference_mode_without_gradients():
         decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
-        texts, instances, scores = _decide_by_ngrams(encoder.truncate(texts), exits, decisions)
+        texts, instances, scores = decide_by_ngrams(encoder.truncate(texts), exits, decisions)
         if len(texts):
             order, texts = sort_by_length(texts.to(encoder.device))
             in_order = order.to(encoder.device)
@@ -95,18 +95,27 @@ def run_early_exit(
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
 
 
-def _decide_by_ngrams(
-    texts: TokenBatch, exits: ExitClassifiers, decisions: ExitDecisions
+def decide_by_ngrams(
+    texts: TokenBatch,
+    exits: ExitClassifiers,
+    decisions: ExitDecisions,
+    instances: Optional[torch.Tensor] = None,
 ) -> Tuple[TokenBatch, torch.Tensor, List[Optional[ExitScores]]]:
     """
     The exit over n-grams, if there is one.
+
+    # Parameters
+
+    instances : `torch.Tensor`, optional (default = 0, 1, …)
+        `(num_texts,)`, on the CPU: which instances the texts are.
 
     # Returns
 
     The texts that stay active; which texts of the input they are, `(num_active,)`, on the CPU; and
     a list of their scores, as `ActiveInstances.earlier_scores`.
     """
-    instances = torch.arange(len(texts))
+    if instances is None:
+        instances = torch.arange(len(texts))
     if exits.ngrams is None:
         return texts, instances, []
     if len(texts) == 0 or not decisions.needs_scores_of(0):
@@ -116,8 +125,8 @@ def _decide_by_ngrams(
     kept = decisions.for_later_exits(0, scores)
     if active is None:
         return texts, instances, [kept]
-    instances = active.cpu()
-    return texts.select(instances), instances, [kept and kept.select(active)]
+    places = active.cpu()
+    return texts.select(places), instances[places], [kept and kept.select(active)]
 
 
 def _run_layers(
@@ -134,7 +143,7 @@ def _run_layers(
     are the places of the texts in the input; `scores` those of the exit over n-grams.
     """
     encoder.prepare()
-    few_tokens = min(_FEW_TOKENS, token_budget // 4)
+    few_tokens = min(FEW_TOKENS, token_budget // 4)
     num_exits = len(exits.exit_layers)
     waiting = WaitingSurvivors(num_exits)
     for places, chunk in split_into_chunks(texts, token_budget):
@@ -145,7 +154,7 @@ def _run_layers(
         )
         next_exit = exits.num_fitted
         while batch is not None:
-            survivors = _run_to_exit(batch, next_exit, decisions, few_tokens)
+            survivors = run_to_exit(batch, next_exit, decisions, few_tokens)
             if survivors is None:
                 break
             next_exit += 1
@@ -155,12 +164,12 @@ def _run_layers(
     for next_exit in range(1, num_exits):
         batch = waiting.take_if_enough(next_exit, more_than=0)
         if batch is not None:
-            survivors = _run_to_exit(batch, next_exit, decisions, few_tokens)
+            survivors = run_to_exit(batch, next_exit, decisions, few_tokens)
             if survivors is not None:
                 waiting.add(next_exit + 1, survivors)
 
 
-def _run_to_exit(
+def run_to_exit(
     batch: ActiveInstances, exit_index: int, decisions: ExitDecisions, few_tokens: int
 ) -> Optional[ActiveInstances]:
     """

@@ -6,6 +6,7 @@ import torch
 
 from sledgehammer_allennlp.engine.exit_rule import ExitRule
 from sledgehammer_allennlp.engine.output import EarlyExitOutput, ExitRecord
+from sledgehammer_allennlp.engine.prediction import Prediction
 from sledgehammer_allennlp.exits.classifiers import (
     ExitClassifiers,
     ExitScores,
@@ -96,20 +97,29 @@ class ExitDecisions:
         prediction = self._rule.predict(scores, exit_index)
         predicted = (instances, *prediction, torch.full_like(instances, exit_index))
         if self.is_last(exit_index):
-            self._exited.append(predicted)
+            self._keep(predicted)
             return instances[:0]
-        if self._forced_exits is None:
-            exits_here = self._rule.is_confident(prediction)
-        else:
-            exits_here = self._forced_exits.to(instances.device)[instances] == exit_index
+        exits_here = self._exits_here(prediction, instances, exit_index)
         exiting = exits_here.nonzero().squeeze(1)
         if exiting.numel() == 0:
             return None
         if exiting.numel() == exits_here.numel():
-            self._exited.append(predicted)
+            self._keep(predicted)
             return instances[:0]
-        self._exited.append(tuple(part.index_select(0, exiting) for part in predicted))
+        self._keep(tuple(part.index_select(0, exiting) for part in predicted))
         return exits_here.logical_not().nonzero().squeeze(1)
+
+    def _exits_here(
+        self, prediction: Prediction, instances: torch.Tensor, exit_index: int
+    ) -> torch.Tensor:
+        """Which instances exit at an exit before the last, `(num_reached,)`, of booleans."""
+        if self._forced_exits is None:
+            return self._rule.is_confident(prediction)
+        return self._forced_exits.to(instances.device)[instances] == exit_index
+
+    def _keep(self, predicted: Tuple[torch.Tensor, ...]) -> None:
+        """Keeps instances that exit: which, and their logits, probabilities, confidence, exit."""
+        self._exited.append(predicted)
 
     def output(self, device: torch.device) -> EarlyExitOutput:
         """The predictions for all instances that exited, in the order of the input."""

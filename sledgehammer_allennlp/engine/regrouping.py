@@ -22,14 +22,18 @@ class WaitingSurvivors:
         """Instances that will run to exit `next_exit` go to those that wait for the same."""
         self._by_next_exit[next_exit].append(survivors)
 
+    def num_tokens(self, next_exit: int) -> int:
+        """Of all that wait for the same exit."""
+        return sum(batch.num_tokens for batch in self._by_next_exit[next_exit])
+
     def take_if_enough(self, next_exit: int, more_than: int) -> Optional[ActiveInstances]:
         """
         All that wait for the same exit, as one batch, if they have more than `more_than` tokens;
         `None` if they have not, and so go on waiting.
         """
-        waiting = self._by_next_exit[next_exit]
-        if sum(batch.num_tokens for batch in waiting) <= more_than:
+        if self.num_tokens(next_exit) <= more_than:
             return None
+        waiting = self._by_next_exit[next_exit]
         batch = ActiveInstances.concatenate(waiting)
         waiting.clear()
         return batch

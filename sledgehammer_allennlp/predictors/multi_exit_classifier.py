@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-from itertools import islice
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -16,12 +15,9 @@ from allennlp.predictors import Predictor
 from sledgehammer_allennlp.archives.archived_classifier import as_dicts
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders import TokenBatch
+from sledgehammer_allennlp.json_texts import TEXT_KEYS, WANTED, texts_in
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
 from sledgehammer_allennlp.predictors.lines import BadLine, Line, LineCounts
-from sledgehammer_allennlp.values import short_repr
-
-_TEXT_KEYS = ("sentence", "premise", "hypothesis")
-_WANTED = 'wanted {"sentence": …} or {"premise": …, "hypothesis": …}, with texts as values'
 
 # What validation, readers and tokenizers raise because of what they are given.
 _REFUSED = (ValueError, TypeError, LookupError, ConfigurationError)
@@ -105,14 +101,14 @@ class MultiExitClassifierPredictor(Predictor):
             byte = ord(undecodable.group()) - 0xDC00
             raise ValueError(
                 f"the line is not UTF-8: byte 0x{byte:02x} after {undecodable.start()} characters: "
-                f"{_WANTED}"
+                f"{WANTED}"
             )
         try:
             loaded, pairs = _with_pairs(line)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"the line is not JSON: {line[:200]!r}: {_WANTED}. {error}") from error
+            raise ValueError(f"the line is not JSON: {line[:200]!r}: {WANTED}. {error}") from error
         if self._takes_texts:
-            _texts_in(loaded)
+            texts_in(loaded)
             _check_no_text_twice(pairs)
         return loaded
 
@@ -186,13 +182,13 @@ class MultiExitClassifierPredictor(Predictor):
         )
         if not is_plain or not isinstance(reader, LabeledTsvReader):
             return None
-        texts = [_texts_in(json_dict) for json_dict in inputs]
+        texts = [texts_in(json_dict) for json_dict in inputs]
         if len({len(texts_of_one) for texts_of_one in texts}) > 1:
             return None
         return reader.token_batch(*zip(*texts))
 
     def _json_to_instance(self, json_dict: JsonDict) -> Instance:
-        texts = _texts_in(json_dict)
+        texts = texts_in(json_dict)
         self._check_reader_takes(len(texts))
         return self._dataset_reader.text_to_instance(*texts)
 
@@ -207,7 +203,7 @@ class MultiExitClassifierPredictor(Predictor):
         if not len(required) <= num_texts <= len(takes):
             raise ValueError(
                 f"the input has {num_texts} text{'s' * (num_texts > 1)}, but the archive's reader, "
-                f"{type(self._dataset_reader).__name__}, takes {', '.join(takes)}: {_WANTED}"
+                f"{type(self._dataset_reader).__name__}, takes {', '.join(takes)}: {WANTED}"
             )
 
 
@@ -225,23 +221,6 @@ def _with_pairs(line: str) -> Tuple[Any, List[Tuple[str, Any]]]:
 
 def _check_no_text_twice(pairs: List[Tuple[str, Any]]) -> None:
     keys = [key for key, _ in pairs]
-    for key in _TEXT_KEYS:
+    for key in TEXT_KEYS:
         if keys.count(key) > 1:
-            raise ValueError(f"the input has the key '{key}' twice: {_WANTED}")
-
-
-def _texts_in(json_dict: Any) -> List[str]:
-    if not isinstance(json_dict, dict):
-        raise ValueError(f"the input is {short_repr(json_dict)}: {_WANTED}")
-    if "sentence" in json_dict:
-        keys = ["sentence"]
-    elif "premise" in json_dict and "hypothesis" in json_dict:
-        keys = ["premise", "hypothesis"]
-    else:
-        found = ", ".join(short_repr(key) for key in islice(json_dict, 20)) or "none"
-        found += ", …" * (len(json_dict) > 20)
-        raise ValueError(f"the input has the keys {found}: {_WANTED}")
-    for key in keys:
-        if not isinstance(json_dict[key], str):
-            raise ValueError(f"the value of '{key}' is {short_repr(json_dict[key])}: {_WANTED}")
-    return [json_dict[key] for key in keys]
+            raise ValueError(f"the input has the key '{key}' twice: {WANTED}")

@@ -1,0 +1,286 @@
+"""What runs next, where requests come and go: texts of different requests go on together.
+
+A step takes a batch to its next exit. Which batch, in this order:
+
+1. Survivors that were passed over by `max_passed` steps, the longest waiting first. So nothing
+   starves: a text waits at an exit for at most `max_passed` steps and one for each exit.
+2. Survivors of the deepest exit with more than half a token budget of them.
+3. Texts that are new, up to the token budget: one of each request in turn, then the next of each,
+   so that a request of many texts does not hold up one of few.
+4. Survivors of the first exit that has any. On their way they meet those of later exits.
+
+So a text that comes alone runs at once, from exit to exit; texts that come while a step runs start
+together in the next; and survivors wait for company only while there is something else to do.
+"""
+
+import threading
+import time
+from collections import deque
+from typing import Callable, Deque, Dict, List, Optional, Sequence
+
+import torch
+
+from sledgehammer_allennlp.encoders import LayeredEncoder
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+from sledgehammer_allennlp.engine.active_instances import ActiveInstances
+from sledgehammer_allennlp.engine.chunks import default_token_budget, sort_by_length
+from sledgehammer_allennlp.engine.early_exit import FEW_TOKENS, decide_by_ngrams, run_to_exit
+from sledgehammer_allennlp.engine.exit_rule import ExitRule
+from sledgehammer_allennlp.engine.regrouping import WaitingSurvivors
+from sledgehammer_allennlp.engine.requests import OpenTexts, Request, RequestDecisions
+from sledgehammer_allennlp.exits.classifiers import (
+    ExitClassifiers,
+    ExitScores,
+    concatenate_scores,
+)
+
+
+class _NewTexts:
+    """Texts of a request that have not entered layer 0 yet."""
+
+    def __init__(
+        self, texts: TokenBatch, numbers: torch.Tensor, scores: List[Optional[ExitScores]]
+    ) -> None:
+        self._texts = texts
+        self.numbers = numbers
+        self._scores = scores
+        self._lengths: List[int] = texts.lengths.tolist()
+        self._first = 0  # of those that are left
+
+    def __len__(self) -> int:
+        return len(self._lengths) - self._first
+
+    def num_tokens(self, place: int) -> int:
+        """Of the text at a place among those that are left."""
+        return self._lengths[self._first + place]
+
+    def take(self, num_texts: int) -> "_NewTexts":
+        """The first of those that are left, which then are left no more."""
+        places = torch.arange(self._first, self._first + num_texts)
+        self._first += num_texts
+        scores = [one and one.select(places) for one in self._scores]
+        return _NewTexts(self._texts.select(places), self.numbers[places], scores)
+
+    @staticmethod
+    def embed(
+        parts: List["_NewTexts"], encoder: LayeredEncoder, exits: ExitClassifiers
+    ) -> ActiveInstances:
+        """Texts of several requests as one batch, sorted by length."""
+        batches = [part._texts for part in parts]
+        order, texts = sort_by_length(
+            TokenBatch(
+                torch.cat([batch.token_ids for batch in batches]),
+                torch.cat([batch.type_ids for batch in batches]),
+                torch.cat([batch.lengths for batch in batches]),
+            ).to(encoder.device)
+        )
+        numbers = torch.cat([part.numbers for part in parts])[order].to(encoder.device)
+        scores: List[Optional[ExitScores]] = []
+        for of_exit in zip(*(part._scores for part in parts)):
+            found = [one for one in of_exit if one is not None]
+            together = concatenate_scores(found).select(order) if found else None
+            scores.append(together and together.map(lambda part: part.to(encoder.device)))
+        return ActiveInstances.embed(encoder, exits, texts, numbers, scores)
+
+
+def _by_request(requests: Sequence[Request], together: _NewTexts) -> List[_NewTexts]:
+    """The texts of each request that has any left."""
+    if len(requests) == 1:
+        return [together] if len(together) else []
+    parts = []
+    numbers = together.numbers.tolist()
+    first = 0
+    for request in requests:
+        last = first
+        while last < len(numbers) and numbers[last] in request.numbers:
+            last += 1
+        if last > first:
+            parts.append(together.take(last - first))
+        first = last
+    return parts
+
+
+class Scheduler:
+    """
+    Runs the texts of many requests, each with its own threshold. Any thread may add requests; one
+    thread runs `run`, or `step`. An answer does not depend on which other requests there are, up to
+    rounding.
+
+    # Parameters
+
+    encoder : `LayeredEncoder`
+        In evaluation mode; weights, precision and hooks are not to be changed any more.
+    exits : `ExitClassifiers`
+    rule : `ExitRule`
+        Its threshold makes no difference: each request has one.
+    token_budget : `int`, optional (default = by device and model, see `default_token_budget`)
+        About how many tokens run together. A step takes the longer, the more there are.
+    max_passed : `int`, optional (default = 4)
+        After how many steps of others survivors go on, however few they are.
+    clock : optional (default = `time.monotonic`)
+    """
+
+    def __init__(
+        self,
+        encoder: LayeredEncoder,
+        exits: ExitClassifiers,
+        rule: ExitRule,
+        token_budget: Optional[int] = None,
+        max_passed: int = 4,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._encoder = encoder
+        self._exits = exits
+        self._num_exits = len(exits.exit_layers)
+        self._token_budget = token_budget or default_token_budget(encoder)
+        self._few_tokens = min(FEW_TOKENS, self._token_budget // 4)
+        self._max_passed = max_passed
+        self._clock = clock
+        self.texts = OpenTexts()
+        self._decisions = RequestDecisions(exits, rule, self.texts)
+        self._changed = threading.Condition()  # of the two that follow
+        self._new: Deque[_NewTexts] = deque()
+        self._is_closed = False
+        self._survivors = WaitingSurvivors(self._num_exits)
+        self._waiting_since: Dict[int, int] = {}  # by next exit, the step
+        self.num_steps = 0
+        self.num_tokens_done = 0
+        """Of all texts that exited in a step."""
+        with torch.inference_mode():
+            encoder.prepare()
+
+    def add(self, requests: Sequence[Request], texts: TokenBatch) -> None:
+        """
+        The tokens of the texts of some requests, on the CPU. Those that exit at the n-grams do so
+        at once, in the thread that calls.
+
+        # Raises
+
+        RuntimeError
+            If the scheduler is closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("the scheduler is closed")
+        texts = self._encoder.truncate(texts)
+        numbers = self.texts.add(requests, texts.lengths.tolist())
+        with torch.inference_mode():
+            texts, numbers, scores = decide_by_ngrams(texts, self._exits, self._decisions, numbers)
+        parts = _by_request(requests, _NewTexts(texts, numbers, scores))
+        with self._changed:
+            self._new.extend(parts)
+            self._changed.notify()
+
+    def drop(self, request: Request) -> None:
+        """Nobody waits for this request any more: it is not run further, and is never done."""
+        self.texts.drop(request)
+
+    def close(self) -> None:
+        """From now on no request is added. `run` ends when those that were are answered."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    def run(self, after_step: Callable[[float, int], None] = lambda seconds, tokens: None) -> None:
+        """
+        Steps until it is closed and all is answered.
+
+        # Parameters
+
+        after_step : optional
+            Called after each step with its seconds, and with the tokens of the texts that exited.
+        """
+        while True:
+            began, tokens_before = self._clock(), self.num_tokens_done
+            if self.step():
+                after_step(self._clock() - began, self.num_tokens_done - tokens_before)
+                continue
+            with self._changed:
+                if not self._new and self._is_closed:
+                    return
+                self._changed.wait_for(lambda: self._new or self._is_closed)
+
+    def step(self) -> bool:
+        """Takes a batch to its next exit; `False` if there was none. Requests it fails at, fail."""
+        with torch.inference_mode():
+            return self._step()
+
+    def _step(self) -> bool:
+        next_exit = self._next_exit_of_survivors()
+        if next_exit is not None:
+            del self._waiting_since[next_exit]
+            batch = self._survivors.take_if_enough(next_exit, more_than=0)
+            assert batch is not None
+            batch = self._without_dropped(batch)
+        else:
+            new = self._take_new()
+            if not new:
+                return False
+            next_exit = self._exits.num_fitted
+            batch = self._embedded(new)
+        if batch is not None:
+            numbers, num_tokens = batch.indices.tolist(), batch.num_tokens
+            try:
+                survivors = run_to_exit(batch, next_exit, self._decisions, self._few_tokens)
+            except Exception as error:  # of torch, out of memory for example
+                self._fail(numbers, error)
+                survivors = None
+            self.num_steps += 1
+            self.num_tokens_done += num_tokens - (survivors.num_tokens if survivors else 0)
+            if survivors is not None:
+                self._survivors.add(next_exit + 1, survivors)
+                self._waiting_since.setdefault(next_exit + 1, self.num_steps)
+        return True
+
+    def _next_exit_of_survivors(self) -> Optional[int]:
+        """Of the survivors that run next; `None` if it is the turn of new texts."""
+        if not self._waiting_since:
+            return None
+        oldest = min(self._waiting_since, key=self._waiting_since.__getitem__)
+        if self.num_steps - self._waiting_since[oldest] >= self._max_passed:
+            return oldest
+        for next_exit in sorted(self._waiting_since, reverse=True):
+            if self._survivors.num_tokens(next_exit) > self._token_budget // 2:
+                return next_exit
+        return None if self._new else min(self._waiting_since)
+
+    def _take_new(self) -> List[_NewTexts]:
+        """Up to a token budget of new texts, one at least, of each request in turn."""
+        taken: Dict[_NewTexts, int] = {}
+        left = self._token_budget
+        with self._changed:
+            while self._new:
+                new = self._new[0]
+                num_tokens = new.num_tokens(taken.get(new, 0))
+                if taken and num_tokens > left:
+                    break
+                left -= num_tokens
+                taken[new] = taken.get(new, 0) + 1
+                self._new.popleft()
+                if taken[new] < len(new):
+                    self._new.append(new)
+        return [new.take(num_texts) for new, num_texts in taken.items()]
+
+    def _embedded(self, new: List[_NewTexts]) -> Optional[ActiveInstances]:
+        """New texts as a batch, without those of requests that were dropped."""
+        numbers = [number for part in new for number in part.numbers.tolist()]
+        for request in self.texts.requests(numbers):
+            if request.started_at is None:
+                request.started_at = self._clock()
+        try:
+            return self._without_dropped(_NewTexts.embed(new, self._encoder, self._exits))
+        except Exception as error:
+            self._fail(numbers, error)
+            return None
+
+    def _without_dropped(self, batch: ActiveInstances) -> Optional[ActiveInstances]:
+        are_open = self.texts.are_open(batch.indices.tolist())
+        if all(are_open):
+            return batch
+        if not any(are_open):
+            return None
+        batch.compact(torch.tensor(are_open).nonzero().squeeze(1).to(batch.indices.device))
+        return batch
+
+    def _fail(self, numbers: List[int], error: Exception) -> None:
+        for request in self.texts.requests(numbers):
+            self.texts.drop(request, error)

@@ -1,0 +1,1 @@
+"""A service: requests over HTTP, answered together, within a latency."""

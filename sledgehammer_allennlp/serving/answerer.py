@@ -1,0 +1,382 @@
+"""From texts to answers: two threads, one that makes tokens and one that runs layers.
+
+One process does, because what takes time runs without Python's lock: tokenising, and the products
+of layers, on as many cores as there are. Several processes would need the model several times, and
+could not run each other's texts together.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from functools import partial
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+
+from sledgehammer_allennlp.archives.archived_classifier import ArchivedClassifier, as_dicts
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.engine.requests import Request
+from sledgehammer_allennlp.engine.scheduler import Scheduler
+from sledgehammer_allennlp.serving.latency import LatencyControl, Speed
+from sledgehammer_allennlp.serving.refusal import CLOSING, FAILED, OVERLOADED, TOO_LARGE, Refusal
+
+Texts = Tuple[str, ...]
+"""One text, or the two of a pair."""
+
+TOKENS_AT_A_TIME = 512
+"""
+What runs together by default: with more, a step takes longer and a layer's products hardly gain.
+"""
+
+_TEXTS_OF_A_PIECE = 32
+_PIECES_AT_A_TIME = 2
+_TEXTS_TOKENIZED_TOGETHER = 128
+
+
+class Question(NamedTuple):
+    """
+    What is to be classified: `texts`; the `threshold` that was asked for, or `None`; and whether a
+    text that is too long is refused, not truncated.
+    """
+
+    texts: Texts
+    threshold: Optional[float] = None
+    refuse_long: bool = False
+
+
+class Job:
+    """
+    Questions that are answered together. `answers` and `error` are there when it is done.
+
+    A job of many texts is run in pieces, few at a time, so that it takes its turn with others.
+    """
+
+    def __init__(self, questions: Sequence[Question], on_done: Callable[["Job"], None]) -> None:
+        self.questions = questions
+        self.error: Optional[Refusal] = None
+        self.came_at = time.monotonic()
+        self.started_at: Optional[float] = None
+        self.is_dropped = False
+        self._on_done = on_done
+        self._answers: List[List[Dict[str, Any]]] = []
+        self._requests: List[Request] = []
+        self._next = 0
+        self._num_open = len(questions)
+
+    @property
+    def answers(self) -> List[Dict[str, Any]]:
+        """In the order of the questions, each as a prediction, with its `threshold`."""
+        return [answer for of_piece in self._answers for answer in of_piece]
+
+    @property
+    def num_left(self) -> int:
+        """How many questions have not been taken yet."""
+        return len(self.questions) - self._next
+
+
+class Piece(NamedTuple):
+    """Some neighbouring questions of a job."""
+
+    job: Job
+    number: int
+    questions: Sequence[Question]
+
+
+class Answerer:
+    """
+    Answers jobs of any number of threads.
+
+    # Parameters
+
+    classifier : `ArchivedClassifier`
+        In evaluation mode, with a tokenizer. Not to be changed any more.
+    control : `LatencyControl`
+    token_budget : `int`, optional (default = `TOKENS_AT_A_TIME` on a CPU, else by the device)
+        About how many tokens run together.
+    max_queued_tokens : `int`, optional (default = 200,000)
+        When so many wait, new jobs are refused.
+    on_step : optional
+        Called after each step of the layers with its seconds.
+    """
+
+    def __init__(
+        self,
+        classifier: ArchivedClassifier,
+        control: LatencyControl,
+        token_budget: Optional[int] = None,
+        max_queued_tokens: int = 200_000,
+        on_step: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        if classifier.tokenizer is None:
+            raise ValueError(
+                "how the archive's reader makes tokens is not known without AllenNLP: wanted a "
+                "reader that only tokenises"
+            )
+        self.classifier = classifier
+        self.control = control
+        self._max_queued_tokens = max_queued_tokens
+        self._on_step = on_step
+        if token_budget is None and classifier.encoder.device.type == "cpu":
+            token_budget = TOKENS_AT_A_TIME
+        self._scheduler = Scheduler(
+            classifier.encoder, classifier.exits, classifier.rule(), token_budget
+        )
+        self._speed = Speed()
+        self._tokens_per_text = 32.0
+        self._changed = threading.Condition()  # of what follows
+        self._jobs: Deque[Job] = deque()
+        self._num_texts_left = 0
+        self._num_jobs_open = 0
+        self._is_closed = False
+        self._threads = [
+            threading.Thread(target=self._tokenize_jobs, name="tokenizing", daemon=True),
+            threading.Thread(target=self._run_layers, name="layers", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a text, or of a pair together; more are cut off."""
+        classifier = self.classifier
+        assert classifier.tokenizer is not None
+        wanted = classifier.max_length or classifier.tokenizer.model_max_length
+        return min(wanted, classifier.encoder.max_positions)
+
+    @property
+    def num_queued_tokens(self) -> int:
+        """Of all texts that are not answered yet; of those without tokens yet, about."""
+        return self._scheduler.texts.num_tokens + int(self._num_texts_left * self._tokens_per_text)
+
+    @property
+    def expected_wait(self) -> float:
+        """Of a new text, in seconds. What it need not wait for, of large jobs, is not counted."""
+        not_tokenized = sum(min(job.num_left, _TEXTS_OF_A_PIECE) for job in list(self._jobs))
+        num_tokens = self._scheduler.texts.num_tokens + not_tokenized * self._tokens_per_text
+        return num_tokens * self._speed.seconds_per_token
+
+    @property
+    def threshold(self) -> float:
+        """That of a text that comes now, without one of its own."""
+        return self.control.threshold(self.expected_wait)
+
+    def submit(self, job: Job) -> None:
+        """
+        Takes a job, which is done some time later.
+
+        # Raises
+
+        Refusal
+            If there is too much to do, or the service is closing.
+        """
+        wait = self.expected_wait
+        is_full = self.num_queued_tokens >= self._max_queued_tokens
+        if is_full or self.control.refuses(wait):
+            after = max(1, math.ceil(self.num_queued_tokens * self._speed.seconds_per_token))
+            raise Refusal(
+                OVERLOADED,
+                f"too much is waiting, about {self.num_queued_tokens} tokens: try again in {after} "
+                "s",
+                after,
+            )
+        with self._changed:
+            if self._is_closed:
+                raise Refusal(CLOSING, "the service is shutting down and takes no more requests", 1)
+            self._num_jobs_open += 1
+            self._num_texts_left += job.num_left
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def drop(self, job: Job) -> None:
+        """Nobody waits for this job any more: it is run no further, and is never done."""
+        with self._changed:
+            if job.is_dropped or job._num_open == 0:
+                return
+            job.is_dropped = True
+            if job.num_left and job in self._jobs:
+                self._jobs.remove(job)
+            self._num_texts_left -= job.num_left
+            job._next = len(job.questions)
+            self._num_jobs_open -= 1
+            self._changed.notify_all()
+        for request in list(job._requests):
+            self._scheduler.drop(request)
+
+    def close(self) -> None:
+        """Takes no more jobs; returns when those that were taken are answered."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _tokenize_jobs(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._jobs or (self._is_closed and not self._num_jobs_open)
+                )
+                if not self._jobs:
+                    break
+                pieces = self._take_pieces()
+            try:
+                self._start(pieces)
+            except Exception as error:  # whatever a tokenizer raises
+                for piece in pieces:
+                    self._fail(piece.job, error)
+        self._scheduler.close()
+
+    def _take_pieces(self) -> List[Piece]:
+        """Pieces of the jobs that wait, each in turn. A job's next waits until one is done."""
+        pieces: List[Piece] = []
+        num_texts = 0
+        while self._jobs and num_texts < _TEXTS_TOKENIZED_TOGETHER:
+            job = self._jobs.popleft()
+            questions = job.questions[job._next : job._next + _TEXTS_OF_A_PIECE]
+            number = len(job._answers)
+            job._answers.append([])
+            job._next += len(questions)
+            num_texts += len(questions)
+            self._num_texts_left -= len(questions)
+            pieces.append(Piece(job, number, questions))
+            if job.num_left and number + 1 < _PIECES_AT_A_TIME:
+                self._jobs.append(job)
+        return pieces
+
+    def _start(self, pieces: List[Piece]) -> None:
+        """Tokenises pieces and gives them to the scheduler."""
+        threshold = self.threshold
+        pieces = [piece for piece in pieces if not piece.job.is_dropped]
+        questions = [question for piece in pieces for question in piece.questions]
+        if not questions:
+            return
+        texts, too_long = self._tokens(questions)
+        self._tokens_per_text += 0.05 * (
+            float(texts.lengths.float().mean()) - self._tokens_per_text
+        )
+        if too_long:
+            self._refuse_long(pieces, too_long)
+            places = torch.tensor(
+                [
+                    place
+                    for place, (piece, _) in enumerate(_of_each(pieces))
+                    if piece.job.error is None
+                ],
+                dtype=torch.long,
+            )
+            texts = texts.select(places)
+            pieces = [piece for piece in pieces if piece.job.error is None]
+        requests = []
+        for piece in pieces:
+            thresholds = [
+                threshold if q.threshold is None else q.threshold for q in piece.questions
+            ]
+            request = Request(thresholds, partial(self._done, piece))
+            piece.job._requests.append(request)
+            requests.append(request)
+        if requests:
+            self._scheduler.add(requests, texts)
+        for request, piece in zip(requests, pieces):
+            if piece.job.is_dropped:  # meanwhile
+                self._scheduler.drop(request)
+
+    def _tokens(self, questions: Sequence[Question]) -> Tuple[TokenBatch, List[int]]:
+        """Of all questions, and which of them are too long and to be refused for it."""
+        tokenizer, max_length = self.classifier.tokenizer, self.classifier.max_length
+        assert tokenizer is not None
+        too_long = []
+        for place, question in enumerate(questions):
+            if question.refuse_long:
+                second = list(question.texts[1:]) or None
+                limit = self.max_tokens
+                length = tokenize(tokenizer, question.texts[:1], second, limit + 1).lengths[0]
+                if length > limit:
+                    too_long.append(place)
+        singles = [i for i, question in enumerate(questions) if len(question.texts) == 1]
+        pairs = [i for i, question in enumerate(questions) if len(question.texts) == 2]
+        of_singles = tokenize(
+            tokenizer, [questions[i].texts[0] for i in singles], max_length=max_length
+        )
+        if not pairs:
+            return of_singles, too_long
+        of_pairs = tokenize(
+            tokenizer,
+            [questions[i].texts[0] for i in pairs],
+            [questions[i].texts[1] for i in pairs],
+            max_length,
+        )
+        if not singles:
+            return of_pairs, too_long
+        together = TokenBatch(
+            torch.cat([of_singles.token_ids, of_pairs.token_ids]),
+            torch.cat([of_singles.type_ids, of_pairs.type_ids]),
+            torch.cat([of_singles.lengths, of_pairs.lengths]),
+        )
+        return together.select(torch.tensor(singles + pairs).argsort()), too_long
+
+    def _refuse_long(self, pieces: List[Piece], too_long: List[int]) -> None:
+        for place, (piece, _) in enumerate(_of_each(pieces)):
+            if place in too_long:
+                message = (
+                    f"a text has more than {self.max_tokens} tokens, and 'truncate' is false: "
+                    "wanted a shorter one, or 'truncate' true"
+                )
+                self._end(piece.job, Refusal(TOO_LARGE, message))
+
+    def _run_layers(self) -> None:
+        def after_step(seconds: float, num_tokens: int) -> None:
+            self._speed.measured(seconds, num_tokens)
+            self._on_step(seconds)
+
+        self._scheduler.run(after_step)
+
+    def _done(self, piece: Piece, request: Request) -> None:
+        job = piece.job
+        if request.error is not None:
+            self._fail(job, request.error)
+            return
+        answers = as_dicts(
+            request.output(), self.classifier.exits.exit_layers, self.classifier.labels
+        )
+        for answer, threshold in zip(answers, request.thresholds):
+            answer["threshold"] = threshold
+        job._answers[piece.number] = answers
+        if job.started_at is None:
+            job.started_at = request.started_at
+        with self._changed:
+            job._requests.remove(request)
+            job._num_open -= len(answers)
+            is_done = job._num_open == 0
+            if job.num_left and job not in self._jobs:
+                self._jobs.append(job)
+                self._changed.notify_all()
+        if is_done:
+            self._end(job)
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        reason = f"the request failed by an error of the service ({type(error).__name__})"
+        self._end(job, Refusal(FAILED, reason))
+
+    def _end(self, job: Job, error: Optional[Refusal] = None) -> None:
+        """Once for each job that is not dropped."""
+        with self._changed:
+            if job.is_dropped:
+                return
+            job.error = error
+            job.is_dropped = error is not None
+            if job.num_left and job in self._jobs:
+                self._jobs.remove(job)
+            self._num_texts_left -= job.num_left
+            job._next = len(job.questions)
+            self._num_jobs_open -= 1
+            self._changed.notify_all()
+        if error is not None:
+            for request in list(job._requests):
+                self._scheduler.drop(request)
+        job._on_done(job)
+
+
+def _of_each(pieces: Sequence[Piece]) -> List[Tuple[Piece, Question]]:
+    return [(piece, question) for piece in pieces for question in piece.questions]

@@ -1,0 +1,260 @@
+"""Requests that come and go: answers are those of a run of their own, whatever the company."""
+
+import threading
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sledgehammer_allennlp.engine.requests import Request
+from sledgehammer_allennlp.engine.scheduler import Scheduler
+from sledgehammer_allennlp.exits.confidence import max_probability
+from tests.engine.plain_computation import all_logits, length_lists, make_case, rule, thresholds
+from tests.tiny import random_inputs, texts_of
+
+EXIT_LAYERS = [-1, 0, 1, 3]
+
+
+class Service:
+    """A scheduler whose steps the test makes itself, and which requests are done."""
+
+    def __init__(self, with_ngrams=False, token_budget=64, max_passed=4):
+        self.case = make_case("bert", "mean", EXIT_LAYERS, with_ngrams)
+        self.done = []
+        self.scheduler = Scheduler(
+            self.case.encoder,
+            self.case.exits,
+            rule(self.case.temperatures, max_probability, 0.5),
+            token_budget,
+            max_passed,
+        )
+
+    def add(self, lengths, threshold=1.0, seed=0):
+        request = Request([threshold] * len(lengths), self.done.append)
+        self.scheduler.add([request], texts_of(random_inputs(lengths, seed=seed)))
+        return request
+
+    def run_all(self):
+        while self.scheduler.step():
+            pass
+
+    def assert_answered_as_alone(self, request, lengths, threshold, seed):
+        wanted = self.case.run(random_inputs(lengths, seed=seed), threshold)
+        found = request.output()
+        assert found.exit_index.tolist() == wanted.exit_index.tolist()
+        torch.testing.assert_close(found.probs, wanted.probs, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.logits, wanted.logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.confidence, wanted.confidence, atol=1e-5, rtol=0)
+
+
+def is_near_a_threshold(case, lengths, threshold, seed):
+    """Whether rounding may decide."""
+    logits = all_logits(case, random_inputs(lengths, seed=seed))
+    confidences = (logits / case.temperatures[:, None, None]).softmax(-1).amax(-1)
+    return threshold not in (0, 1) and bool((confidences - threshold).abs().min() < 1e-4)
+
+
+requests_lists = st.lists(
+    st.tuples(length_lists, thresholds, st.integers(0, 1000), st.integers(0, 3)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    given_requests=requests_lists,
+    with_ngrams=st.booleans(),
+    token_budget=st.sampled_from([1, 12, 30, 64, None]),
+    max_passed=st.integers(0, 5),
+)
+@torch.no_grad()
+def test_an_answer_is_that_of_the_request_alone_whatever_the_company(
+    given_requests, with_ngrams, token_budget, max_passed
+):
+    service = Service(with_ngrams, token_budget, max_passed)
+    for lengths, threshold, seed, _ in given_requests:
+        assume(not is_near_a_threshold(service.case, lengths, threshold, seed))
+    added = []
+    for lengths, threshold, seed, num_steps in given_requests:
+        added.append(service.add(lengths, threshold, seed))
+        for _ in range(num_steps):
+            service.scheduler.step()
+    service.run_all()
+    assert {id(request) for request in service.done} == {id(request) for request in added}
+    assert len(service.done) == len(added)
+    for request, (lengths, threshold, seed, _) in zip(added, given_requests):
+        service.assert_answered_as_alone(request, lengths, threshold, seed)
+    assert len(service.scheduler.texts) == service.scheduler.texts.num_tokens == 0
+
+
+def test_a_lone_request_runs_at_once_through_each_exit():
+    service = Service()
+    service.add([5])
+    for num_steps in range(1, len(EXIT_LAYERS)):
+        assert service.scheduler.step()
+        assert service.scheduler.num_steps == num_steps
+        assert service.done == []
+    assert service.scheduler.step()
+    assert len(service.done) == 1
+    assert not service.scheduler.step()
+
+
+def test_texts_that_exit_at_the_ngrams_are_answered_without_a_step():
+    service = Service(with_ngrams=True)
+    request = service.add([5, 7, 9], threshold=0.0)
+    assert service.done == [request]
+    assert request.started_at is None
+    assert service.scheduler.num_steps == 0
+
+
+def test_requests_that_come_during_a_step_go_on_together_with_its_survivors():
+    service = Service()
+    first = service.add([5])
+    service.scheduler.step()
+    second = service.add([6])
+    for _ in range(4):  # one more to the first exit, then one to each of three for both
+        service.scheduler.step()
+    assert service.done == [first, second]
+    assert service.scheduler.num_steps == 5
+
+
+@pytest.mark.parametrize("max_passed", [0, 2, 5])
+def test_survivors_wait_for_a_bounded_number_of_steps_whatever_comes(max_passed):
+    service = Service(token_budget=40, max_passed=max_passed)
+    lone = service.add([3])
+    bound = len(EXIT_LAYERS) * (max_passed + len(EXIT_LAYERS))
+    for step in range(bound):
+        service.add([40], threshold=0.0, seed=step)  # a full batch of new texts at each step
+        service.scheduler.step()
+        if lone in service.done:
+            break
+    assert lone in service.done
+    service.assert_answered_as_alone(lone, [3], 1.0, 0)
+
+
+def test_without_the_bound_they_would_wait_as_long_as_texts_come():
+    service = Service(token_budget=40, max_passed=10**9)
+    lone = service.add([3])
+    for step in range(100):
+        service.add([40], threshold=0.0, seed=step)
+        service.scheduler.step()
+    assert lone not in service.done
+
+
+def test_a_request_of_many_texts_does_not_hold_up_one_of_one_text():
+    service = Service(token_budget=40)
+    many = service.add([10] * 200, threshold=0.0)
+    service.scheduler.step()
+    one = service.add([10], threshold=0.0, seed=1)
+    service.scheduler.step()
+    assert service.done == [one]
+    service.run_all()
+    assert service.done == [one, many]
+    assert service.scheduler.num_steps == 51  # 201 texts, four at a time
+    service.assert_answered_as_alone(many, [10] * 200, 0.0, 0)
+
+
+def test_texts_of_one_step_keep_to_the_token_budget():
+    service = Service(token_budget=40)
+    requests = [service.add([15], threshold=0.0, seed=seed) for seed in range(5)]
+    done_after = []
+    while service.scheduler.step():
+        done_after.append(len(service.done))
+    assert done_after == [2, 4, 5]
+    assert service.done == requests
+
+
+def test_a_dropped_request_is_run_no_further_and_never_done():
+    service = Service()
+    dropped, kept = service.add([5, 6]), service.add([7], seed=1)
+    waiting = service.add([20], seed=2)
+    service.scheduler.step()
+    service.scheduler.drop(dropped)
+    service.scheduler.drop(waiting)
+    assert service.scheduler.texts.num_tokens == 7
+    service.run_all()
+    assert service.done == [kept]
+    service.assert_answered_as_alone(kept, [7], 1.0, 1)
+
+
+def test_when_all_are_dropped_nothing_runs():
+    service = Service()
+    service.scheduler.drop(service.add([5]))
+    service.run_all()
+    assert service.scheduler.num_steps == 0
+    assert service.done == []
+
+
+def test_a_step_that_fails_fails_its_requests_and_no_others(monkeypatch):
+    service = Service(token_budget=10)
+    failing = service.add([10, 10])
+    with monkeypatch.context() as patch:
+        patch.setattr(service.case.encoder, "keys_values", lambda *_: 1 / 0)
+        service.scheduler.step()  # the exit before layer 0
+        service.scheduler.step()
+        service.scheduler.step()
+    good = service.add([10], seed=1)
+    service.run_all()
+    assert service.done == [failing, good]
+    assert isinstance(failing.error, ZeroDivisionError)
+    assert good.error is None
+    service.assert_answered_as_alone(good, [10], 1.0, 1)
+    assert len(service.scheduler.texts) == 0
+
+
+def test_threads_add_while_one_runs():
+    service = Service(with_ngrams=True)
+    per_thread, num_threads = 40, 4
+    added = [[] for _ in range(num_threads)]
+
+    def add(thread):
+        for i in range(per_thread):
+            seed = thread * per_thread + i
+            lengths, threshold = [1 + seed % 13, 4], (0.0, 1.0)[i % 2]
+            added[thread].append((service.add(lengths, threshold, seed), lengths, threshold, seed))
+
+    runner = threading.Thread(target=service.scheduler.run)
+    runner.start()
+    adders = [threading.Thread(target=add, args=(i,)) for i in range(num_threads)]
+    for thread in adders:
+        thread.start()
+    for thread in adders:
+        thread.join()
+    service.scheduler.close()
+    runner.join()
+    assert len(service.done) == per_thread * num_threads
+    for of_thread in added:
+        for request in of_thread:
+            service.assert_answered_as_alone(*request)
+
+
+@pytest.mark.parametrize("with_ngrams", [False, True])
+def test_requests_that_are_added_in_one_call_are_answered_one_by_one(with_ngrams):
+    service = Service(with_ngrams)
+    inputs = random_inputs([5, 9, 3, 12, 7, 4])
+    thresholds_of = [[1.0, 0.0], [1.0], [0.0, 0.6, 1.0]]
+    requests = [Request(t, service.done.append) for t in thresholds_of]
+    service.scheduler.add(requests, texts_of(inputs))
+    service.run_all()
+    assert sorted(map(id, service.done)) == sorted(map(id, requests))
+    probs = torch.cat([request.output().probs for request in requests])
+    for row, threshold in enumerate(sum(thresholds_of, [])):
+        wanted = service.case.run(inputs, threshold).probs[row]
+        torch.testing.assert_close(probs[row], wanted, atol=1e-5, rtol=0)
+
+
+def test_a_closed_scheduler_answers_what_it_has_and_takes_no_more():
+    service = Service()
+    request = service.add([5])
+    service.scheduler.close()
+    with pytest.raises(RuntimeError, match="the scheduler is closed"):
+        service.add([5])
+    service.scheduler.run()
+    assert service.done == [request]
+
+
+def test_a_request_without_texts_is_refused():
+    with pytest.raises(ValueError, match="wanted one or more"):
+        Request([], print)
