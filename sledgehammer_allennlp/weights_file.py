@@ -6,8 +6,10 @@ before it there is an unpickler that accepts nothing else.
 """
 
 import inspect
+import os
 import pickle
 import types
+import zipfile
 from os import PathLike
 from typing import IO, Any, Dict, Union
 
@@ -59,6 +61,7 @@ def read_weights(file: Union[str, "PathLike[str]", IO[bytes]], name: str = "") -
     try:
         if _is_program(file):
             raise ValueError("It is a TorchScript program.")
+        _check_unpacked(file)
         state = torch.load(file, **settings)
     except FileNotFoundError:
         raise
@@ -89,6 +92,30 @@ def _is_program(file: Any) -> bool:
     is_program = "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records()
     file.seek(start)
     return is_program
+
+
+def _check_unpacked(file: Any) -> None:
+    """
+    That the parts of a file take no more than it has: `torch.save` neither compresses them nor lets
+    one overlap another, and either way a small file would take all memory.
+    """
+    if hasattr(file, "read"):
+        start = file.tell()
+        size = file.seek(0, os.SEEK_END) - start
+        file.seek(start)
+    else:
+        start, size = 0, os.stat(file).st_size
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as parts:
+        for part in parts.infolist():
+            if part.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"Its part {part.filename[:100]!r} is compressed.")
+        total = sum(part.file_size for part in parts.infolist())
+    if total > size:
+        raise ValueError(f"Its parts have {total:,} bytes together, and the file {size:,}.")
+    if hasattr(file, "seek"):
+        file.seek(start)
 
 
 class _WeightsUnpickler(pickle.Unpickler):

@@ -1,6 +1,8 @@
 import collections
+import copy
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Tuple
 
@@ -105,6 +107,25 @@ def test_a_file_that_is_cut_off_is_refused(way, tmp_path, size):
     (tmp_path / "w.th").write_bytes((tmp_path / "w.th").read_bytes()[:size])
     with pytest.raises(ValueError, match=r"cannot read the weights '.*w\.th': wanted a whole file"):
         read_weights(tmp_path / "w.th")
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_parts_that_take_more_than_the_file_has_are_refused(way, tmp_path, opened):
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "whole.th")
+    for name, compression, times in (("packed", zipfile.ZIP_DEFLATED, 1), ("again", 0, 3)):
+        whole, changed = tmp_path / "whole.th", tmp_path / f"{name}.th"
+        with zipfile.ZipFile(whole) as source, zipfile.ZipFile(changed, "w", compression) as target:
+            for part in source.infolist():
+                target.writestr(part.filename, source.read(part.filename))
+            largest = max(target.infolist(), key=lambda part: part.file_size)
+            for number in range(times - 1):  # other names for the same bytes
+                again = copy.copy(largest)
+                again.filename = f"whole/data/{number + 5}"
+                target.filelist.append(again)
+                target.NameToInfo[again.filename] = again
+        message = "is compressed" if name == "packed" else r"Its parts have 1,\d+,\d+ bytes"
+        with pytest.raises(ValueError, match=message):
+            read_weights(io.BytesIO(changed.read_bytes()) if opened else changed)
 
 
 def test_a_tensor_alone_is_refused(way, tmp_path):

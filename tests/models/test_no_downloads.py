@@ -99,3 +99,12 @@ def test_what_was_trained_is_loaded_without_a_network(trained, trained_with_head
     for archive in (trained["archive"], trained_with_heads):
         load(archive)
     assert fetched == []
+
+
+@pytest.mark.parametrize("load", [load_checked_archive, load_archived_classifier])
+def test_plugins_that_an_archive_names_are_not_imported(hostile, tmp_path, monkeypatch, load):
+    (hostile.folder / ".allennlp_plugins").write_text("evil_plugin\n")
+    (hostile.folder / "evil_plugin.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(hostile.folder))
+    load(hostile.folder)
+    assert not (tmp_path / "ran").exists()
