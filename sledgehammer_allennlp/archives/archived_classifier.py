@@ -94,6 +94,7 @@ class ArchivedClassifier(nn.Module):
             self.confidence_threshold,
             self._ensemble,
             self.combination.weights,
+            self.exits.min_seen_share,
         )
 
     def forward(self, texts: TokenBatch) -> EarlyExitOutput:

@@ -284,6 +284,8 @@ def _summary(calibration: ModelCalibration, output: Path) -> str:
     combined = "\n".join(combination_lines(calibration.exits))
     if combined:
         combined = f"\nExits combined with those before them:\n\n{combined}\n"
+    unknown = calibration.seen_share_sentence()
+    combined += f"\n{unknown}.\n" if unknown else ""
     threshold = ""
     if calibration.recommended is not None:
         point = calibration.recommended.point

@@ -120,7 +120,8 @@ def decide_by_ngrams(
         return texts, instances, []
     if len(texts) == 0 or not decisions.needs_scores_of(0):
         return texts, instances, [None]
-    scores = ExitScores(exits.ngrams(texts))
+    logits, seen_share = exits.ngrams.logits_and_seen_share(texts)
+    scores = ExitScores(logits, seen_share=seen_share)
     active = decisions.decide(0, instances.to(texts.token_ids.device), [scores])
     kept = decisions.for_later_exits(0, scores)
     if active is None:

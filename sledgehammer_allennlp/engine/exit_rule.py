@@ -33,6 +33,9 @@ class ExitRule:
     combination : `Weights`, optional (default = `None`)
         The weights with which each exit combines its logits with those of earlier exits; then
         temperatures make no difference.
+    min_seen_share : `float`, optional (default = `0.0`)
+        At the exit over n-grams the confidence of an instance of whose n-grams a smaller share was
+        seen in training is 0: a linear model's confidence says nothing of what it has not seen.
     """
 
     temperatures: torch.Tensor
@@ -40,6 +43,7 @@ class ExitRule:
     threshold: float
     ensemble: Optional[Ensemble] = None
     combination: Optional[Weights] = None
+    min_seen_share: float = 0.0
 
     @property
     def never_early_by_ensemble(self) -> bool:
@@ -96,7 +100,11 @@ class ExitRule:
             logits = probs.log().clamp(min=math.log(floats.tiny * floats.eps))
         num_exits = len(self.temperatures)
         at_exit = AtExit(probs, exit_index, num_exits, probs_so_far, own.correctness)
-        return Prediction(logits, probs, self.measure(at_exit))
+        confidence = self.measure(at_exit)
+        if own.seen_share is not None and self.min_seen_share > 0:
+            is_unknown = own.seen_share < self.min_seen_share
+            confidence = confidence.masked_fill(is_unknown.to(confidence.device), 0.0)
+        return Prediction(logits, probs, confidence)
 
     def calibrated_logits(
         self, scores: Sequence[Optional[ExitScores]], exit_index: int

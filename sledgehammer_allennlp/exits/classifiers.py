@@ -26,16 +26,17 @@ class ExitScores(NamedTuple):
     """
     The scores of an exit: `logits`, `(num_instances, num_labels)`, before any temperature, and
     `correctness`, `(num_instances,)`, its head's probability that it is right; `None` without a
-    head.
+    head. `seen_share`, `(num_instances,)`, of an exit over n-grams: the share of an instance's
+    n-grams that it was fitted to.
     """
 
     logits: torch.Tensor
     correctness: Optional[torch.Tensor] = None
+    seen_share: Optional[torch.Tensor] = None
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "ExitScores":
         """The same, with `change` applied to each tensor: to move it to a device, for example."""
-        correctness = None if self.correctness is None else change(self.correctness)
-        return ExitScores(change(self.logits), correctness)
+        return ExitScores(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
     def select(self, which: Union[torch.Tensor, slice]) -> "ExitScores":
         """The scores of some of the instances."""
@@ -44,8 +45,8 @@ class ExitScores(NamedTuple):
 
 def concatenate_scores(parts: Sequence[ExitScores]) -> ExitScores:
     """The scores of several batches of instances, as of one."""
-    logits, correctness = zip(*parts)
-    return ExitScores(torch.cat(logits), None if correctness[0] is None else torch.cat(correctness))
+    together = (None if of_all[0] is None else torch.cat(of_all) for of_all in zip(*parts))
+    return ExitScores(*together)  # type: ignore[arg-type]
 
 
 class ExitClassifiers(nn.Module):
@@ -144,6 +145,11 @@ class ExitClassifiers(nn.Module):
         # Not the first of all parameters, which would be looked for among all modules.
         last = self.classifiers[-1]
         return last.linear.weight.dtype  # type: ignore[union-attr,return-value]
+
+    @property
+    def min_seen_share(self) -> float:
+        """Of how many of its n-grams an instance must be known to exit at the exit over n-grams."""
+        return 0.0 if self.ngrams is None else self.ngrams.min_seen_share
 
     @property
     def ngrams(self) -> Optional[NgramClassifier]:

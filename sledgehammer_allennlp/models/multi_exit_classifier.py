@@ -324,6 +324,7 @@ class MultiExitClassifier(Model):
             self.confidence_threshold,
             self._ensemble,
             self.combination.weights,
+            self.exits.min_seen_share,
         )
 
     def run_early_exit(self, texts: TokenBatch, record_exits: bool = False) -> EarlyExitOutput:

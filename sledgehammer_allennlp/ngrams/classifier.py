@@ -7,6 +7,7 @@ that the logits of a text are one sum over rows of it. How it is fitted: `fittin
 """
 
 import copy
+import math
 import warnings
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -17,6 +18,7 @@ from torch import nn
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch, starts_of
 from sledgehammer_allennlp.ngrams.features import ngram_buckets
 from sledgehammer_allennlp.ngrams.pair_classifier import PairClassifier
+from sledgehammer_allennlp.values import short_repr
 
 MAX_N = 5
 
@@ -79,6 +81,11 @@ class NgramClassifier(nn.Module):
         self.marks: torch.Tensor
         # The special tokens, whether there are pairs, and `max_n`, or 0 before it is fitted.
         self.register_buffer("marks", torch.tensor([-1, -1, 0, 0]))
+        self.min_seen_share = 0.0
+        """
+        Of a text of which a smaller share of n-grams was seen in the fit, the logits say little;
+        kept with the weights. 0 until calibration sets it.
+        """
         self.may_compare_pairs = pairs
         # Made when it is fitted, or when fitted weights are read: its size depends on them.
         self.pairs: Optional[PairClassifier] = None
@@ -110,6 +117,7 @@ class NgramClassifier(nn.Module):
             self.table[0] = 0
             self.bias.copy_(bias)
             self.marks[3] = self.max_n
+            self.min_seen_share = 0.0
             if pairs is not None:
                 pairs.table[0] = 0
         self._set_pairs(pairs)
@@ -134,12 +142,21 @@ class NgramClassifier(nn.Module):
         The logits of every text, `(num_texts, num_labels)`, computed where the token ids are,
         wherever the weights are.
         """
+        return self.logits_and_seen_share(texts)[0]
+
+    def logits_and_seen_share(
+        self, texts: TokenBatch
+    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+        """
+        The logits, and the share of each text's n-grams that are in a bucket of one that was seen
+        in the fit, `(num_texts,)`; 1 where a text has no n-grams. `None` before fitting.
+        """
         table, bias, marks = self._weights_on(texts.token_ids.device)
         if not marks[3]:
             if not self.training:
                 message = "the n-gram exit was never fitted: no text will exit there"
                 warnings.warn(message, stacklevel=2)
-            return bias.new_full((len(texts), self.num_labels), float("nan"))
+            return bias.new_full((len(texts), self.num_labels), float("nan")), None
         starts = starts_of(texts.lengths).to(texts.token_ids.device)
         buckets = ngram_buckets(texts, starts, marks, self.max_n, self.num_buckets)
         sums = F.embedding_bag(buckets.flatten(), table, starts * self.max_n, mode="sum")
@@ -147,7 +164,7 @@ class NgramClassifier(nn.Module):
         logits = sums[:, :-1] / lengths + bias
         if self.pairs is not None:
             logits = logits + self._pairs_on(texts.token_ids.device)(texts, starts, marks)
-        return logits
+        return logits, _seen_share(buckets, table, texts.lengths.to(starts.device))
 
     def buckets(self, texts: TokenBatch) -> torch.Tensor:
         """
@@ -182,6 +199,30 @@ class NgramClassifier(nn.Module):
             self._copies_of_pairs[device] = copied
         return copied
 
+    # Not a buffer, which would be rounded when the model is cast.
+    def get_extra_state(self) -> torch.Tensor:
+        """`min_seen_share`, `()`."""
+        return torch.tensor(self.min_seen_share, dtype=torch.float64)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """
+        Takes `min_seen_share`.
+
+        # Raises
+
+        ValueError
+            If it is not a number from 0 to 1.
+        """
+        try:
+            share = float(state)
+        except (TypeError, ValueError, RuntimeError):  # by versions of torch
+            share = math.nan
+        if not 0 <= share <= 1:
+            raise ValueError(
+                f"the n-gram exit's min_seen_share is {short_repr(state)}: wanted a share"
+            )
+        self.min_seen_share = share
+
     # Whatever changes the weights makes copies of them stale.
 
     def _forget_copies(self) -> None:
@@ -200,6 +241,9 @@ class NgramClassifier(nn.Module):
         self, state_dict: Dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         errors: List[str] = args[-1]
+        if f"{prefix}table" in state_dict:
+            # Weights may be from before there was such a share.
+            state_dict.setdefault(f"{prefix}_extra_state", torch.zeros(()))
         has_pairs = any(name.startswith(f"{prefix}pairs.") for name in state_dict)
         if has_pairs and not self.may_compare_pairs:
             errors.append(
@@ -223,6 +267,17 @@ class NgramClassifier(nn.Module):
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, "_copies": {}, "_copies_of_pairs": {}}
+
+
+def _seen_share(buckets: torch.Tensor, table: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """`(num_texts,)`, from the buckets of each token's n-grams, `(num_tokens, max_n)`."""
+    is_ngram = buckets > 0
+    # What was seen has a weight; the first bucket, of what is no n-gram, has none.
+    is_seen = table[:, -1][buckets] > 0
+    text = torch.arange(len(lengths), device=buckets.device).repeat_interleave(lengths)
+    counts = torch.stack([is_seen.sum(1), is_ngram.sum(1)], dim=1).float()
+    seen, total = counts.new_zeros(len(lengths), 2).index_add_(0, text, counts).unbind(1)
+    return torch.where(total > 0, seen / total.clamp(min=1), torch.ones_like(seen))
 
 
 def default_num_buckets(num_labels: int) -> int:

@@ -15,7 +15,8 @@ def correctness_loss(scores: Sequence[ExitScores], label: torch.Tensor) -> torch
     wrong (Xin et al. 2021, "learning to exit").
     """
     losses = []
-    for logits, correctness in scores:
+    for one in scores:
+        logits, correctness = one.logits, one.correctness
         assert correctness is not None
         is_right = (logits.argmax(-1) == label).to(correctness.dtype)
         losses.append(F.mse_loss(correctness, is_right))

@@ -31,20 +31,25 @@ class FullDepth:
         Of each exit that has a head for it, the probability that it is right, `(num_instances,)`.
     labels : `np.ndarray`
         `(num_instances,)`
+    seen_share : `np.ndarray`, optional (default = `None`)
+        `(num_instances,)`, of an exit over n-grams: the share of n-grams that it was fitted to.
     """
 
     logits: np.ndarray
     correctness: List[Optional[np.ndarray]]
     labels: np.ndarray
+    seen_share: Optional[np.ndarray] = None
 
     def scores(self) -> List[ExitScores]:
         """The scores of each exit."""
+        first = None if self.seen_share is None else torch.from_numpy(self.seen_share)
         return [
             ExitScores(
                 torch.from_numpy(logits),
                 None if correctness is None else torch.from_numpy(correctness),
+                first if exit_index == 0 else None,
             )
-            for logits, correctness in zip(self.logits, self.correctness)
+            for exit_index, (logits, correctness) in enumerate(zip(self.logits, self.correctness))
         ]
 
 
@@ -103,6 +108,7 @@ def run_at_full_depth(
             for at_exit in together
         ],
         labels=np.concatenate(labels),
+        seen_share=None if together[0].seen_share is None else together[0].seen_share.numpy(),
     )
 
 

@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
+import numpy as np
 import torch
 from allennlp.common.checks import ConfigurationError
 
@@ -29,6 +30,14 @@ from sledgehammer_allennlp.training.full_depth import FullDepth, class_curve_of,
 logger = logging.getLogger(__name__)
 
 CALIBRATION_FILE = "calibration.json"
+NGRAMS_KEY = "exits.classifiers.0._extra_state"
+"""In the weights of a model with an exit over n-grams."""
+
+UNKNOWN_SHARE = 0.05
+"""
+How many texts of the data a model is calibrated on count as unknown to its exit over n-grams: those
+of whose n-grams it has seen least.
+"""
 
 
 def check_threshold_can_be_chosen(model: MultiExitClassifier) -> None:
@@ -101,14 +110,26 @@ class ThresholdWish:
 class ModelCalibration:
     """
     What was done to a model: `exits`, their temperatures and combinations; `recommended`, the
-    threshold that it keeps from now on, if one was chosen; `num_instances`, of how many; and
-    `losses`, the labels that lose clearly more recall at that threshold than accuracy drops.
+    threshold that it keeps from now on, if one was chosen; `num_instances`, of how many; `losses`,
+    the labels that lose clearly more recall at that threshold than accuracy drops; and
+    `min_seen_share`, of how many of its n-grams an instance must be known to exit at the exit over
+    n-grams, if there is one.
     """
 
     exits: List[ExitCalibration]
     recommended: Optional[Recommendation]
     num_instances: int
     losses: List[ClassLoss]
+    min_seen_share: Optional[float]
+
+    def seen_share_sentence(self) -> str:
+        """What does not exit at the exit over n-grams; empty if there is none."""
+        if self.min_seen_share is None:
+            return ""
+        return (
+            f"Texts of whose n-grams training had less than {100 * self.min_seen_share:.0f} %, as "
+            f"it had of {100 * UNKNOWN_SHARE:g} % of these, do not exit at the exit over n-grams"
+        )
 
     def losses_sentence(self) -> str:
         """Which labels lose most at the chosen threshold; empty if none does, or none is chosen."""
@@ -119,6 +140,8 @@ class ModelCalibration:
     def report(self) -> str:
         """What stands in `calibration.json`."""
         report = calibration_report(self.exits, self.num_instances)
+        if self.min_seen_share is not None:
+            report["min_seen_share"] = self.min_seen_share
         if self.recommended is not None:
             report[self.recommended.wish] = self.recommended.value
             report["recommended_threshold"] = self.recommended.point.threshold
@@ -166,6 +189,10 @@ def calibrate_model(
     model.temperatures.copy_(torch.tensor([exit_.temperature for exit_ in exits]))
     combined = [exit_.combination for exit_ in exits if exit_.combination is not None]
     model.combination.weights = [one.weights for one in combined] if combined else None
+    ngrams, min_seen_share = model.exits.ngrams, None
+    if ngrams is not None and full_depth.seen_share is not None:
+        min_seen_share = float(np.quantile(full_depth.seen_share, UNKNOWN_SHARE))
+        ngrams.min_seen_share = min_seen_share
     _warn_of_undetermined(exits)
     _warn_of_unused_last_exit(exits)
     recommended = None
@@ -177,7 +204,7 @@ def calibrate_model(
         threshold = recommended.point.threshold
         model.exits.default_threshold = threshold
         losses = class_losses(classes, curve.row_of(threshold), model.label_names())
-    return ModelCalibration(exits, recommended, len(labels), losses)
+    return ModelCalibration(exits, recommended, len(labels), losses, min_seen_share)
 
 
 def _warn_of_undetermined(exits: Sequence[ExitCalibration]) -> None:
@@ -240,10 +267,15 @@ def combination_lines(exits: Sequence[ExitCalibration]) -> List[str]:
 
 
 def with_calibration_of(model: MultiExitClassifier, state: Dict[str, Any]) -> Dict[str, Any]:
-    """A state dict, with the temperatures, the combination and the threshold of a model."""
+    """
+    A state dict, with the temperatures, the combination and the threshold of a model, and what it
+    counts as unknown.
+    """
+    ngrams = model.exits.ngrams
     return {
         **state,
         "temperatures": model.temperatures.detach().cpu().clone(),
         COMBINATION_KEY: model.combination.get_extra_state(),
         "exits._extra_state": model.exits.get_extra_state(),
+        **({} if ngrams is None else {NGRAMS_KEY: ngrams.get_extra_state()}),
     }

@@ -210,6 +210,8 @@ def _log(calibration: ModelCalibration) -> None:
         )
     for line in combination_lines(calibration.exits):
         logger.info("%s", line)
+    if calibration.min_seen_share is not None:
+        logger.info("%s", calibration.seen_share_sentence())
     if calibration.recommended is not None:
         point = calibration.recommended.point
         logger.info(

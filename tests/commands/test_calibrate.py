@@ -9,6 +9,7 @@ import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.models import load_archive
 
+from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.calibration import calibrate_exits
 from sledgehammer_allennlp.commands.labelled_data import read_labelled, run_all_exits_on
 from sledgehammer_allennlp.tradeoff.class_losses import ClassLoss
@@ -321,3 +322,40 @@ def test_two_drops_at_once_are_refused(calibrate):
         calibrate("--max-accuracy-drop", "0.3", "--max-recall-drop", "0.3")
     with pytest.raises(ConfigurationError, match="max_recall_drop: the recall drop is 2.0: wanted"):
         calibrate("--max-recall-drop", "2")
+
+
+def test_what_is_unknown_to_the_exit_over_ngrams_is_learned_and_kept(
+    trained_with_heads, other_data, tmp_path, allennlp_command, capsys
+):
+    output = tmp_path / "calibrated.tar.gz"
+    allennlp_command("calibrate", trained_with_heads, other_data, "--output-archive", output)
+    archive = load_archive(output)
+    model = archive.model.eval()
+    found = run_all_exits_on(model, read_labelled(archive, model, str(other_data)), 64)
+    share = np.quantile(found.seen_share, 0.05)
+    assert model.exits.min_seen_share == pytest.approx(share)
+    assert load_archived_classifier(output).exits.min_seen_share == pytest.approx(share)
+    report = json.loads(contents(output)["calibration.json"])
+    assert report["min_seen_share"] == pytest.approx(share)
+    assert (
+        f"had less than {100 * share:.0f} %, as it had of 5 % of these" in capsys.readouterr().out
+    )
+
+    classifier = load_archived_classifier(output, confidence_threshold=1e-3)
+    classifier.exits.ngrams.min_seen_share = 0.5
+    known, unknown = "it was a good day", "xyzzy qwrtp zzgh"
+    assert [one["exit_layer"] for one in classifier.predict([known, unknown])] == [-1, 0]
+    classifier.confidence_threshold = 0.0
+    answers = classifier.predict([known, unknown])
+    assert [one["exit_layer"] for one in answers] == [-1, -1]
+    assert answers[1]["confidence"] == 0 < answers[0]["confidence"]
+
+
+def test_archives_from_before_know_everything(trained_with_heads, tmp_path):
+    with tarfile.open(trained_with_heads) as archive:
+        archive.extractall(tmp_path / "old")
+    weights = torch.load(tmp_path / "old" / "weights.th")
+    del weights["exits.classifiers.0._extra_state"]
+    torch.save(weights, tmp_path / "old" / "weights.th")
+    assert load_archive(tmp_path / "old").model.exits.min_seen_share == 0
+    assert load_archived_classifier(tmp_path / "old").exits.min_seen_share == 0

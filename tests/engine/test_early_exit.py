@@ -272,7 +272,7 @@ def test_records_list_which_instances_reached_each_exit_and_their_scores(fresh_c
     )
     assert output.exit_index.tolist() == [2, 0, 1]
     for k, wanted in enumerate([[0, 1, 2], [0, 2], [0]]):
-        instances, (logits, _) = output.exit_records[k]
+        instances, (logits, *_) = output.exit_records[k]
         assert sorted(instances.tolist()) == wanted
         logits = logits[instances.argsort()]
         torch.testing.assert_close(logits, everything[k][wanted], atol=1e-5, rtol=0)

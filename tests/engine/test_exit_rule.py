@@ -406,3 +406,20 @@ def test_half_precision_is_answered():
     found = rule.predict([ExitScores(logits)], 0).probs.float()
     wanted = torch.tensor([[0.8808, 0.1192], [0.0, 1.0]])
     torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)
+
+
+def test_of_a_text_that_the_exit_over_ngrams_does_not_know_confidence_is_zero():
+    logits = torch.tensor([[9.0, 0.0]] * 3)
+    scores = ExitScores(logits, seen_share=torch.tensor([0.2, 0.5, 0.9]))
+    rule = ExitRule(torch.ones(2), confidence_by_name("max_probability"), 0.8, min_seen_share=0.5)
+    prediction = rule.predict([scores], 0)
+    sure = logits.softmax(-1)[0, 0].item()
+    assert prediction.confidence.tolist() == pytest.approx([0, sure, sure])
+    assert rule.is_confident(prediction).tolist() == [False, True, True]
+    torch.testing.assert_close(prediction.probs, logits.softmax(-1))
+    at_zero = replace(rule, threshold=0.0)  # the first exit for every text
+    assert at_zero.is_confident(at_zero.predict([scores], 0)).all()
+    without = replace(rule, min_seen_share=0.0)
+    assert without.is_confident(without.predict([scores], 0)).all()
+    later = rule.predict([scores, ExitScores(logits)], 1)
+    assert later.confidence.tolist() == pytest.approx([sure] * 3)

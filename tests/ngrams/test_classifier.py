@@ -207,3 +207,53 @@ def test_an_impossible_number_of_buckets_is_refused(num_buckets):
 def test_a_batch_of_nothing_has_no_answers():
     nothing = torch.zeros(0, dtype=torch.long)
     assert random_classifier()(TokenBatch(nothing, nothing, nothing)).shape == (0, 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batch=st.lists(texts, min_size=1, max_size=6), has_pairs=st.booleans(), data=st.data())
+def test_the_share_of_seen_ngrams_is_counted_text_by_text(batch, has_pairs, data):
+    classifier = random_classifier(has_pairs=has_pairs)
+    ngrams = [ngrams_of(text, 2, FIRST, SEPARATOR, has_pairs) for text in batch]
+    everything = sorted({one for of_text in ngrams for one in of_text})
+    unseen = data.draw(st.sets(st.sampled_from(everything))) if everything else set()
+    buckets = {one: bucket_of(*one, classifier.num_buckets) for one in everything}
+    never = {buckets[one] for one in unseen}
+    with torch.no_grad():
+        classifier.table[:, -1] = 1
+        classifier.table[0] = 0
+        classifier.table[list(never)] = 0
+    _, shares = classifier.logits_and_seen_share(texts_of_lists(*batch))
+    wanted = [
+        np.mean([buckets[one] not in never for one in of_text]) if of_text else 1.0
+        for of_text in ngrams
+    ]
+    np.testing.assert_allclose(shares.numpy(), wanted, atol=1e-6)
+
+
+def test_what_was_seen_in_the_fit_is_known():
+    pytest.importorskip("sklearn")
+    from tests.ngrams.test_fitting import fitted, made_texts
+
+    seen, labels = made_texts(200)
+    classifier = fitted(seen, labels)
+    _, shares = classifier.logits_and_seen_share(texts_of_lists(*seen))
+    assert (shares == 1).all()
+    foreign = [[FIRST, *(word + 1000 for word in text[1:-1]), SEPARATOR] for text in seen]
+    _, shares = classifier.logits_and_seen_share(texts_of_lists(*foreign))
+    assert shares.mean() < 0.05  # buckets are shared by chance
+
+
+def test_the_least_share_is_kept_with_the_weights_and_older_weights_have_none():
+    classifier = random_classifier()
+    classifier.min_seen_share = 0.37
+    state = classifier.state_dict()
+    other = NgramClassifier(3, 2, 4096)
+    other.load_state_dict(state)
+    assert other.min_seen_share == 0.37
+    other.load_state_dict({name: value for name, value in state.items() if name[0] != "_"})
+    assert other.min_seen_share == 0
+    for wrong in (torch.tensor(1.5), torch.tensor(float("nan")), "much", torch.zeros(2)):
+        with pytest.raises(ValueError, match="min_seen_share is .*: wanted a share"):
+            other.set_extra_state(wrong)
+    classifier.set_fitted(classifier.table.clone(), classifier.bias.clone())
+    assert classifier.min_seen_share == 0  # of another fit
