@@ -16,6 +16,10 @@ from sledgehammer_allennlp.values import short_repr
 
 _PLAIN_READERS = {
     "labeled_tsv": {"encoding", "label_namespace", "max_instances", "with_exit_layers"},
+    "labeled_table": {
+        *("label_namespace", "max_instances"),
+        *("text_column", "second_text_column", "label_column", "format"),
+    },
     "text_classification_json": {"max_instances", "skip_label_indexing"},
     "snli": {"max_instances", "collapse_labels"},
 }
@@ -85,7 +89,9 @@ def tokenizer_of_reader(config: Dict[str, Any]) -> Optional[ReaderTokenizer]:
     ):
         return None
     max_length = settings.get("max_length")
-    if kind != "labeled_tsv" and not settings.get("add_special_tokens", True):
+    if kind not in ("labeled_tsv", "labeled_table") and not settings.get(
+        "add_special_tokens", True
+    ):
         return None
     if kind == "snli" and max_length is not None:
         return None  # which is of each text there

@@ -131,6 +131,7 @@ def _row_batch(rows: pa.Table, columns: Columns, first_row: int) -> RowBatch:
         good,
         texts[0],
         texts[1] if len(texts) > 1 else None,
+        [first_row + place for place in good],
         errors,
         [rows.column(name).combine_chunks() for name in columns.kept],
     )

@@ -21,6 +21,8 @@ class RowBatch(NamedTuple):
         The places of those that can be answered, ascending, from 0.
     texts, second_texts : `List[str]`
         Of these.
+    numbers : `List[int]`
+        Of these rows in the file, from 1.
     errors : `Dict[int, str]`
         What is wrong with each other row, with its number in the file, by its place.
     kept : `List[pa.Array]`
@@ -31,6 +33,7 @@ class RowBatch(NamedTuple):
     good: List[int]
     texts: List[str]
     second_texts: Optional[List[str]]
+    numbers: List[int]
     errors: Dict[int, str]
     kept: List[pa.Array]
 
@@ -57,6 +60,7 @@ class RowBatchBuilder:
         self._good: List[int] = []
         self._texts: List[str] = []
         self._second_texts: List[str] = []
+        self._numbers: List[int] = []
         self._errors: Dict[int, str] = {}
         self._kept: List[List[Any]] = [[] for _ in self._columns.kept]
 
@@ -79,6 +83,7 @@ class RowBatchBuilder:
             self._errors[self.num_rows] = f"row {self._number}: {error}"
         else:
             self._good.append(self.num_rows)
+            self._numbers.append(self._number)
             self._texts.append(texts[0])
             self._second_texts.extend(texts[1:])
             self.num_characters += sum(map(len, texts))
@@ -118,6 +123,7 @@ class RowBatchBuilder:
             self._good,
             self._texts,
             None if self._columns.second_text is None else self._second_texts,
+            self._numbers,
             self._errors,
             [
                 pa.array(values, type_)

@@ -18,6 +18,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
     run_all_exits_on,
     writing,
 )
+from sledgehammer_allennlp.data.labeled_table import LabeledTableReader
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.tradeoff.oracle import OraclePoint, cheapest_right_exit, oracle_curve
@@ -66,7 +67,7 @@ def oracle_from_args(args: argparse.Namespace) -> List[OraclePoint]:
     check_writable(args.output_file.parent, "--output-file")
     archive, model = load(args)
     reader = archive.validation_dataset_reader
-    if not isinstance(reader, LabeledTsvReader):
+    if not isinstance(reader, LabeledTsvReader) or isinstance(reader, LabeledTableReader):
         raise ConfigurationError(
             f"the archive's reader is {type(reader).__name__}: wanted labeled_tsv, whose files "
             "can say at which layer to exit"
