@@ -137,7 +137,8 @@ class Generator:
 
     async def run(self, rate: float, seconds: float) -> Tuple[List[float], int]:
         """Latencies in seconds of requests that were answered, and how many were refused."""
-        due, tasks = time.perf_counter() + 0.1, []
+        tasks: List["asyncio.Future[Optional[float]]"] = []
+        due = time.perf_counter() + 0.1
         end = due + seconds
         while due < end:
             delay = due - time.perf_counter()
