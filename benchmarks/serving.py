@@ -137,7 +137,7 @@ class Generator:
 
     async def run(self, rate: float, seconds: float) -> Tuple[List[float], int]:
         """Latencies in seconds of requests that were answered, and how many were refused."""
-        tasks: List["asyncio.Future[Optional[float]]"] = []
+        tasks: List[asyncio.Future[Optional[float]]] = []
         due = time.perf_counter() + 0.1
         end = due + seconds
         while due < end:
