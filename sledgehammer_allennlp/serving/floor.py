@@ -48,7 +48,7 @@ def floor_by_drop(archive: StrPath, drop: float, tradeoff_file: Optional[StrPath
         kept: Dict[str, Any] = read_json(file) if file.exists() else {}
     kept_drop, threshold = kept.get("max_accuracy_drop"), kept.get("recommended_threshold")
     if kept_drop is None or not is_number(kept_drop) or kept_drop > drop:
-        found = f"one for {short_repr(kept_drop)}" if is_number(kept_drop) else "none"
+        found = "none" if kept_drop is None else f"one for {short_repr(kept_drop)}"
         raise ValueError(
             f"--max-accuracy-drop is {drop:g}, and the archive's {CALIBRATION_FILE} has {found}: "
             "wanted --tradeoff with the tradeoff.json of `allennlp tradeoff`, or an archive "

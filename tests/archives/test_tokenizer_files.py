@@ -82,7 +82,7 @@ REFUSED = [
     ),
     (
         TOKENIZER,
-        {"pre_tokenizer": json.loads('{"type": "Sequence", "pretokenizers": [' * 60 + "]}" * 60)},
+        {"pre_tokenizer": json.loads('{"type": "Sequence", "pretokenizers": [' * 30 + "]}" * 30)},
         "sequences in sequences",
     ),
     (
