@@ -79,7 +79,7 @@ CLASSIC := .classic
 
 # The parts that need no AllenNLP.
 PLAIN_TESTS := tests/archives tests/calibration tests/configs tests/encoders tests/engine tests/exits tests/ngrams tests/tradeoff \
-	tests/test_installs.py tests/test_layout.py tests/test_names.py tests/test_main.py
+	tests/test_files.py tests/test_installs.py tests/test_layout.py tests/test_names.py tests/test_main.py
 
 # The first that runs, of these versions.
 first_python = $(shell for version in $(1); do \

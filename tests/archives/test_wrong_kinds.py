@@ -35,6 +35,11 @@ def _config_is_a_folder(hostile):
     (hostile.folder / "config.json").mkdir()
 
 
+def _vocabulary_is_a_folder(hostile):
+    (hostile.transformers / "vocab.txt").unlink()
+    (hostile.transformers / "vocab.txt").mkdir()
+
+
 def _key_twice(hostile):
     text = (hostile.folder / "config.json").read_text()
     (hostile.folder / "config.json").write_text(text.rstrip().rstrip("}") + ', "model": {}}')
@@ -51,6 +56,7 @@ REFUSED = {
     "meta is a folder": (_meta_is_a_folder, "meta.json"),
     "meta of something else": (_text("meta.json", b'{"a": 1}'), "its meta.json has {'a': 1}: want"),
     "meta of a number": (_text("meta.json", b'{"version": 2}'), "its meta.json has {'version': 2}"),
+    "vocab.txt is a folder": (_vocabulary_is_a_folder, "its vocab.txt of the pretrained model is"),
     "a key twice": (_key_twice, "It has the key 'model' twice: wanted it once"),
     "NaN": (_text("config.json", b'{"model": NaN}'), "It has the number NaN"),
     "no JSON": (_text("config.json", b"\xff\xfe"), "config.json is not plain JSON"),
