@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 from transformers import CONFIG_MAPPING
 
 from sledgehammer_allennlp.encoders.families import FAMILIES
-from sledgehammer_allennlp.values import short_repr
+from sledgehammer_allennlp.values import is_number, short_repr
 
 MAX_LAYERS = 500
 """Of a transformer; those after the last exit are made, too, and then given up."""
@@ -55,6 +55,7 @@ def check_model_sizes(
         return problems  # which is found where settings are checked
     try:
         sizes = _sizes(transformer)
+        fractions = _fractions(transformer)
     except Exception as error:  # of many kinds: the library does not check what it is given
         return [
             "the pretrained model's config.json is not as its library writes it: wanted a "
@@ -66,6 +67,12 @@ def check_model_sizes(
                 f"the pretrained model's config.json has the key {name} with {short_repr(value)}: "
                 "wanted a number from 1"
             )
+    problems += [
+        f"the pretrained model's config.json has the key {name} with {short_repr(value)}: wanted a "
+        "number"
+        for name, value in fractions.items()
+        if not is_number(value)
+    ]
     if problems:
         return problems
     if sizes.get("num_hidden_layers", 0) > MAX_LAYERS:
@@ -89,6 +96,14 @@ def _sizes(transformer: Dict[str, Any]) -> Dict[str, Any]:
     kind = CONFIG_MAPPING[transformer["model_type"]]
     given, default = kind.from_dict(transformer), kind()
     return {name: getattr(given, name, None) for name in _SIZES if hasattr(default, name)}
+
+
+def _fractions(transformer: Dict[str, Any]) -> Dict[str, Any]:
+    """What has to be a number, such as a dropout, or fails not before a text is predicted."""
+    kind = CONFIG_MAPPING[transformer["model_type"]]
+    given, default = kind.from_dict(transformer), kind()
+    names = [name for name, value in vars(default).items() if isinstance(value, float)]
+    return {name: getattr(given, name, None) for name in names if name in transformer}
 
 
 def _numbers(
