@@ -79,7 +79,9 @@ CLASSIC := .classic
 
 # The parts that need no AllenNLP.
 PLAIN_TESTS := tests/archives tests/bulk tests/calibration tests/configs tests/encoders tests/engine tests/exits tests/ngrams tests/serving tests/tradeoff \
-	tests/test_installs.py tests/test_layout.py tests/test_names.py tests/test_main.py
+	tests/test_files.py tests/test_installs.py tests/test_layout.py tests/test_names.py tests/test_main.py
+
+PLAIN_EXTRAS := [serve,bulk]
 
 # The first that runs, of these versions.
 first_python = $(shell for version in $(1); do \
@@ -103,7 +105,7 @@ define install_wheel
 endef
 
 test-plain: $(PLAIN)/.made $(INSTALLED)
-	$(call install_wheel,$(PLAIN),,hypothesis pytest pytest-xdist)
+	$(call install_wheel,$(PLAIN),$(PLAIN_EXTRAS),httpx hypothesis pytest pytest-xdist)
 	rm -rf $(PLAIN)/archives
 	ALLENNLP_LOG_LEVEL=WARNING $(BIN)/python -m tests.make_archives $(PLAIN)/archives
 	cd $(PLAIN)/copy && INSTALL=plain MAIN_STACK_ARCHIVES=$(CURDIR)/$(PLAIN)/archives \

@@ -166,10 +166,13 @@ class Finding(Exception):
 def main() -> None:
     parser = argparse.ArgumentParser(description="Looks for archives that break check or loading.")
     parser.add_argument("--archives", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output-dir", type=Path, default=Path())
     arguments = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # So that what takes all memory is a finding, not the end.
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
 
     from tests.tiny import write_tsv
     from tests.tiny_runs import train_and_move_pretrained
@@ -205,7 +208,7 @@ def fuzz(arguments: argparse.Namespace, members: Members, home: Path) -> "Counte
     _no_connections()
     try_ = _trial()
     counts: Counter[str] = Counter()
-    for number in range(arguments.archives):
+    for number in range(arguments.first, arguments.first + arguments.archives):
         random_ = random.Random(f"{arguments.seed}-{number}")
         changed = members
         for _ in range(random_.choice([1, 1, 1, 2, 3])):

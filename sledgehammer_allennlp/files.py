@@ -132,10 +132,18 @@ def write_text_whole(path: Path, text: str) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a process that was killed in `write_whole` has left in a folder."""
+    """
+    Removes what processes that were killed in `write_whole` have left in a folder, also those of
+    other machines; what a living one of this machine is writing stays.
+    """
     for path in folder.glob(".*.new"):
-        if re.fullmatch(r"\..+\.\d+\.new", path.name):
-            path.unlink()
+        found = re.fullmatch(r"\..+\.(\d+)\.new", path.name, re.DOTALL)
+        if found is None:
+            continue
+        process_id = int(found.group(1))
+        is_of_here = f".{_PLACE}." in path.name and os.name != "nt"
+        if not is_of_here or process_id == os.getpid() or not _is_alive(process_id):
+            path.unlink(missing_ok=True)
 
 
 _PLACE = _place()

@@ -68,7 +68,7 @@ def check_archive(
     try:
         with archive_folder(archive) as folder:
             return check_folder(folder, check_config, with_weights=True)
-    except (ValueError, FileNotFoundError) as error:
+    except (OSError, ValueError) as error:
         return ArchiveCheck({}, {}, [str(error)])
 
 

@@ -6,7 +6,10 @@ first. Whatever is made has to be in the weights, too: there may be no more numb
 
 from typing import Any, Dict, Iterator, List, Tuple
 
-from sledgehammer_allennlp.values import short_repr
+from transformers import CONFIG_MAPPING
+
+from sledgehammer_allennlp.encoders.families import FAMILIES
+from sledgehammer_allennlp.values import is_number, short_repr
 
 MAX_LAYERS = 500
 """Of a transformer; those after the last exit are made, too, and then given up."""
@@ -16,18 +19,18 @@ _GIVEN_UP = 64
 _ANY_MODEL = 1 << 22
 """Numbers that any model may have."""
 
-_NAMES = {
-    "hidden_size": ("hidden_size", "dim"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_heads"),
-    "intermediate_size": ("intermediate_size", "hidden_dim"),
-    "vocab_size": ("vocab_size",),
-    "embedding_size": ("embedding_size",),
-    "max_position_embeddings": ("max_position_embeddings",),
-    "num_hidden_groups": ("num_hidden_groups",),
-    "inner_group_num": ("inner_group_num",),
-}
-"""Sizes, by the names that BERT's family and DistilBERT have for them."""
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_dim",  # DistilBERT's
+    "vocab_size",
+    "embedding_size",
+    "max_position_embeddings",
+    "num_hidden_groups",
+    "inner_group_num",
+)
 
 
 def check_model_sizes(
@@ -48,18 +51,30 @@ def check_model_sizes(
         How many names of labels there are.
     """
     problems: List[str] = []
-    sizes: Dict[str, int] = {}
-    for name, keys in _NAMES.items():
-        for key in keys:
-            if transformer.get(key) is not None:
-                value = transformer[key]
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                    problems.append(
-                        f"the pretrained model's config.json has the key {key} with "
-                        f"{short_repr(value)}: wanted a number from 1"
-                    )
-                else:
-                    sizes[name] = value
+    if str(transformer.get("model_type")) not in FAMILIES:
+        return problems  # which is found where settings are checked
+    try:
+        sizes = _sizes(transformer)
+        fractions = _fractions(transformer)
+    except Exception as error:  # of many kinds: the library does not check what it is given
+        return [
+            "the pretrained model's config.json is not as its library writes it: wanted a "
+            f"configuration. ({type(error).__name__}: {str(error)[:200]})"
+        ]
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            problems.append(
+                f"the pretrained model's config.json has the key {name} with {short_repr(value)}: "
+                "wanted a number from 1"
+            )
+    problems += [
+        f"the pretrained model's config.json has the key {name} with {short_repr(value)}: wanted a "
+        "number"
+        for name, value in fractions.items()
+        if not is_number(value)
+    ]
+    if problems:
+        return problems
     if sizes.get("num_hidden_layers", 0) > MAX_LAYERS:
         problems.append(
             "the pretrained model's config.json has "
@@ -76,6 +91,21 @@ def check_model_sizes(
     return problems
 
 
+def _sizes(transformer: Dict[str, Any]) -> Dict[str, Any]:
+    """Those that the library takes: also by its other names for them, and its defaults."""
+    kind = CONFIG_MAPPING[transformer["model_type"]]
+    given, default = kind.from_dict(transformer), kind()
+    return {name: getattr(given, name, None) for name in _SIZES if hasattr(default, name)}
+
+
+def _fractions(transformer: Dict[str, Any]) -> Dict[str, Any]:
+    """What has to be a number, such as a dropout, or fails not before a text is predicted."""
+    kind = CONFIG_MAPPING[transformer["model_type"]]
+    given, default = kind.from_dict(transformer), kind()
+    names = [name for name, value in vars(default).items() if isinstance(value, float)]
+    return {name: getattr(given, name, None) for name in names if name in transformer}
+
+
 def _numbers(
     sizes: Dict[str, int], settings: Dict[str, Any], num_labels: int
 ) -> Iterator[Tuple[str, int, int]]:
@@ -84,7 +114,8 @@ def _numbers(
     embedded = sizes.get("embedding_size", hidden)
     rows = sizes.get("vocab_size", 1) + sizes.get("max_position_embeddings", 1)
     yield "embeddings", rows * embedded, 1
-    layer = 4 * hidden * hidden + 2 * hidden * sizes.get("intermediate_size", 1)
+    inner = sizes.get("intermediate_size", sizes.get("hidden_dim", 1))
+    layer = 4 * hidden * hidden + 2 * hidden * inner
     yield "a layer", layer, 1
     layers = sizes.get("num_hidden_layers", 1)
     if "num_hidden_groups" in sizes:  # ALBERT's layers share theirs

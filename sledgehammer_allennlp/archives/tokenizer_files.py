@@ -97,6 +97,8 @@ def check_tokenizer_sizes(files: Path, vocab_size: Optional[int]) -> List[str]:
     """
     problems = []
     for file in sorted(files.iterdir()):
+        if not file.is_file():
+            problems.append(f"its {file.name} of the pretrained model is no file: wanted files")
         most = MAX_BYTES.get(file.name, MAX_OTHER_BYTES)
         if file.stat().st_size > most:
             size = file.stat().st_size

@@ -28,7 +28,7 @@ def check_archive(archive_file: Union[str, "os.PathLike[str]"]) -> ArchiveCheck:
     """
     try:
         return archives.check_archive(cached_path(archive_file), check_config)
-    except (ValueError, FileNotFoundError) as error:
+    except (OSError, ValueError) as error:
         return ArchiveCheck({}, {}, [str(error)])
 
 
@@ -65,7 +65,7 @@ def load_checked_archive(
             for problem in problems:
                 logger.warning("'%s' is trusted, although %s", archive_file, problem)
             archive = _load(folder, archive_file, cuda_device, overrides)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(str(error)) from error
     if not isinstance(archive.model, MultiExitClassifier):
         raise ConfigurationError(

@@ -82,7 +82,7 @@ REFUSED = [
     ),
     (
         TOKENIZER,
-        {"pre_tokenizer": json.loads('{"type": "Sequence", "pretokenizers": [' * 30 + "]}" * 30)},
+        {"pre_tokenizer": json.loads('{"type": "Sequence", "pretokenizers": [' * 40 + "]}" * 40)},
         "sequences in sequences",
     ),
     (

@@ -35,6 +35,11 @@ def _config_is_a_folder(hostile):
     (hostile.folder / "config.json").mkdir()
 
 
+def _vocabulary_is_a_folder(hostile):
+    (hostile.transformers / "vocab.txt").unlink()
+    (hostile.transformers / "vocab.txt").mkdir()
+
+
 def _key_twice(hostile):
     text = (hostile.folder / "config.json").read_text()
     (hostile.folder / "config.json").write_text(text.rstrip().rstrip("}") + ', "model": {}}')
@@ -51,6 +56,7 @@ REFUSED = {
     "meta is a folder": (_meta_is_a_folder, "meta.json"),
     "meta of something else": (_text("meta.json", b'{"a": 1}'), "its meta.json has {'a': 1}: want"),
     "meta of a number": (_text("meta.json", b'{"version": 2}'), "its meta.json has {'version': 2}"),
+    "vocab.txt is a folder": (_vocabulary_is_a_folder, "its vocab.txt of the pretrained model is"),
     "a key twice": (_key_twice, "It has the key 'model' twice: wanted it once"),
     "NaN": (_text("config.json", b'{"model": NaN}'), "It has the number NaN"),
     "no JSON": (_text("config.json", b"\xff\xfe"), "config.json is not plain JSON"),
@@ -70,6 +76,7 @@ REFUSED = {
     "layers": (_pretrained(num_hidden_layers=10**6), "1000000 layers: wanted at most 500"),
     "negative": (_pretrained(hidden_size=-32), "hidden_size with -32: wanted a number from 1"),
     "no number": (_pretrained(num_hidden_layers="4"), "num_hidden_layers with '4': wanted a num"),
+    "no fraction": (_pretrained(layer_norm_eps="x"), "layer_norm_eps with 'x': wanted a number"),
     "zero heads": (_pretrained(num_attention_heads=0), "num_attention_heads with 0: wanted"),
     "huge": (_pretrained(hidden_size=10**4000), "wanted the weights of this config"),
     "labels": (_config("model", "num_labels", 10**12), "32000000000000 numbers in labels"),
@@ -159,17 +166,33 @@ def test_names_that_no_system_takes_are_refused_by_extraction(tmp_path, name):
 
 
 def test_sizes_are_compared_with_the_weights():
-    large = {"hidden_size": 1024, "num_hidden_layers": 24, "vocab_size": 30_000}
+    large = {"model_type": "bert", "hidden_size": 1024, "num_hidden_layers": 24}
     assert check_model_sizes(large, {}, 100_000_000) == []
     (problem,) = check_model_sizes(large, {}, 20_000_000)
     assert (
-        "its config asks for 30721024 numbers in embeddings, and its weights have 20,0" in problem
+        "its config asks for 31778816 numbers in embeddings, and its weights have 20,0" in problem
     )
-    albert = {**large, "embedding_size": 128, "num_hidden_groups": 1}
+    albert = {**large, "model_type": "albert", "embedding_size": 128, "intermediate_size": 4096}
     assert check_model_sizes(albert, {}, 20_000_000) == []
-    distilbert = {"dim": 768, "n_layers": 6, "hidden_dim": 3072, "vocab_size": 30_000}
-    assert check_model_sizes(distilbert, {}, 90_000_000) == []
-    assert len(check_model_sizes({**distilbert, "dim": 10**6}, {}, 90_000_000)) == 3
+    assert check_model_sizes({**albert, "num_hidden_groups": 400}, {}, 20_000_000) != []
+    assert check_model_sizes({"model_type": "distilbert"}, {}, 90_000_000) == []
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"model_type": "bert", "intermediate_size": 10**6},  # hidden_size is the library's 768 then
+        {"model_type": "bert", "embedding_size": 1, "vocab_size": 10**6},  # which BERT has not
+        {"model_type": "bert", "num_hidden_groups": 1, "num_hidden_layers": 500},
+        {"model_type": "distilbert", "dim": 10**6},
+        {"model_type": "distilbert", "dim": 8, "hidden_size": 10**6},  # another name of the library
+        {"model_type": "distilbert", "hidden_dim": 10**6},
+        {"model_type": "electra", "vocab_size": 10**6},
+    ],
+)
+def test_what_the_library_takes_counts_not_what_stands_in_the_config(hostile):
+    problems = check_model_sizes(hostile, {}, 20_000_000)
+    assert problems and all("numbers in" in problem for problem in problems)
 
 
 def test_a_vocabulary_that_is_too_large_is_refused(tmp_path, monkeypatch):

@@ -109,3 +109,36 @@ def test_a_hubs_file_is_asked_for_by_name(monkeypatch, tmp_path):
     found = module._safetensors_state("someone/a-model")
     assert all(torch.equal(found[name], x) for name, x in state.items())
     assert module._safetensors_state("someone/another") is None
+
+
+def _safetensors(header, content: bytes = b"", length=None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + content
+
+
+def _tensor(dtype="F32", shape=(2,), start=0, end=8):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize("family", ["bert"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        _safetensors({}, length=2**63),
+        _safetensors({}, length=10**9),
+        _safetensors(b"{" * 100_000),
+        _safetensors({"a": _tensor(dtype="F999")}, bytes(8)),
+        _safetensors({"a": _tensor(shape=(10**9, 10**9))}, bytes(8)),
+        _safetensors({"a": _tensor(shape=(2**62, 8))}, bytes(8)),
+        _safetensors({"a": _tensor(end=10**12)}, bytes(8)),
+        _safetensors({"a": _tensor(start=8, end=0)}, bytes(8)),
+        _safetensors({"a": _tensor(), "b": _tensor()}, bytes(8)),  # which overlap
+        _safetensors({"a": _tensor(shape=(-2,))}, bytes(8)),
+    ],
+)
+def test_a_header_that_does_not_hold_is_refused(family, reads, tmp_path, content):
+    _save_config(family, tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot read pretrained weights from transformer_model"):
+        load_encoder(tmp_path)
