@@ -41,6 +41,7 @@ def load_archived_classifier(
     token_budget: Optional[int] = None,
     confidence: Optional[str] = None,
     ensemble: Any = None,
+    abstain_below: Optional[float] = None,
     inference_only: bool = False,
     trust: bool = False,
 ) -> ArchivedClassifier:
@@ -53,7 +54,7 @@ def load_archived_classifier(
 
     archive : `str`
         A `model.tar.gz`, or the folder of a training run.
-    confidence_threshold, precision, token_budget, confidence, ensemble : optional
+    confidence_threshold, precision, token_budget, confidence, ensemble, abstain_below : optional
         (default = what the archive has)
         As in the model's config.
     device : optional (default = `"cpu"`)
@@ -77,6 +78,7 @@ def load_archived_classifier(
         "token_budget": token_budget,
         "confidence": confidence,
         "ensemble": ensemble,
+        "abstain_below": abstain_below,
     }
     with archive_folder(archive) as folder:
         classifier = _load(folder, given, device, trust)
@@ -122,6 +124,7 @@ def _load(
         settings.get("ensemble"),
         settings.get("confidence_threshold"),
         settings.get("token_budget"),
+        settings.get("abstain_below"),
     )
     state = read_weights(find_weights(folder))
     if exits.with_correctness and not any(HEAD in name for name in state):
