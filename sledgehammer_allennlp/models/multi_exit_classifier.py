@@ -162,7 +162,7 @@ class MultiExitClassifier(Model):
         token_budget: Any = None,
         num_labels: Optional[int] = None,
         label_namespace: str = "labels",
-        initializer: InitializerApplicator = InitializerApplicator(),
+        initializer: Optional[InitializerApplicator] = None,
         load_pretrained_weights: bool = True,
         regularizer: Optional[RegularizerApplicator] = None,
         serialization_dir: Optional[str] = None,
@@ -204,7 +204,10 @@ class MultiExitClassifier(Model):
         self._measure = measure
         self.objective = Joint() if loss is None else loss
         try:
-            self.label_weights = check_label_weights(_as_plain(label_weights), self.label_names())
+            label_weights = _as_plain(label_weights)
+            # To ask a vocabulary for names adds an empty namespace to one that has none.
+            names = self.label_names() if isinstance(label_weights, dict) else []
+            self.label_weights = check_label_weights(label_weights, names)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
         if isinstance(self.label_weights, list):
@@ -224,7 +227,8 @@ class MultiExitClassifier(Model):
         self.exit_costs = cost_of_exits(self.encoder, self.exits)
         """The layer-equivalents of exiting at each exit."""
         self._metrics = ExitMetrics(self.exit_layers, self.exit_costs, num_labels)
-        initializer(self)
+        if initializer is not None:  # AllenNLP's empty one does nothing but log every parameter
+            initializer(self)
 
     @property
     def confidence_threshold(self) -> float:
