@@ -18,7 +18,7 @@ from sledgehammer_allennlp.engine import (
 )
 from sledgehammer_allennlp.engine.chunks import check_token_budget
 from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
-from sledgehammer_allennlp.engine.exit_rule import check_threshold
+from sledgehammer_allennlp.engine.exit_rule import abstained, check_abstain_below, check_threshold
 from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.values import short_repr
@@ -46,6 +46,8 @@ class ArchivedClassifier(nn.Module):
         In [0, 1]; can be set at any time.
     token_budget : `int`, optional (default = by device)
         About how many tokens run through a layer together.
+    abstain_below : `float`, optional (default = `None`)
+        In [0, 1]. Below this confidence an answer is "none of these", see `as_dicts`.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ArchivedClassifier(nn.Module):
         ensemble: Any = None,
         confidence_threshold: Optional[float] = None,
         token_budget: Optional[int] = None,
+        abstain_below: Optional[float] = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -70,6 +73,7 @@ class ArchivedClassifier(nn.Module):
         self._measure = confidence_by_name(confidence)
         self._ensemble = check_ensemble(ensemble, len(exits.exit_layers))
         self._token_budget = check_token_budget(token_budget)
+        self.abstain_below = check_abstain_below(abstain_below)
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
         self.combination = ExitCombination(len(exits.exit_layers))
@@ -116,7 +120,7 @@ class ArchivedClassifier(nn.Module):
 
         `List[Dict[str, Any]]`
             For each text what `allennlp predict` writes: `logits`, `probs`, `confidence`,
-            `exit_layer`, `label`.
+            `exit_layer`, `label`; with `abstain_below` also `best_label`.
 
         # Raises
 
@@ -133,7 +137,7 @@ class ArchivedClassifier(nn.Module):
             return []
         with torch.no_grad():
             output = self(tokenize(self.tokenizer, first, second, self.max_length))
-        return as_dicts(output, self.exits.exit_layers, self.labels)
+        return as_dicts(output, self.exits.exit_layers, self.labels, self.abstain_below)
 
 
 def _texts_and_second_texts(texts: Any) -> Tuple[List[str], Optional[List[str]]]:
@@ -155,10 +159,25 @@ def _texts_and_second_texts(texts: Any) -> Tuple[List[str], Optional[List[str]]]
 
 
 def as_dicts(
-    output: EarlyExitOutput, exit_layers: Sequence[int], labels: Sequence[str]
+    output: EarlyExitOutput,
+    exit_layers: Sequence[int],
+    labels: Sequence[str],
+    abstain_below: Optional[float] = None,
 ) -> List[Dict[str, Any]]:
-    """The prediction for each text, of plain Python types."""
-    return [
+    """
+    The prediction for each text, of plain Python types.
+
+    # Parameters
+
+    output : `EarlyExitOutput`
+    exit_layers : `Sequence[int]`
+    labels : `Sequence[str]`
+        The name of each label.
+    abstain_below : `float`, optional (default = `None`)
+        If given, `label` is `None` where confidence is below it, and `best_label` is the most
+        probable label in any case.
+    """
+    answers = [
         {
             "logits": logits,
             "probs": probs,
@@ -174,3 +193,9 @@ def as_dicts(
             most_probable(output.logits, output.probs).tolist(),
         )
     ]
+    if abstain_below is not None:
+        abstains = abstained(output.confidence, abstain_below).tolist()
+        for answer, is_none in zip(answers, abstains):
+            answer["best_label"] = answer["label"]
+            answer["label"] = None if is_none else answer["label"]
+    return answers

@@ -48,6 +48,7 @@ def load_archived_classifier(
     ensemble: Any = None,
     inference_only: bool = False,
     trust: bool = False,
+    abstain_below: Optional[float] = None,
     runtime: Optional[str] = None,
 ) -> ArchivedClassifier:
     """
@@ -59,7 +60,8 @@ def load_archived_classifier(
 
     archive : `str`
         A `model.tar.gz`, or the folder of a training run.
-    confidence_threshold, precision, token_budget, confidence, ensemble, runtime : optional
+    confidence_threshold, precision, token_budget, confidence, ensemble : optional
+    abstain_below, runtime : optional
         (default = what the archive has)
         As in the model's config.
     device : optional (default = `"cpu"`)
@@ -84,6 +86,7 @@ def load_archived_classifier(
         "confidence": confidence,
         "ensemble": ensemble,
         "runtime": runtime,
+        "abstain_below": abstain_below,
     }
     with archive_folder(archive) as folder:
         classifier = _load(folder, given, device, trust)
@@ -130,6 +133,7 @@ def _load(
         settings.get("ensemble"),
         settings.get("confidence_threshold"),
         settings.get("token_budget"),
+        settings.get("abstain_below"),
     )
     state = read_weights(find_weights(folder))
     if exits.with_correctness and not any(HEAD in name for name in state):

@@ -161,3 +161,33 @@ def check_threshold(threshold: Any) -> float:
             f"confidence_threshold is {short_repr(threshold)}: wanted a number from 0 to 1"
         )
     return float(threshold)
+
+
+def check_abstain_below(value: Any) -> Optional[float]:
+    """
+    # Raises
+
+    ValueError
+        If `value` is neither `None` nor a number from 0 to 1.
+    """
+    if value is None:
+        return None
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ValueError(
+            f"abstain_below is {short_repr(value)}: wanted a number from 0 to 1, or null"
+        )
+    return float(value)
+
+
+def abstained(confidence: torch.Tensor, abstain_below: float) -> torch.Tensor:
+    """
+    Which answers are "none of these", `(num_instances,)`, of booleans: those whose confidence is
+    below a number in [0, 1], or not a number.
+
+    # Parameters
+
+    confidence : `torch.Tensor`
+        `(num_instances,)`
+    abstain_below : `float`
+    """
+    return ~(confidence >= abstain_below)

@@ -26,7 +26,9 @@ class ExitMetrics(Metric):
     - `mean_exit_accuracy`: the mean of those, only where every instance reached every exit;
     - `average_exit_layer`, `exit_rate_layer_<i>`: where instances left; -1 is the layer of an exit
       before layer 0;
-    - `layer_equivalents`: the mean cost of an instance in full transformer layers.
+    - `layer_equivalents`: the mean cost of an instance in full transformer layers;
+    - `abstain_rate`, `accuracy_answered`: where answers may be "none of these", the share that is,
+      and the accuracy of the others, if there are any. `accuracy` is of all, by the best guess.
 
     In training no instance exits early, so only accuracies and macro F1 are given; `accuracy` and
     `macro_f1` are those of the last exit, over the batches that it was run for.
@@ -58,6 +60,8 @@ class ExitMetrics(Metric):
         # Of each label: instances that are predicted rightly, and instances plus predictions.
         self._num_right_of_label = [0.0] * self._num_labels
         self._num_of_label = [0.0] * self._num_labels
+        # Where answers may be "none of these": how many there were, are not, and are then right.
+        self._num_answered = [0.0] * 3
 
     def __call__(
         self,
@@ -99,14 +103,15 @@ class ExitMetrics(Metric):
             reached[k] = gold_labels.numel()
             correct[k] = (exit_logits.detach().argmax(-1) == gold_labels).sum()
         size = gold_labels.new_tensor([gold_labels.numel()])
-        exited = torch.zeros_like(correct)
-        self._add(size, predicted, labels, reached, correct, exited)
+        exited, answered = torch.zeros_like(correct), gold_labels.new_zeros(3)
+        self._add(size, predicted, labels, reached, correct, exited, answered)
 
     def add_early_exit(
         self,
         output: EarlyExitOutput,
         gold_labels: torch.Tensor,
         combination: Optional[Weights] = None,
+        abstains: Optional[torch.Tensor] = None,
     ) -> None:
         """
         Adds a batch whose instances exited where they were confident.
@@ -118,6 +123,8 @@ class ExitMetrics(Metric):
             `(batch_size,)`
         combination : `Weights`, optional (default = `None`)
             With which the exits' predictions are made.
+        abstains : `torch.Tensor`, optional (default = `None`)
+            `(batch_size,)`, which answers are "none of these"; `None` if none may be.
         """
         num_exits = len(self._exit_layers)
         reached = gold_labels.new_zeros(num_exits)
@@ -131,14 +138,18 @@ class ExitMetrics(Metric):
         predicted = most_probable(output.logits, output.probs)
         exited = output.exit_index.bincount(minlength=num_exits)
         size = gold_labels.new_tensor([gold_labels.numel()])
-        self._add(size, predicted, gold_labels, reached, correct_at_exit, exited)
+        answered = gold_labels.new_zeros(3)
+        if abstains is not None:
+            is_right = ~abstains & (predicted == gold_labels)
+            answered = torch.stack([size[0], (~abstains).sum(), is_right.sum()])
+        self._add(size, predicted, gold_labels, reached, correct_at_exit, exited, answered)
 
     def _add(
         self,
         size: torch.Tensor,
         predicted: torch.Tensor,
         labels: torch.Tensor,
-        *of_exits: torch.Tensor,
+        *others: torch.Tensor,
     ) -> None:
         """`labels` are of the instances that have a prediction, `size` says how many there are."""
         of_label, predictions, right = (
@@ -146,13 +157,14 @@ class ExitMetrics(Metric):
             for which in (labels, predicted, labels[predicted == labels])
         )
         # All counts in one tensor: one transfer from the device, one reduction among workers.
-        counts = torch.cat([size, *of_exits, right, of_label + predictions])
+        counts = torch.cat([size, *others, right, of_label + predictions])
         added = iter(dist_reduce_sum(counts.double()).tolist())
         self._num_instances += next(added)
         sums: Sequence[List[float]] = (
             self._num_reached,
             self._num_correct_at_exit,
             self._num_exited,
+            self._num_answered,
             self._num_right_of_label,
             self._num_of_label,
         )
@@ -180,6 +192,11 @@ class ExitMetrics(Metric):
             metrics["accuracy"] = sum(right for right, _ in of_labels) / num_predicted
             f1 = [2 * right / either for right, either in of_labels]
             metrics["macro_f1"] = sum(f1) / len(f1)
+        may_abstain, num_answered, num_right = self._num_answered
+        if may_abstain:
+            metrics["abstain_rate"] = 1 - num_answered / may_abstain
+            if num_answered:
+                metrics["accuracy_answered"] = num_right / num_answered
         of_exits = []
         for layer, reached, correct in zip(
             self._exit_layers, self._num_reached, self._num_correct_at_exit

@@ -37,7 +37,7 @@ from sledgehammer_allennlp.engine import (
 )
 from sledgehammer_allennlp.engine.chunks import check_token_budget
 from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
-from sledgehammer_allennlp.engine.exit_rule import check_threshold
+from sledgehammer_allennlp.engine.exit_rule import abstained, check_abstain_below, check_threshold
 from sledgehammer_allennlp.engine.temperature_scaling import scale_by_temperature
 from sledgehammer_allennlp.exits import ExitScores, build_encoder_and_exits
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
@@ -97,6 +97,10 @@ class MultiExitClassifier(Model):
         `"reached"`: predictions are an average of the exits up to the one taken, and so is
         confidence; `"all"`: of all exits, and no instance exits early; `{"over": …, "weights":
         […]}`: weighted.
+    abstain_below : `float`, optional (default = `None`)
+        In [0, 1]. An answer whose confidence is below it is "none of these": its `label` is null.
+        Predictions then have `best_label`, the most probable label, beside it. Where instances exit
+        does not change.
     loss : `Objective`, optional (default = `"joint"`)
         What training minimises, see `objectives`.
     label_weights : optional (default = `None`)
@@ -149,6 +153,7 @@ class MultiExitClassifier(Model):
         confidence_threshold: Any = None,
         confidence: str = "max_probability",
         ensemble: Any = None,
+        abstain_below: Any = None,
         loss: Optional[Objective] = None,
         label_weights: Any = None,
         use_previous_logits: Any = False,
@@ -160,7 +165,7 @@ class MultiExitClassifier(Model):
         token_budget: Any = None,
         num_labels: Optional[int] = None,
         label_namespace: str = "labels",
-        initializer: InitializerApplicator = InitializerApplicator(),
+        initializer: Optional[InitializerApplicator] = None,
         load_pretrained_weights: bool = True,
         regularizer: Optional[RegularizerApplicator] = None,
         serialization_dir: Optional[str] = None,
@@ -177,6 +182,7 @@ class MultiExitClassifier(Model):
         num_labels = check_num_labels(num_labels, self.vocab, label_namespace)
         try:
             self._token_budget = check_token_budget(token_budget)
+            self.abstain_below = check_abstain_below(abstain_below)
             measure = confidence_by_name(confidence)
             self.encoder, self.exits = build_encoder_and_exits(
                 transformer_model,
@@ -202,7 +208,10 @@ class MultiExitClassifier(Model):
         self._measure = measure
         self.objective = Joint() if loss is None else loss
         try:
-            self.label_weights = check_label_weights(_as_plain(label_weights), self.label_names())
+            label_weights = _as_plain(label_weights)
+            # To ask a vocabulary for names adds an empty namespace to one that has none.
+            names = self.label_names() if isinstance(label_weights, dict) else []
+            self.label_weights = check_label_weights(label_weights, names)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
         if isinstance(self.label_weights, list):
@@ -222,7 +231,8 @@ class MultiExitClassifier(Model):
         self.exit_costs = cost_of_exits(self.encoder, self.exits)
         """The layer-equivalents of exiting at each exit."""
         self._metrics = ExitMetrics(self.exit_layers, self.exit_costs, num_labels)
-        initializer(self)
+        if initializer is not None:  # AllenNLP's empty one does nothing but log every parameter
+            initializer(self)
 
     @property
     def confidence_threshold(self) -> float:
@@ -288,7 +298,10 @@ class MultiExitClassifier(Model):
         output = self._run_early_exit(texts, self.exit_rule, label is not None, forced_exits)
         outputs = self._as_outputs(output)
         if label is not None:
-            self._metrics.add_early_exit(output, label, self.combination.weights)
+            abstains = None
+            if self.abstain_below is not None:
+                abstains = abstained(output.confidence, self.abstain_below)
+            self._metrics.add_early_exit(output, label, self.combination.weights, abstains)
             outputs["loss"] = self._evaluation_loss(output, label)
         return outputs
 
@@ -441,10 +454,19 @@ class MultiExitClassifier(Model):
         return self.exit_rule.predict_at_each_exit(scores)
 
     def make_output_human_readable(self, output_dict: Dict[str, Any]) -> Dict[str, Any]:
-        """Adds `label`, the most probable label of each instance, as a list of strings."""
+        """
+        Adds `label`, the most probable label of each instance, as a list of strings. With
+        `abstain_below` that is `best_label`, and `label` is `None` where confidence is below.
+        """
         names = self.label_names()
         labels = most_probable(output_dict["logits"], output_dict["probs"])
         output_dict["label"] = [names[label] for label in labels.tolist()]
+        if self.abstain_below is not None:
+            output_dict["best_label"] = output_dict["label"]
+            abstains = abstained(output_dict["confidence"], self.abstain_below).tolist()
+            output_dict["label"] = [
+                None if is_none else label for is_none, label in zip(abstains, output_dict["label"])
+            ]
         return output_dict
 
     def label_names(self) -> List[str]:

@@ -31,6 +31,8 @@ class InstanceSerializer(Serializer):
         if output_postprocess_function is not None:
             output_dict = output_postprocess_function(output_dict)
         outputs = sanitize(output_dict)
+        if "best_label" in outputs:  # where it is null, AllenNLP writes "None"
+            outputs["label"] = output_dict["label"]
         num_instances = len(outputs["exit_layer"])
         metadata = sanitize(batch.get("metadata")) or [{}] * num_instances
         lines = []

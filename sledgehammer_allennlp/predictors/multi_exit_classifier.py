@@ -162,7 +162,23 @@ class MultiExitClassifierPredictor(Predictor):
         assert isinstance(model, MultiExitClassifier)
         with torch.no_grad():
             output = model.run_early_exit(texts)
-        return as_dicts(output, model.exit_layers, model.label_names())
+        return as_dicts(output, model.exit_layers, model.label_names(), model.abstain_below)
+
+    # AllenNLP writes "None" for None.
+
+    def predict_instance(self, instance: Instance) -> JsonDict:
+        return self._with_null_labels([super().predict_instance(instance)])[0]
+
+    def predict_batch_instance(self, instances: List[Instance]) -> List[JsonDict]:
+        return self._with_null_labels(super().predict_batch_instance(instances))
+
+    def _with_null_labels(self, answers: List[JsonDict]) -> List[JsonDict]:
+        abstain_below = getattr(self._model, "abstain_below", None)
+        if abstain_below is not None:
+            for answer in answers:
+                if not answer["confidence"] >= abstain_below:
+                    answer["label"] = None
+        return answers
 
     @property
     def _takes_texts(self) -> bool:

@@ -77,3 +77,15 @@ def test_macro_f1_is_scikit_learns():
         metrics(logits[:, part], labels[part])
     wanted = f1_score(labels, logits[-1].argmax(-1), average="macro")
     assert metrics.get_metric()["macro_f1"] == pytest.approx(wanted)
+
+
+def test_answers_that_are_none_of_these_are_counted():
+    metrics = ExitMetrics([2, 5], [2.5, 5.5], 3)
+    abstains = torch.tensor([False, True, True, False])
+    metrics.add_early_exit(_output([0, 1, 2, 3]), LABELS, abstains=abstains)
+    found = metrics.get_metric(reset=True)
+    assert found["abstain_rate"] == 0.5
+    assert found["accuracy_answered"] == 0.5 and found["accuracy"] == 0.5  # row 0 is, row 3 is not
+    metrics.add_early_exit(_output([0, 1]), LABELS[:2], abstains=torch.tensor([True, True]))
+    found = metrics.get_metric()
+    assert found["abstain_rate"] == 1 and "accuracy_answered" not in found

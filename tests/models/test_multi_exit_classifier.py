@@ -568,3 +568,17 @@ def test_the_evaluation_loss_of_an_ensemble_is_that_of_its_answers(tiny_bert, ov
 def test_settings_of_rules_that_cannot_be_are_refused(tiny_bert, settings, message):
     with pytest.raises(ConfigurationError, match=message):
         make_model(tiny_bert, **settings)
+
+
+def test_parameters_are_listed_only_where_an_initializer_is_configured(tiny_bert, caplog):
+    with caplog.at_level("INFO"):
+        plain = make_model(tiny_bert)
+        assert "Initializing parameters" not in caplog.text
+        regexes = [["linear.bias", {"type": "constant", "val": 0.5}]]
+        model = make_model(tiny_bert, initializer={"regexes": regexes})
+    assert "Initializing parameters" in caplog.text
+    biases = [p for name, p in model.named_parameters() if name.endswith("linear.bias")]
+    assert len(biases) == 4 and all((bias == 0.5).all() for bias in biases)
+    assert not any(
+        (p == 0.5).all() for name, p in plain.named_parameters() if name.endswith("linear.bias")
+    )
