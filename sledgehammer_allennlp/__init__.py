@@ -22,7 +22,10 @@ if has_allennlp():
         predictors,
         training,
     )
-    from sledgehammer_allennlp.predictors import predict_command_input  # noqa: F401
+    from sledgehammer_allennlp.predictors import (  # noqa: F401
+        interrupted_predict,
+        predict_command_input,
+    )
     from sledgehammer_allennlp.training import (  # noqa: F401
         crash_safe_checkpointer,
         enough_steps,
