@@ -24,6 +24,7 @@ if has_allennlp():
     )
     from sledgehammer_allennlp.models import stock_archives  # noqa: F401
     from sledgehammer_allennlp.predictors import (  # noqa: F401
+        interrupted_predict,
         predict_command_input,
         predict_command_output,
     )

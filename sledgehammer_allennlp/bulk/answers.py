@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from sledgehammer_allennlp.bulk.columns import ANSWER_COLUMNS, Columns, kept_name
+from sledgehammer_allennlp.bulk.columns import Columns
+from sledgehammer_allennlp.bulk.kept_names import ANSWER_NAMES, kept_name
 from sledgehammer_allennlp.bulk.rows import RowBatch
 from sledgehammer_allennlp.engine import EarlyExitOutput, most_probable
 
@@ -99,7 +100,7 @@ class AnswerTable:
         return [
             pa.array([], field.type)
             for field in self.schema
-            if field.name in ANSWER_COLUMNS and field.name != "error"
+            if field.name in ANSWER_NAMES and field.name != "error"
         ]
 
 

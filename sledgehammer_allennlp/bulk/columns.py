@@ -5,9 +5,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import pyarrow as pa
 
+from sledgehammer_allennlp.bulk.kept_names import kept_name
 from sledgehammer_allennlp.values import short_repr
-
-ANSWER_COLUMNS = ("label", "confidence", "exit_layer", "probs", "top_labels", "top_probs", "error")
 
 _TEXT_COLUMNS = (("text", None), ("sentence", None), ("premise", "hypothesis"))
 _INT64 = 2**63
@@ -34,11 +33,6 @@ class Columns(NamedTuple):
         """All of them, each once."""
         texts = [self.text] if self.second_text is None else [self.text, self.second_text]
         return list(dict.fromkeys([*texts, *self.kept]))
-
-
-def kept_name(column: str) -> str:
-    """What a kept column is called in the output, where answers have names, too."""
-    return f"input_{column}" if column in ANSWER_COLUMNS else column
 
 
 def choose_columns(

@@ -7,7 +7,7 @@ from typing import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sledgehammer_allennlp.bulk.columns import ANSWER_COLUMNS
+from sledgehammer_allennlp.bulk.kept_names import ANSWER_NAMES
 from sledgehammer_allennlp.files import write_whole
 
 OUTPUT_FORMATS = ("parquet", "jsonl")
@@ -46,6 +46,6 @@ def _write_lines(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> N
                 answer = {
                     key: value
                     for key, value in row.items()
-                    if value is not None or key not in ANSWER_COLUMNS
+                    if value is not None or key not in ANSWER_NAMES
                 }
                 file.write(json.dumps(answer, ensure_ascii=False, default=str) + "\n")

@@ -1,6 +1,7 @@
 """Parts of a job answered by several processes, on one machine or many, by Ray Data."""
 
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -65,10 +66,13 @@ def run_parts(
     try:
         context = DataContext.get_current()
         context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         context.print_on_execution_start = False
         has_gpus = ray.cluster_resources().get("GPU", 0) >= 1
         device = device or ("cuda" if has_gpus else "cpu")
         items = [json.dumps(part) for part in parts]
+        # Held as long as a worker may be started again.
+        archive_bytes = ray.put(Path(archive).read_bytes())
         answered = ray.data.from_items(
             [{"part": item} for item in items],
             override_num_blocks=min(len(parts), _MAX_BLOCKS),
@@ -79,7 +83,7 @@ def run_parts(
             num_cpus=ray_settings.cpus_per_worker,
             num_gpus=1 if device.startswith("cuda") else 0,
             fn_constructor_kwargs={
-                "archive": ray.put(Path(archive).read_bytes()),
+                "archive": archive_bytes,
                 "num_threads": ray_settings.cpus_per_worker,
                 "arguments": (inputs, columns, settings, output_dir, device),
             },

@@ -13,6 +13,7 @@ from allennlp.models import Model
 from allennlp.predictors import Predictor
 
 from sledgehammer_allennlp.archives.archived_classifier import as_dicts
+from sledgehammer_allennlp.bulk.kept_names import kept_name
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.json_texts import TEXT_KEYS, WANTED, texts_in
@@ -30,7 +31,7 @@ _UNDECODABLE = re.compile("[\udc80-\udcff]")
 class MultiExitClassifierPredictor(Predictor):
     """
     Classifies a sentence, `{"sentence": …}`, or a pair, `{"premise": …, "hypothesis": …}`. Other
-    keys of the input are ignored. A text may be empty.
+    keys of the input are ignored, unless they are kept. A text may be empty.
 
     Works with every reader whose `text_to_instance` takes the text, or the two texts of a pair,
     first: `labeled_tsv`, AllenNLP's `text_classification_json`, allennlp-models' `snli`.
@@ -52,6 +53,12 @@ class MultiExitClassifierPredictor(Predictor):
         error with its number; `"skip"` answers `{"line": …, "error": …}`, the line's number and
         what is wrong with it. When the lines are done, or the run ends by an error, the log says
         how many there were. Blank lines, which AllenNLP leaves out, are not counted.
+    keep : `List[str]`, optional (default = none)
+        Keys of JSON inputs that stand in the answers, too, `null` where an input has them not. One
+        that an answer has itself, such as `label`, is there `input_label`.
+    top_labels : `int`, optional (default = all)
+        So many labels are given: `top_labels` and `top_probs`, the most probable first, in place of
+        `probs` and `logits`.
 
     # Raises
 
@@ -62,6 +69,8 @@ class MultiExitClassifierPredictor(Predictor):
 
     # For subclasses that do not call the constructor.
     _skips_bad_lines = False
+    _keep: Sequence[str] = ()
+    _num_top_labels: Optional[int] = None
     _line_counts: Optional[LineCounts] = None
 
     def __init__(
@@ -70,11 +79,26 @@ class MultiExitClassifierPredictor(Predictor):
         dataset_reader: DatasetReader,
         frozen: bool = True,
         bad_lines: str = "stop",
+        keep: Optional[List[str]] = None,
+        top_labels: Optional[int] = None,
     ) -> None:
         super().__init__(model, dataset_reader, frozen)
         if bad_lines not in ("stop", "skip"):
             raise ConfigurationError(f"bad_lines is {bad_lines!r}: wanted 'stop' or 'skip'")
         self._skips_bad_lines = bad_lines == "skip"
+        if keep is not None and (
+            not isinstance(keep, list) or not all(isinstance(key, str) for key in keep)
+        ):
+            raise ConfigurationError(f"keep is {short_repr(keep)}: wanted a list of keys")
+        self._keep = keep or ()
+        if top_labels is not None:
+            if type(top_labels) is not int or top_labels < 1:
+                raise ConfigurationError(
+                    f"top_labels is {short_repr(top_labels)}: wanted a whole number from 1 on"
+                )
+            if not isinstance(model, MultiExitClassifier):
+                raise ConfigurationError("top_labels wants a model multi_exit_classifier")
+        self._num_top_labels = top_labels
 
     def predict(self, sentence: str) -> JsonDict:
         """Classifies a sentence."""
@@ -153,8 +177,31 @@ class MultiExitClassifierPredictor(Predictor):
         return BadLine(number, what)
 
     def _predict(self, inputs: Sequence[JsonDict]) -> List[JsonDict]:
+        """What is kept of inputs, and their answers."""
         if not inputs:
             return []
+        answers = self._answers(inputs)
+        if self._num_top_labels is not None:
+            answers = [self._with_top_labels(answer) for answer in answers]
+        if self._keep:
+            answers = [
+                {**{kept_name(key): given.get(key) for key in self._keep}, **answer}
+                for given, answer in zip(inputs, answers)
+            ]
+        return answers
+
+    def _with_top_labels(self, answer: JsonDict) -> JsonDict:
+        assert isinstance(self._model, MultiExitClassifier)
+        labels, probs = self._model.label_names(), answer["probs"]
+        # The label stands first, also where another is as probable.
+        order = sorted(
+            range(len(probs)), key=lambda i: (probs[i], labels[i] == answer["label"]), reverse=True
+        )[: self._num_top_labels]
+        rest = {key: value for key, value in answer.items() if key not in ("probs", "logits")}
+        top = {"top_labels": [labels[i] for i in order], "top_probs": [probs[i] for i in order]}
+        return {**rest, **top}
+
+    def _answers(self, inputs: Sequence[JsonDict]) -> List[JsonDict]:
         texts = self._token_batch(inputs)
         if texts is None:
             return super().predict_batch_json(list(inputs))

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from allennlp.common.checks import ConfigurationError
 from allennlp.predictors import Predictor
 
 from sledgehammer_allennlp.predictors.multi_exit_classifier import MultiExitClassifierPredictor
@@ -119,3 +120,38 @@ def test_what_a_subclass_does_otherwise_is_done(trained, predictor):
     with predictor.capture_model_internals(r".*layer.*dense") as internals:
         predictor.predict("good")
     assert len(internals) > 0
+
+
+def test_keys_that_are_kept_stand_beside_the_answer(trained, predictor):
+    keeping = Predictor.from_path(trained["archive"], keep=["id", "label", "none"])
+    inputs = [{"sentence": text, "id": n, "label": "x"} for n, text in enumerate(TEXTS)]
+    answers = predictor.predict_batch_json(inputs)
+    for n, (found, answer) in enumerate(zip(keeping.predict_batch_json(inputs), answers)):
+        assert found == {"id": n, "input_label": "x", "none": None, **answer}
+    line = keeping.load_line('{"sentence": "it was good", "id": [1]}')
+    assert keeping.predict_json(line)["id"] == [1]
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_only_so_many_labels_the_most_probable_first(trained, predictor, number):
+    some = Predictor.from_path(trained["archive"], top_labels=number)
+    labels = predictor._model.label_names()
+    for text in TEXTS:
+        found, answer = some.predict(text), predictor.predict(text)
+        assert set(found) == {"label", "confidence", "exit_layer", "top_labels", "top_probs"}
+        assert found["top_labels"][0] == found["label"] == answer["label"]
+        wanted = sorted(answer["probs"], reverse=True)[:number]
+        assert found["top_probs"] == wanted
+        assert found["top_labels"] == [labels[answer["probs"].index(prob)] for prob in wanted]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"keep": "id"}, "keep is 'id': wanted a list"),
+        ({"top_labels": 0}, "top_labels is 0: wanted"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(trained, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Predictor.from_path(trained["archive"], **settings)

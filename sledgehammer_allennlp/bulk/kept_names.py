@@ -1,0 +1,11 @@
+"""What is kept of the input is called as it was there, unless an answer has that name."""
+
+ANSWER_NAMES = (
+    *("label", "confidence", "exit_layer", "probs", "logits", "top_labels", "top_probs"),
+    *("error", "line"),
+)
+
+
+def kept_name(name: str) -> str:
+    """What a kept column, or key, is called beside the answers: `label` is `input_label`."""
+    return f"input_{name}" if name in ANSWER_NAMES else name
