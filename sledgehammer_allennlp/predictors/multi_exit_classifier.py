@@ -19,6 +19,7 @@ from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.json_texts import TEXT_KEYS, WANTED, texts_in
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
 from sledgehammer_allennlp.predictors.lines import BadLine, Line, LineCounts
+from sledgehammer_allennlp.values import short_repr
 
 # What validation, readers and tokenizers raise because of what they are given.
 _REFUSED = (ValueError, TypeError, LookupError, ConfigurationError)
