@@ -161,6 +161,8 @@ def test_plain_pip_install_is_inference_and_train_adds_allennlp(wheel):
     assert {r.name for r in plain} == {
         "huggingface-hub",
         "numpy",
+        "onnx",
+        "onnxruntime",
         "safetensors",
         "scipy",
         "torch",

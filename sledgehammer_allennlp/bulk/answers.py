@@ -10,13 +10,15 @@ from sledgehammer_allennlp.bulk.columns import Columns
 from sledgehammer_allennlp.bulk.kept_names import ANSWER_NAMES, kept_name
 from sledgehammer_allennlp.bulk.rows import RowBatch
 from sledgehammer_allennlp.engine import EarlyExitOutput, most_probable
+from sledgehammer_allennlp.engine.exit_rule import abstained
 
 
 class AnswerTable:
     """
     Makes tables of answers. Their columns are those that are kept of the input, `label`,
     `confidence`, `exit_layer`, `probs` in the order of the labels, or with `top_labels` instead
-    `top_labels` and `top_probs`, the most probable first; and `error` where bad rows are skipped.
+    `top_labels` and `top_probs`, the most probable first; `best_label` with `abstain_below`; and
+    `error` where bad rows are skipped.
 
     # Parameters
 
@@ -25,6 +27,9 @@ class AnswerTable:
     exit_layers : `Sequence[int]`
     top_labels : `int`, optional
     with_errors : `bool`, optional (default = `False`)
+    abstain_below : `float`, optional (default = `None`)
+        If given, there is no `label` where confidence is below it, and `best_label` is the most
+        probable one in any case.
     """
 
     def __init__(
@@ -34,11 +39,13 @@ class AnswerTable:
         exit_layers: Sequence[int],
         top_labels: Optional[int] = None,
         with_errors: bool = False,
+        abstain_below: Optional[float] = None,
     ) -> None:
         self._labels = pa.array(labels, pa.string())
         self._exit_layers = np.asarray(exit_layers, dtype=np.int32)
         self._num_top = None if top_labels is None else min(top_labels, len(labels))
         self._with_errors = with_errors
+        self._abstain_below = abstain_below
         probs: List[Any] = [("probs", pa.list_(pa.float32()))]
         if top_labels is not None:
             probs = [
@@ -49,6 +56,7 @@ class AnswerTable:
             [(kept_name(name), type_) for name, type_ in columns.kept.items()]
             + [("label", pa.string()), ("confidence", pa.float32()), ("exit_layer", pa.int32())]
             + probs
+            + ([] if abstain_below is None else [("best_label", pa.string())])
             + ([("error", pa.string())] if with_errors else [])
         )
 
@@ -81,20 +89,25 @@ class AnswerTable:
     def _of(self, output: EarlyExitOutput) -> List[pa.Array]:
         labels = most_probable(output.logits, output.probs).cpu()
         probs = output.probs.float().cpu()
+        best = self._labels.take(pa.array(labels.numpy()))
+        is_none: Any = None
+        if self._abstain_below is not None:
+            is_none = abstained(output.confidence, self._abstain_below).cpu().numpy()
         columns = [
-            self._labels.take(pa.array(labels.numpy())),
+            self._labels.take(pa.array(labels.numpy(), mask=is_none)),
             pa.array(output.confidence.float().cpu().numpy()),
             pa.array(self._exit_layers[output.exit_index.cpu().numpy()]),
         ]
+        best_labels = [] if self._abstain_below is None else [best]
         if self._num_top is None:
-            return [*columns, _lists(pa.array(probs.flatten().numpy()), len(probs))]
+            return [*columns, _lists(pa.array(probs.flatten().numpy()), len(probs)), *best_labels]
         # The label stands first, also where another is as probable.
         is_label = torch.zeros_like(probs).scatter_(1, labels.unsqueeze(1), 1.0)
         order = (probs + is_label).sort(dim=1, descending=True, stable=True).indices
         order = order[:, : self._num_top]
         names = self._labels.take(pa.array(order.flatten().numpy()))
         top = pa.array(probs.gather(1, order).flatten().numpy())
-        return [*columns, _lists(names, len(probs)), _lists(top, len(probs))]
+        return [*columns, _lists(names, len(probs)), _lists(top, len(probs)), *best_labels]
 
     def _of_nothing(self) -> List[pa.Array]:
         return [

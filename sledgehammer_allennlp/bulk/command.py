@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--threshold", type=float, help="from 0 to 1, by default the archive's")
     add("--precision", help="float32, bfloat16 or int8, by default the archive's")
+    add("--runtime", help="auto, torch or onnxruntime, by default the archive's")
     add("--top-labels", type=_positive, help="so many labels and probabilities, not all")
     add("--format", choices=["parquet", "jsonl"], default="parquet", help="of the answers")
     add("--batch-size", type=_positive, default=4096, help="rows that run together (4096)")
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         args.format,
         args.batch_size,
         args.bad_rows,
+        args.runtime,
     )
     if args.estimate:
         print(estimate_job(args.archive_file, input_settings, settings, args.device))

@@ -2,7 +2,7 @@
 
 ANSWER_NAMES = (
     *("label", "confidence", "exit_layer", "probs", "logits", "top_labels", "top_probs"),
-    *("error", "line"),
+    *("best_label", "error", "line"),
 )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Iterable
+from typing import Any, Dict, Iterable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,6 +46,11 @@ def _write_lines(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> N
                 answer = {
                     key: value
                     for key, value in row.items()
-                    if value is not None or key not in ANSWER_NAMES
+                    if value is not None or key not in ANSWER_NAMES or _abstains(key, row)
                 }
                 file.write(json.dumps(answer, ensure_ascii=False, default=str) + "\n")
+
+
+def _abstains(key: str, row: Dict[str, Any]) -> bool:
+    """Whether this is the label of an answer that is none of the labels."""
+    return key == "label" and row.get("best_label") is not None

@@ -40,6 +40,7 @@ class PredictionSettings(NamedTuple):
     format: str
     batch_size: int
     bad_rows: str
+    runtime: Optional[str] = None
 
 
 class PartWorker:
@@ -85,6 +86,7 @@ class PartWorker:
             self.classifier.exits.exit_layers,
             settings.top_labels,
             with_errors=settings.bad_rows == "skip",
+            abstain_below=self.classifier.abstain_below,
         )
 
     def run(self, parts: Iterable[Part]) -> Generator[PartResult, None, None]:
@@ -171,6 +173,7 @@ def load_classifier(archive: str, settings: PredictionSettings, device: str) -> 
         archive,
         confidence_threshold=settings.threshold,
         precision=settings.precision,
+        runtime=settings.runtime,
         device=device,
         inference_only=True,
     )

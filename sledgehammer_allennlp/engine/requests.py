@@ -151,7 +151,12 @@ class RequestDecisions(ExitDecisions):
 
     def __init__(self, exits: ExitClassifiers, rule: ExitRule, texts: OpenTexts) -> None:
         may_exit_anywhere = ExitRule(
-            rule.temperatures, rule.measure, 0.0, rule.ensemble, rule.combination
+            rule.temperatures,
+            rule.measure,
+            0.0,
+            rule.ensemble,
+            rule.combination,
+            rule.min_seen_share,
         )
         super().__init__(exits, may_exit_anywhere, record_exits=False, forced_exits=None)
         self._texts = texts

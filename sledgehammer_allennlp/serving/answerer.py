@@ -337,8 +337,12 @@ class Answerer:
         if request.error is not None:
             self._fail(job, request.error)
             return
+        classifier = self.classifier
         answers = as_dicts(
-            request.output(), self.classifier.exits.exit_layers, self.classifier.labels
+            request.output(),
+            classifier.exits.exit_layers,
+            classifier.labels,
+            classifier.abstain_below,
         )
         for answer, threshold in zip(answers, request.thresholds):
             answer["threshold"] = threshold

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Iterator, List, Optional
 from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.archives.archived_classifier import ArchivedClassifier
 from sledgehammer_allennlp.encoders.layer_products import PRECISIONS
+from sledgehammer_allennlp.encoders.onnx_layers import RUNTIMES, TORCH
 from sledgehammer_allennlp.engine import cost_of_exits
 from sledgehammer_allennlp.engine.exit_rule import check_threshold
 from sledgehammer_allennlp.serving.floor import floor_by_drop
@@ -71,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=sorted(PRECISIONS), help="default: what the archive has"
     )
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, help="what runs the layers; default: what the archive has"
+    )
     parser.add_argument("--device", default="cpu", help="default: cpu")
     parser.add_argument(
         "--token-budget", type=int, metavar="TOKENS", help="about how many tokens run together"
@@ -109,7 +113,9 @@ def run(args: argparse.Namespace) -> int:
         confidence_threshold=args.threshold,
         precision=args.precision,
         device=args.device,
-        inference_only=True,
+        runtime=args.runtime,
+        # Else a lone request could not run in ONNX Runtime, which takes the weights of the archive.
+        inference_only=args.runtime == TORCH,
     )
     target = None if args.latency_target is None else args.latency_target / 1000
     lowest = _lowest_threshold(args, classifier.confidence_threshold)
