@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -202,3 +203,22 @@ def test_a_folder_with_something_else_is_refused(trained, inputs, tmp_path, caps
     assert predict_files(trained["archive"], [inputs], tmp_path) == 2
     assert "has no manifest.json, but 'mine.txt'" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", ".lock"}
+
+
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+def test_an_answer_below_the_second_threshold_is_no_label(
+    trained, inputs, rows, tmp_path, capsys, format_
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained["run"], run, ignore=shutil.ignore_patterns("*.tar.gz"))
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["abstain_below"] = 0.9
+    (run / "config.json").write_text(json.dumps(config))
+    assert predict_files(run, [inputs], tmp_path / "out", "--format", format_) == 0
+    wanted = load_archived_classifier(run, float(THRESHOLD)).predict(
+        [row["sentence"] for row in rows]
+    )
+    found = answers_in(tmp_path / "out")
+    assert [answer["label"] for answer in found] == [answer["label"] for answer in wanted]
+    assert [answer["best_label"] for answer in found] == [one["best_label"] for one in wanted]
+    assert {answer["label"] is None for answer in found} == {True, False}

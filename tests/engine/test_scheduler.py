@@ -1,6 +1,7 @@
 """Requests that come and go: answers are those of a run of their own, whatever the company."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,6 +108,16 @@ def test_texts_that_exit_at_the_ngrams_are_answered_without_a_step():
     assert service.done == [request]
     assert request.started_at is None
     assert service.scheduler.num_steps == 0
+
+
+def test_texts_of_unknown_ngrams_go_on_unless_the_threshold_is_zero():
+    service = Service(with_ngrams=True)
+    known_to_none = replace(rule(service.case.temperatures, max_probability, 0.5), min_seen_share=2)
+    service.scheduler = Scheduler(service.case.encoder, service.case.exits, known_to_none, 64, 4)
+    sure, first = service.add([3, 6], threshold=0.01), service.add([3, 6], threshold=0.0)
+    service.run_all()
+    assert (sure.output().exit_index > 0).all()
+    assert first.output().exit_index.tolist() == [0, 0]
 
 
 def test_requests_that_come_during_a_step_go_on_together_with_its_survivors():
