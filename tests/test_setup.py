@@ -137,9 +137,14 @@ def _built(kind: str, source: Path, folder: Path) -> str:
 
 def test_the_wheel_has_the_package_and_its_data_and_nothing_else(wheel):
     package = ROOT / "sledgehammer_allennlp"
-    suffixes = {".py", ".typed", ".jinja", ".js", ".jsonnet", ".libsonnet"}
+    suffixes = {".py", ".typed", ".jinja", ".js", ".html", ".jsonnet", ".libsonnet"}
     wanted = {str(p.relative_to(ROOT)) for p in package.rglob("*") if p.suffix in suffixes}
-    data = {"py.typed", "tradeoff/report.html.jinja", "tradeoff/report_on_move.js"}
+    data = {
+        "py.typed",
+        "tradeoff/report.html.jinja",
+        "tradeoff/report_on_move.js",
+        "serving/page.html",
+    }
     assert {f"sledgehammer_allennlp/{name}" for name in data} < wanted
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert found == wanted
