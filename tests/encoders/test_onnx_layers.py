@@ -12,7 +12,14 @@ from sledgehammer_allennlp.encoders import LayeredEncoder, onnx_layers
 from sledgehammer_allennlp.encoders.onnx_layers import PaddedTexts, runs_faster_in_onnx
 from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.threads import NUM_THREADS, in_threads
-from tests.tiny import needs_int8, needs_onnx, random_inputs, texts_of, tiny_transformer
+from tests.tiny import (
+    needs_int8,
+    needs_layout,
+    needs_onnx,
+    random_inputs,
+    texts_of,
+    tiny_transformer,
+)
 
 pytestmark = needs_onnx
 
@@ -147,6 +154,7 @@ def test_hooks_training_and_autocast_keep_to_torch():
     assert encoder.onnx_layers(EXIT_LAYERS, lengths) is None
 
 
+@needs_layout
 @torch.no_grad()
 def test_weights_that_are_given_up_are_not_needed():
     inputs = random_inputs([5, 7])
