@@ -4,6 +4,7 @@ from sledgehammer_allennlp.needs_allennlp import require_allennlp
 
 require_allennlp(__name__)
 
+from sledgehammer_allennlp.commands import include_package as include_package
 from sledgehammer_allennlp.commands.calibrate import Calibrate as Calibrate
 from sledgehammer_allennlp.commands.check_archive import CheckArchive as CheckArchive
 from sledgehammer_allennlp.commands.oracle import Oracle as Oracle

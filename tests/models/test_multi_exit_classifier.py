@@ -571,7 +571,7 @@ def test_settings_of_rules_that_cannot_be_are_refused(tiny_bert, settings, messa
 
 
 def test_parameters_are_listed_only_where_an_initializer_is_configured(tiny_bert, caplog):
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="allennlp.nn.initializers"):
         plain = make_model(tiny_bert)
         assert "Initializing parameters" not in caplog.text
         regexes = [["linear.bias", {"type": "constant", "val": 0.5}]]

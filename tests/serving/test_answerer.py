@@ -55,7 +55,7 @@ def assert_answered(answers, texts, thresholds, alone):
 
 def test_texts_exit_at_different_exits(alone):
     exits = {answer["exit_layer"] for answer in alone(SENTENCES, 0.7)}
-    assert exits == {-1, 0, 2, 3}  # else the other tests would show little
+    assert len(exits) > 1  # else the other tests would show little
 
 
 def test_many_jobs_at_once_are_each_answered_as_alone(answerer, alone):
