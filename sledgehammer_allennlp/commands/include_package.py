@@ -1,7 +1,7 @@
 """
-Has `--include-package sledgehammer_allennlp` pass over modules whose extra is not installed. AllenNLP
-imports every module of an included package, and a service's and a bulk job's take libraries that
-training does without.
+Has `--include-package sledgehammer_allennlp` pass over modules whose extra is not installed.
+AllenNLP imports every module of an included package, and those of services and bulk jobs take
+libraries that training does without.
 """
 
 from functools import wraps
