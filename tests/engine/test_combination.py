@@ -173,8 +173,9 @@ def test_only_exits_with_a_weight_are_asked(monkeypatch):
     asked = []
     original = case.exits.score
     monkeypatch.setattr(case.exits, "score", lambda k, *rest: asked.append(k) or original(k, *rest))
-    ngrams = case.exits.ngrams.forward
-    monkeypatch.setattr(case.exits.ngrams, "forward", lambda x: asked.append(0) or ngrams(x))
+    ngrams, name = case.exits.ngrams, "logits_and_seen_share"
+    score = ngrams.logits_and_seen_share
+    monkeypatch.setattr(ngrams, name, lambda x: asked.append(0) or score(x))
     inputs = random_inputs([4, 12])
     last_row = {(0.25, 0, 0.5): [0, 2, 3], (0, 0, 0): [3], (0, 1, 0): [1, 3]}
     for earlier, wanted in last_row.items():
