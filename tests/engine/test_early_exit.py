@@ -246,7 +246,7 @@ def test_nobody_leaves_at_an_ngram_exit_that_was_not_fitted(threshold):
 @torch.no_grad()
 def test_at_threshold_one_the_ngram_exit_is_not_asked_for_nothing(monkeypatch):
     case = make_case("bert", "mean", [-1, 1, 3], with_ngrams=True)
-    monkeypatch.setattr(case.exits.ngrams, "forward", None)
+    monkeypatch.setattr(case.exits.ngrams, "logits_and_seen_share", None)
     texts = texts_of(random_inputs([4, 12]))
     temperatures = case.temperatures
     output = run_early_exit(
