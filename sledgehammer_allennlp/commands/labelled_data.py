@@ -128,13 +128,17 @@ def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
         archive = load_checked_archive(
             args.archive_file, args.cuda_device, args.overrides, args.trust_archive
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if not overrides:
+    except ConfigurationError as error:
+        # What AllenNLP says of values that it does not expect.
+        cause = error.__cause__
+        if not overrides or not isinstance(
+            cause, (AttributeError, KeyError, TypeError, ValueError)
+        ):
             raise
         raise ConfigurationError(
             f"'{args.archive_file}' does not load with --overrides {short_repr(args.overrides)}: "
-            f"wanted what its config takes. {str(error)[:1000]}"
-        ) from error
+            f"wanted what its config takes. {str(cause)[:1000]}"
+        ) from cause
     model = archive.model
     assert isinstance(model, MultiExitClassifier)
     return archive, model.eval()

@@ -279,14 +279,15 @@ def test_given_overrides_are_among_those_to_paste(tradeoff):
     assert results["precision"] == "int8"
 
 
+@needs_int8
 def test_a_threshold_goes_into_an_override_of_the_whole_model(trained, tradeoff):
     with tarfile.open(trained["archive"]) as archive:
         model = json.load(archive.extractfile("config.json"))["model"]
-    results = tradeoff("--overrides", json.dumps({"model": {**model, "precision": "bfloat16"}}))
+    results = tradeoff("--overrides", json.dumps({"model": {**model, "precision": "int8"}}))
     recommendation = results["recommendations"][0]
     loaded = load_archive(trained["archive"], overrides=json.dumps(recommendation["overrides"]))
     assert loaded.model.confidence_threshold == recommendation["point"]["threshold"]
-    assert loaded.model.encoder.precision == "bfloat16"
+    assert loaded.model.encoder.precision == "int8"
 
 
 @pytest.mark.parametrize("fails", [False, True])
