@@ -80,7 +80,7 @@ class ActiveInstances:
         earlier_scores: List[Optional[ExitScores]],
     ) -> "ActiveInstances":
         """Texts that are about to enter layer 0."""
-        onnx_layers = encoder.onnx_layers(exits.exit_layers, texts.lengths)
+        onnx_layers = _onnx_layers(encoder, exits, texts.lengths)
         hidden = encoder.embed(texts, for_onnx=onnx_layers is not None)
         sides = None if exits.pair_texts is None else exits.pair_texts(texts)
         return cls(encoder, exits, indices, texts.lengths, hidden, [], earlier_scores, sides)
@@ -132,11 +132,8 @@ class ActiveInstances:
 
     def onnx_layers(self) -> Optional[OnnxLayers]:
         """The layers in ONNX Runtime, if these instances are to run there."""
-        if self._sides is not None and self.encoder.runtime == AUTO:
-            return None  # An alignment's own products take torch's threads.
         if self._onnx_layers is None:
-            layers = self.encoder.onnx_layers(self.exits.exit_layers, self.layout.lengths)
-            self._onnx_layers = (layers,)
+            self._onnx_layers = (_onnx_layers(self.encoder, self.exits, self.layout.lengths),)
         return self._onnx_layers[0]
 
     def run_block(
@@ -254,3 +251,12 @@ class ActiveInstances:
         text_of_token = text_of_token.repeat_interleave(lengths)
         sums = hidden.new_zeros(layout.num_texts, hidden.size(1))
         return (sums.index_add(0, text_of_token, hidden) / lengths.unsqueeze(1)).to(dtype)
+
+
+def _onnx_layers(
+    encoder: LayeredEncoder, exits: ExitClassifiers, lengths: torch.Tensor
+) -> Optional[OnnxLayers]:
+    """The layers in ONNX Runtime, if texts of these numbers of tokens are to run there."""
+    if exits.pair_texts is not None and encoder.runtime == AUTO:
+        return None  # An alignment's own products take torch's threads.
+    return encoder.onnx_layers(exits.exit_layers, lengths)

@@ -159,6 +159,14 @@ def test_a_prediction_does_not_depend_on_company_or_order(given_pairs, threshold
 
 
 @torch.no_grad()
+def test_a_single_pair_makes_no_session_of_onnx_runtime_unless_it_is_asked_for():
+    case = make_pair_case()
+    case.encoder.forget_layout()
+    case.run(inputs_of(PAIRS[:1], BY_TYPE_IDS), 1.0, runtime="auto")
+    assert case.encoder._onnx_layers == {}
+
+
+@torch.no_grad()
 def test_what_is_no_number_in_one_pair_stays_there():
     case = make_pair_case(exit_layers=[-1, 0, 3])
     wanted = case.run(inputs_of(PAIRS, BY_TYPE_IDS), 1.0)
