@@ -9,14 +9,12 @@ They differ in what they call the parts and in what happens before layer 0. This
 only one that knows those names.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Optional
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
-
-from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens
 
 
 @dataclass
@@ -70,22 +68,25 @@ class Family:
 
     layers : one `LayerParts` for each layer that is to be kept, first to last.
     embed : `(transformer, token_ids, type_ids, positions) -> hidden states` before layer 0; all of
-        shape `(num_tokens,)`, positions counted from 0 in each text; hidden states
+        shape `(num_tokens,)`, positions as this family numbers them; hidden states
         `(num_tokens, hidden_size)`.
     drop_layers : removes the modules that only layers from `keep` on use.
     pool : the pretrained pooler, from a first token's output, both of shape
         `(batch_size, hidden_size)`; `None` for a family that has none.
-    embed_few : the same as `embed`, on a CPU without gradients, for few tokens; `None` where there
-        is no other way.
+    number_positions : `(transformer, token_ids, positions) -> positions`, from those that are
+        counted from 0 in each text; `None` where they are the same.
+    is_embedding_a_norm : whether what `embed` gives is the norm of the sum of embeddings, and
+        nothing else, see `few_token_embedding`.
     """
 
     layers: Callable[[PreTrainedModel], List[LayerParts]]
     embed: Callable[[PreTrainedModel, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     drop_layers: Callable[[PreTrainedModel, int], None]
     pool: Optional[Callable[[PreTrainedModel, torch.Tensor], torch.Tensor]] = None
-    embed_few: Optional[
-        Callable[[PreTrainedModel, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    number_positions: Optional[
+        Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
     ] = None
+    is_embedding_a_norm: bool = True
 
 
 def _bert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
@@ -164,46 +165,13 @@ def _embed_bert(
     type_ids: torch.Tensor,
     positions: torch.Tensor,
 ) -> torch.Tensor:
+    # Some models have one type only; their tokenizers give zeros, other tokenizers may not.
+    type_ids = type_ids.clamp(max=transformer.config.type_vocab_size - 1)
     return transformer.embeddings(
         input_ids=token_ids.unsqueeze(0),
-        token_type_ids=_known_types(transformer, type_ids).unsqueeze(0),
+        token_type_ids=type_ids.unsqueeze(0),
         position_ids=positions.unsqueeze(0),
     ).squeeze(0)
-
-
-def _embed_few_bert(
-    transformer: PreTrainedModel,
-    token_ids: torch.Tensor,
-    type_ids: torch.Tensor,
-    positions: torch.Tensor,
-) -> torch.Tensor:
-    type_ids = _known_types(transformer, type_ids)
-    return embed_few_tokens(transformer.embeddings, token_ids, type_ids, positions)
-
-
-def _known_types(transformer: PreTrainedModel, type_ids: torch.Tensor) -> torch.Tensor:
-    """Some models have one type only; their tokenizers give zeros, other tokenizers may not."""
-    return type_ids.clamp(max=transformer.config.type_vocab_size - 1)
-
-
-def _embed_roberta(
-    transformer: PreTrainedModel,
-    token_ids: torch.Tensor,
-    type_ids: torch.Tensor,
-    positions: torch.Tensor,
-) -> torch.Tensor:
-    positions = _roberta_positions(transformer, token_ids, positions)
-    return _embed_bert(transformer, token_ids, type_ids, positions)
-
-
-def _embed_few_roberta(
-    transformer: PreTrainedModel,
-    token_ids: torch.Tensor,
-    type_ids: torch.Tensor,
-    positions: torch.Tensor,
-) -> torch.Tensor:
-    positions = _roberta_positions(transformer, token_ids, positions)
-    return _embed_few_bert(transformer, token_ids, type_ids, positions)
 
 
 def _roberta_positions(
@@ -255,15 +223,6 @@ def _embed_distilbert(
     return embeddings.dropout(embeddings.LayerNorm(embedded))
 
 
-def _embed_few_distilbert(
-    transformer: PreTrainedModel,
-    token_ids: torch.Tensor,
-    type_ids: torch.Tensor,
-    positions: torch.Tensor,
-) -> torch.Tensor:
-    return embed_few_tokens(transformer.embeddings, token_ids, type_ids, positions)
-
-
 def _pool_bert(transformer: PreTrainedModel, first_token: torch.Tensor) -> torch.Tensor:
     return torch.tanh(transformer.pooler.dense(first_token))
 
@@ -287,22 +246,19 @@ def _drop_albert_layers(transformer: PreTrainedModel, keep: int) -> None:
     transformer.encoder.albert_layer_groups = groups[: last_group + 1]
 
 
-_BERT = Family(_bert_layers, _embed_bert, _drop_bert_layers, _pool_bert, _embed_few_bert)
-_ROBERTA = Family(_bert_layers, _embed_roberta, _drop_bert_layers, _pool_bert, _embed_few_roberta)
+_BERT = Family(_bert_layers, _embed_bert, _drop_bert_layers, _pool_bert)
+_ROBERTA = replace(_BERT, number_positions=_roberta_positions)
 
 FAMILIES: Dict[str, Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
-    "electra": Family(_bert_layers, _embed_electra, _drop_bert_layers),
-    "distilbert": Family(
-        _distilbert_layers,
-        _embed_distilbert,
-        _drop_distilbert_layers,
-        embed_few=_embed_few_distilbert,
+    "electra": Family(_bert_layers, _embed_electra, _drop_bert_layers, is_embedding_a_norm=False),
+    "distilbert": Family(_distilbert_layers, _embed_distilbert, _drop_distilbert_layers),
+    "albert": Family(
+        _albert_layers, _embed_albert, _drop_albert_layers, _pool_albert, is_embedding_a_norm=False
     ),
-    "albert": Family(_albert_layers, _embed_albert, _drop_albert_layers, _pool_albert),
 }
 """The supported families, by the `model_type` of their Hugging Face configuration."""
 

@@ -30,7 +30,10 @@ def embed_few_tokens(
     summed = _rows(embeddings.word_embeddings, token_ids)
     summed += _rows(embeddings.position_embeddings, positions)
     if hasattr(embeddings, "token_type_embeddings"):
-        summed += _rows(embeddings.token_type_embeddings, type_ids)
+        types = embeddings.token_type_embeddings
+        assert isinstance(types, nn.Embedding)
+        # Some models have one type only; their tokenizers give zeros, other tokenizers may not.
+        summed += _rows(types, type_ids.clamp(max=types.num_embeddings - 1))
     return torch.from_numpy(_layer_norm(summed, embeddings.LayerNorm))
 
 

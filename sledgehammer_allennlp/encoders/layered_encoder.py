@@ -19,6 +19,7 @@ from sledgehammer_allennlp.encoders.families import (
     feed_forward_size_of,
     max_positions_of,
 )
+from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens
 from sledgehammer_allennlp.encoders.layer_products import (
     PRECISIONS,
     AddResidual,
@@ -215,10 +216,12 @@ class LayeredEncoder(nn.Module):
         threads, see `few_token_embedding`.
         """
         positions = positions_in_text(texts.lengths).to(texts.token_ids.device)
-        if for_onnx and self._family.embed_few is not None:
-            ids = texts.token_ids, texts.type_ids
-            return self._family.embed_few(self.transformer, *ids, positions)
-        hidden = self._family.embed(self.transformer, texts.token_ids, texts.type_ids, positions)
+        ids, types = texts.token_ids, texts.type_ids
+        if self._family.number_positions is not None:
+            positions = self._family.number_positions(self.transformer, ids, positions)
+        if for_onnx and self._family.is_embedding_a_norm:
+            return embed_few_tokens(self.transformer.embeddings, ids, types, positions)
+        hidden = self._family.embed(self.transformer, ids, types, positions)
         if self._is_inference and self._inference_products:
             return hidden.to(PRECISIONS[self.precision])
         return hidden
