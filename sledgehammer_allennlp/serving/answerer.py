@@ -195,12 +195,7 @@ class Answerer:
             if job.is_dropped or job._num_open == 0:
                 return
             job.is_dropped = True
-            if job.num_left and job in self._jobs:
-                self._jobs.remove(job)
-            self._num_texts_left -= job.num_left
-            job._next = len(job.questions)
-            self._num_jobs_open -= 1
-            self._changed.notify_all()
+            self._take_out(job)
         for request in list(job._requests):
             self._scheduler.drop(request)
 
@@ -370,16 +365,20 @@ class Answerer:
                 return
             job.error = error
             job.is_dropped = error is not None
-            if job.num_left and job in self._jobs:
-                self._jobs.remove(job)
-            self._num_texts_left -= job.num_left
-            job._next = len(job.questions)
-            self._num_jobs_open -= 1
-            self._changed.notify_all()
+            self._take_out(job)
         if error is not None:
             for request in list(job._requests):
                 self._scheduler.drop(request)
         job._on_done(job)
+
+    def _take_out(self, job: Job) -> None:
+        """A job of which nothing more is to be run; `_changed` is held."""
+        if job.num_left and job in self._jobs:
+            self._jobs.remove(job)
+        self._num_texts_left -= job.num_left
+        job._next = len(job.questions)
+        self._num_jobs_open -= 1
+        self._changed.notify_all()
 
 
 def _of_each(pieces: Sequence[Piece]) -> List[Tuple[Piece, Question]]:
