@@ -1,6 +1,7 @@
 """Tiny pretrained models and data, made when the tests start: no network, no large files."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict
@@ -100,3 +101,21 @@ def allennlp_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         main()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser: the system's Chromium or Chrome, or playwright's own."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    installed = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    with playwright.sync_playwright() as driver:
+        try:
+            found = driver.chromium.launch(
+                executable_path=installed, args=["--no-sandbox", "--disable-background-networking"]
+            )
+        except playwright.Error as error:
+            if os.environ.get("REQUIRE_BROWSER"):
+                raise
+            pytest.skip(f"found no browser; `playwright install chromium` gets one. {error}")
+        yield found
+        found.close()

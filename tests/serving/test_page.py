@@ -1,32 +1,11 @@
 """The service's page in a real browser."""
 
-import os
-import shutil
-
 import pytest
 
 from tests.serving.archives import LABELS
 from tests.tiny import SENTENCES
 
 ATTACK = "</textarea><script>window.attacked = 1</script><img src=x onerror='window.attacked = 1'>"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless browser: the system's Chromium or Chrome, or playwright's own."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    installed = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    with playwright.sync_playwright() as driver:
-        try:
-            found = driver.chromium.launch(
-                executable_path=installed, args=["--no-sandbox", "--disable-background-networking"]
-            )
-        except playwright.Error as error:
-            if os.environ.get("REQUIRE_BROWSER"):
-                raise
-            pytest.skip(f"found no browser; `playwright install chromium` gets one. {error}")
-        yield found
-        found.close()
 
 
 @pytest.fixture

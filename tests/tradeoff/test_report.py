@@ -1,8 +1,6 @@
 """The report in a real browser: Chromium, or another that playwright can drive."""
 
 import json
-import os
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,24 +15,6 @@ from tests.tradeoff.made_results import ATTACK, COMBINATION, made_results
 pytest.importorskip("bokeh")
 
 EXIT_NAMES = ["before layer 0", "layer 0", "layer 2", "layer 3"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless browser: the system's Chromium or Chrome, or playwright's own."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    installed = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    with playwright.sync_playwright() as driver:
-        try:
-            found = driver.chromium.launch(
-                executable_path=installed, args=["--no-sandbox", "--disable-background-networking"]
-            )
-        except playwright.Error as error:
-            if os.environ.get("REQUIRE_BROWSER"):
-                raise
-            pytest.skip(f"found no browser; `playwright install chromium` gets one. {error}")
-        yield found
-        found.close()
 
 
 def row_of(thresholds, threshold):
