@@ -120,7 +120,7 @@ def test_parts_that_take_more_than_the_file_has_are_refused(way, tmp_path, opene
             largest = max(target.infolist(), key=lambda part: part.file_size)
             for number in range(times - 1):  # other names for the same bytes
                 again = copy.copy(largest)
-                again.filename = f"whole/data/{number + 5}"
+                again.filename = f"{largest.filename}{number}"
                 target.filelist.append(again)
                 target.NameToInfo[again.filename] = again
         message = "is compressed" if name == "packed" else r"Its parts have 1,\d+,\d+ bytes"

@@ -87,6 +87,9 @@ def tiny_transformer(family: str, seed: int = 0, **settings: Any) -> transformer
         family, **{"vocab_size": 120, **FAMILY_CONFIGS[family], **settings}
     )
     transformer = transformers.AutoModel.from_config(config).eval()
+    # Models of old versions share their activations, with the hooks that a failed training left.
+    for module in transformer.modules():
+        module._forward_hooks.clear()
     # Random biases and norms too, so that a forgotten one is noticed.
     with torch.no_grad():
         for name, parameter in transformer.named_parameters():

@@ -108,6 +108,22 @@ def overrides_in(args: argparse.Namespace) -> Dict[str, Any]:
     return overrides
 
 
+@contextmanager
+def _without_lists_of_settings() -> Iterator[None]:
+    """AllenNLP's lines for every setting and every parameter of what it loads are not printed."""
+    loggers = [
+        logging.getLogger(f"allennlp.{name}") for name in ("common.params", "nn.initializers")
+    ]
+    were_disabled = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, was_disabled in zip(loggers, were_disabled):
+            logger.disabled = was_disabled
+
+
 def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
     """
     The archive and its model, in evaluation mode.
@@ -121,13 +137,12 @@ def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
     common_logging.FILE_FRIENDLY_LOGGING = args.file_friendly_logging
     if args.batch_size < 1:
         raise ConfigurationError(f"--batch-size is {args.batch_size}: wanted at least 1")
-    for noisy in ("allennlp.common.params", "allennlp.nn.initializers"):
-        logging.getLogger(noisy).disabled = True
     overrides = overrides_in(args)
     try:
-        archive = load_checked_archive(
-            args.archive_file, args.cuda_device, args.overrides, args.trust_archive
-        )
+        with _without_lists_of_settings():
+            archive = load_checked_archive(
+                args.archive_file, args.cuda_device, args.overrides, args.trust_archive
+            )
     except ConfigurationError as error:
         # What AllenNLP says of values that it does not expect.
         cause = error.__cause__

@@ -15,5 +15,6 @@ def test_it_is_the_command_that_needs_no_allennlp(allennlp_command, monkeypatch)
 
 
 def test_an_error_of_the_user_is_one_line(allennlp_command, tmp_path):
+    pytest.importorskip("uvicorn")
     with pytest.raises(SystemExit, match="^serve: error: confidence_threshold is 2.0: wanted"):
         allennlp_command("serve", tmp_path, "--threshold", 2)

@@ -1,3 +1,4 @@
+import logging
 import math
 from pathlib import Path
 
@@ -570,7 +571,11 @@ def test_settings_of_rules_that_cannot_be_are_refused(tiny_bert, settings, messa
         make_model(tiny_bert, **settings)
 
 
-def test_parameters_are_listed_only_where_an_initializer_is_configured(tiny_bert, caplog):
+def test_parameters_are_listed_only_where_an_initializer_is_configured(
+    tiny_bert, caplog, monkeypatch
+):
+    # Which AllenNLP's own test cases disable.
+    monkeypatch.setattr(logging.getLogger("allennlp.nn.initializers"), "disabled", False)
     with caplog.at_level("INFO", logger="allennlp.nn.initializers"):
         plain = make_model(tiny_bert)
         assert "Initializing parameters" not in caplog.text
