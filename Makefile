@@ -48,7 +48,6 @@ demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
 	@echo "    --overrides '{\"model.confidence_threshold\": $(DEMO_THRESHOLD)}'"
 
 $(TRAINED): training_config/movie_reviews.jsonnet sledgehammer_allennlp/configs/multi_exit.libsonnet $(DEMO_DATA)/examples.jsonl
-	ALLENNLP_LOG_LEVEL=WARNING \
 	$(BIN)/allennlp train training_config/movie_reviews.jsonnet --serialization-dir $(DEMO_RUN) --force \
 		$(INCLUDE) --file-friendly-logging --overrides '$(DEMO_OVERRIDES)'
 	@touch $@
@@ -66,11 +65,11 @@ $(REVIEWS): requirements-demo.txt | $(INSTALLED)
 # A process for each core, up to memory for eight.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
-test: $(INSTALLED)
+test: $(INSTALLED) .models/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(PYTEST_ARGS)
+	PYTHONPATH=.models $(BIN)/pytest $(PYTEST_ARGS)
 
 # What pip installs, beside the checkout: of each environment, `copy` has all files that git knows but
 # the package's, so that the tests import what pip installed.
@@ -172,4 +171,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) $(dir $(REVIEWS)) data runs
+	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) .models $(dir $(REVIEWS)) data runs

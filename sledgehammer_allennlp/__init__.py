@@ -27,6 +27,7 @@ if has_allennlp():
         interrupted_predict,
         predict_command_input,
         predict_command_output,
+        silent_predict,
     )
     from sledgehammer_allennlp.training import (  # noqa: F401
         crash_safe_checkpointer,
@@ -35,6 +36,7 @@ if has_allennlp():
         ngram_fitting,
         objective_progress,
         recovery,
+        short_log,
         temperature_calibration,
         whole_archive,
     )

@@ -29,7 +29,7 @@ from sledgehammer_allennlp.commands.labelled_data import (
 from sledgehammer_allennlp.commands.wishes import add_metric_argument
 from sledgehammer_allennlp.files import temporary_folder, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
-from sledgehammer_allennlp.tradeoff.results import aligned, shortest, times
+from sledgehammer_allennlp.tradeoff.results import shortest, times
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
@@ -37,6 +37,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     calibrate_model,
     check_threshold_can_be_chosen,
     combination_lines,
+    temperature_lines,
     with_calibration_of,
 )
 from sledgehammer_allennlp.weights_file import read_weights
@@ -267,20 +268,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _summary(calibration: ModelCalibration, output: Path) -> str:
-    rows = [["exit layer", "accuracy", "temperature", "", "NLL", "", "calibration error", ""]]
-    for c in calibration.exits:
-        rows.append(
-            [
-                str(c.exit_layer),
-                f"{c.accuracy:.4f}",
-                f"{c.temperature_before:.3f}",
-                f"-> {c.temperature:.3f}",
-                f"{c.nll_before:.4f}",
-                f"-> {c.nll_after:.4f}",
-                f"{c.ece_before:.4f}",
-                f"-> {c.ece_after:.4f}",
-            ]
-        )
+    temperatures = "\n".join(temperature_lines(calibration.exits))
     combined = "\n".join(combination_lines(calibration.exits))
     if combined:
         combined = f"\nExits combined with those before them:\n\n{combined}\n"
@@ -297,7 +285,7 @@ def _summary(calibration: ModelCalibration, output: Path) -> str:
         losses = calibration.losses_sentence()
         threshold += f"{losses}.\n" if losses else ""
     return (
-        f"\nTemperatures fitted to {calibration.num_instances:,} instances:\n\n{aligned(rows)}\n"
+        f"\nTemperatures fitted to {calibration.num_instances:,} instances:\n\n{temperatures}\n"
         f"{combined}{threshold}\n"
         f"Written: {output}\n"
         "Next, choose a threshold, on data that was not used here:\n"

@@ -1,7 +1,6 @@
 """What the subcommands share: an archive, labelled data, and the scores of all exits for it."""
 
 import argparse
-import logging
 import tempfile
 from contextlib import contextmanager
 from itertools import groupby
@@ -22,6 +21,7 @@ from sledgehammer_allennlp.calibration import check_logits
 from sledgehammer_allennlp.labeled_lines import unseen_label
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.models.checked_archive import load_checked_archive
+from sledgehammer_allennlp.models.quiet_loading import without_lists_of_settings
 from sledgehammer_allennlp.training.full_depth import FullDepth, run_at_full_depth
 from sledgehammer_allennlp.values import short_repr
 
@@ -108,22 +108,6 @@ def overrides_in(args: argparse.Namespace) -> Dict[str, Any]:
     return overrides
 
 
-@contextmanager
-def _without_lists_of_settings() -> Iterator[None]:
-    """AllenNLP's lines for every setting and every parameter of what it loads are not printed."""
-    loggers = [
-        logging.getLogger(f"allennlp.{name}") for name in ("common.params", "nn.initializers")
-    ]
-    were_disabled = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        yield
-    finally:
-        for logger, was_disabled in zip(loggers, were_disabled):
-            logger.disabled = was_disabled
-
-
 def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
     """
     The archive and its model, in evaluation mode.
@@ -139,7 +123,7 @@ def load(args: argparse.Namespace) -> Tuple[Archive, MultiExitClassifier]:
         raise ConfigurationError(f"--batch-size is {args.batch_size}: wanted at least 1")
     overrides = overrides_in(args)
     try:
-        with _without_lists_of_settings():
+        with without_lists_of_settings():
             archive = load_checked_archive(
                 args.archive_file, args.cuda_device, args.overrides, args.trust_archive
             )

@@ -277,6 +277,11 @@ def _printed(summary: "SweepSummary", notes: "list[str]") -> str:
     best = summary.best_trial()
     if best is not None:
         archive = summary.archive_of(best)
+        if tied := len(summary.tied_with_best()):
+            lines += [
+                f"{tied} other {'configuration has' if tied == 1 else 'configurations have'} the "
+                "same mean as the best: a tie, of which the first was tried first.",
+            ]
         lines += [
             f"The best run of the best configuration: {archive}",
             "It was chosen by its metric, which is therefore a little too good. Next, on data that",

@@ -4,6 +4,7 @@ They take the place of the stock classes under the stock names, so that every co
 reader gives archives that load without the pretrained model. All else is as in AllenNLP.
 """
 
+import logging
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -17,6 +18,11 @@ from sledgehammer_allennlp.encoders.archived_files import (
     keep_tokenizer,
 )
 from sledgehammer_allennlp.encoders.tokenizing import TOKENIZER_LOCK, panics_as_errors
+
+# AllenNLP would say of both classes, in every command, that they take the place of others.
+logging.getLogger("allennlp.common.registrable").addFilter(
+    lambda record: "pretrained_transformer has already been registered" not in record.getMessage()
+)
 
 
 @Tokenizer.register("pretrained_transformer", exist_ok=True)

@@ -93,6 +93,15 @@ class SweepSummary:
         complete = self.configurations[0].of_state(TrialState.COMPLETE)
         return min(complete, key=lambda trial: sign * (trial.value or 0.0))
 
+    def tied_with_best(self) -> List[ConfigurationResult]:
+        """The other configurations with the mean of the best, as far as it is printed."""
+        best, *others = self.configurations or [ConfigurationResult({})]
+        return [
+            other
+            for other in others
+            if other.mean is not None and _digits(other.mean) == _digits(best.mean)
+        ]
+
     def archive_of(self, trial: FrozenTrial) -> Path:
         """The trained model of a trial."""
         return run_folder(self.folder, trial.number) / ARCHIVE_FILE
@@ -196,6 +205,7 @@ def _as_json(summary: SweepSummary) -> Dict[str, Any]:
         "num_pruned": summary.count(TrialState.PRUNED),
         "num_failed": summary.count(TrialState.FAIL),
         "num_running": summary.count(TrialState.RUNNING),
+        "num_tied_with_best": len(summary.tied_with_best()),
         "best": None
         if best is None
         else {**_trial_as_json(summary, best), "archive": str(summary.archive_of(best))},

@@ -241,6 +241,20 @@ def _warn_of_unused_last_exit(exits: Sequence[ExitCalibration]) -> None:
     )
 
 
+def temperature_lines(exits: Sequence[ExitCalibration]) -> List[str]:
+    """
+    What temperatures change, as a table with a head: for each exit its accuracy, and temperature,
+    NLL and calibration error before and after.
+    """
+    rows = [["exit layer", "accuracy", "temperature", "", "NLL", "", "calibration error", ""]]
+    for c in exits:
+        row = [str(c.exit_layer), f"{c.accuracy:.4f}"]
+        row += [f"{c.temperature_before:.3f}", f"-> {c.temperature:.3f}"]
+        row += [f"{c.nll_before:.4f}", f"-> {c.nll_after:.4f}"]
+        rows.append([*row, f"{c.ece_before:.4f}", f"-> {c.ece_after:.4f}"])
+    return aligned(rows).split("\n")
+
+
 def combination_lines(exits: Sequence[ExitCalibration]) -> List[str]:
     """
     What combining changes, as a table with a head: for each exit its weights, and accuracy, NLL and

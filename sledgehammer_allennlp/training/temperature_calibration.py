@@ -23,6 +23,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     calibrate_model,
     check_threshold_can_be_chosen,
     combination_lines,
+    temperature_lines,
     with_calibration_of,
 )
 from sledgehammer_allennlp.training.ngram_fitting import NgramFitting
@@ -202,13 +203,9 @@ def _best_weights_of(
 
 
 def _log(calibration: ModelCalibration) -> None:
-    logger.info("Fitted temperatures on %d validation instances:", calibration.num_instances)
-    for c in calibration.exits:
-        logger.info(
-            "exit layer %2d: temperature %.3f, NLL %.4f -> %.4f, calibration error %.4f -> %.4f",
-            *(c.exit_layer, c.temperature, c.nll_before, c.nll_after, c.ece_before, c.ece_after),
-        )
-    for line in combination_lines(calibration.exits):
+    logger.info("Calibrated the exits on %d validation instances:", calibration.num_instances)
+    exits = calibration.exits
+    for line in combination_lines(exits) or temperature_lines(exits):
         logger.info("%s", line)
     if calibration.min_seen_share is not None:
         logger.info("%s", calibration.seen_share_sentence())

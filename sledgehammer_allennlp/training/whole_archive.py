@@ -1,5 +1,6 @@
 """Has `allennlp train` write its archive beside `model.tar.gz` and rename it."""
 
+import logging
 from functools import wraps
 from os import PathLike
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import List, Optional, Union
 from allennlp.commands import train
 
 from sledgehammer_allennlp.files import write_whole
+from sledgehammer_allennlp.training.model_calibration import CALIBRATION_FILE
+
+logger = logging.getLogger(__name__)
 
 _archive_model = train.archive_model
 
@@ -25,6 +29,10 @@ def archive_whole(
     write_whole(
         path, lambda beside: _archive_model(serialization_dir, weights, beside, include_in_archive)
     )
+    logger.info("Written: %s", path)
+    if (Path(serialization_dir) / CALIBRATION_FILE).exists():
+        logger.info("Next, choose a threshold, on data that was not used here:")
+        logger.info("  allennlp tradeoff %s DATA --output-dir DIR", path)
     return str(path)
 
 

@@ -98,6 +98,18 @@ def test_checkpoints_are_removed_unless_they_are_wanted(sweep, tmp_path):
     assert len(list(kept.glob("*.th"))) == 3
 
 
+def test_a_tie_is_called_a_tie(sweep, files, capsys):
+    assert sweep("--trials", 6)["num_tied_with_best"] == 0
+    assert "a tie" not in capsys.readouterr().out
+    parameters = {"LEARNING_RATE": {"type": "categorical", "choices": [0.5, 0.7, 0.70000001]}}
+    files[1].write_text(json.dumps({**SPACE, "parameters": parameters}))
+    files[-1] = files[-1].with_name("others")
+    summary = sweep("--trials", 6, "--sampler", "grid")
+    assert summary["num_tied_with_best"] == 1
+    printed = capsys.readouterr().out
+    assert "1 other configuration has the same mean as the best: a tie" in printed
+
+
 def test_one_seed_has_no_standard_deviation(sweep, tmp_path):
     summary = sweep("--trials", 1)
     assert summary["configurations"][0]["standard_deviation"] is None
