@@ -5,7 +5,7 @@ that finds nothing, loaded, with AllenNLP and without.
 
     python -m fuzz.archive_structure --archives 10000 --seed 1
 
-A finding is an error that is not in our words, a time over 10 seconds, a memory over 2 GB, a file
+A finding is an error that is not in our words, 10 seconds of the processor, a memory over 2 GB, a file
 written outside of the temporary folder, or a connection. It is written to the current folder as an
 archive, and becomes a test. Needs no atheris. Run it where the network is closed: `unshare -rn`.
 """
@@ -217,7 +217,7 @@ def fuzz(arguments: argparse.Namespace, members: Members, home: Path) -> "Counte
             changed = changed_members(random_, changed) or members
         archive.write_bytes(packed(random_, changed))
         before = {folder: sorted(os.listdir(folder)) for folder in watched}
-        started = time.monotonic()
+        started = time.process_time()
         try:
             counts[try_(archive)] += 1
             _check_after(started, before, inside)
@@ -236,9 +236,9 @@ def _text(counts: "Counter[str]") -> str:
 
 
 def _check_after(started: float, before: Dict[Path, List[str]], inside: Path) -> None:
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started  # which others' work does not lengthen
     if seconds > MAX_SECONDS:
-        raise Finding(f"it took {seconds:.1f} seconds")
+        raise Finding(f"it took {seconds:.1f} seconds of the processor")
     for folder, names in before.items():
         if sorted(os.listdir(folder)) != names:
             raise Finding(f"files of '{folder}' are others than before")
@@ -260,7 +260,7 @@ def _no_connections() -> None:
     socket.getaddrinfo = refuse
 
     def too_long(*args: Any) -> None:
-        raise Finding(f"it took more than {3 * MAX_SECONDS} seconds")
+        raise Finding(f"it took more than {6 * MAX_SECONDS} seconds")
 
     signal.signal(signal.SIGALRM, too_long)
 
@@ -283,7 +283,7 @@ def _trial() -> Callable[[Path], str]:
 
     def try_(archive: Path) -> str:
         outcome = ""
-        signal.alarm(3 * MAX_SECONDS)
+        signal.alarm(6 * MAX_SECONDS)
         try:
             for check, load in ways:
                 problems = check(archive).problems
