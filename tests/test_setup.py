@@ -29,7 +29,7 @@ def test_every_requirement_is_pinned_and_names_no_host():
     assert len(chosen) > 15 and set(chosen) <= set(requirements)
 
 
-@pytest.mark.parametrize("name", ["benchmarks", "fuzz", "models"])
+@pytest.mark.parametrize("name", ["benchmarks", "classic", "fuzz", "models"])
 def test_every_requirement_beside_the_environment_is_pinned(name):
     lines = (ROOT / f"requirements-{name}.txt").read_text().splitlines()
     requirements = [line for line in lines if not line.startswith("#")]
