@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -49,15 +50,19 @@ def run(arguments, max_file_size=None) -> None:
     """A job, in a process of its own."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         if max_file_size is not None:
-            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_size, limits[1]))
         status = main(arguments)
     except KeyboardInterrupt:
         status = 130
     except SystemExit as exit_:
         status = exit_.code
+    except BaseException:
+        status = 1
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        Path(f"{arguments[-1]}.txt").write_text(traceback.format_exc())
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     os._exit(status)
 
@@ -68,6 +73,11 @@ def begin(arguments, max_file_size=None):
     )
     process.start()
     return process
+
+
+def error_of(folder: Path) -> str:
+    file = Path(f"{folder}.txt")
+    return file.read_text() if file.exists() else ""
 
 
 def content(folder: Path):
@@ -104,7 +114,7 @@ def test_killed_jobs_give_what_an_undisturbed_one_gives(job, tmp_path):
                 process.join()
             if process.exitcode == 0:
                 break  # It was done before.
-            assert process.exitcode in STATUS[way], way
+            assert process.exitcode in STATUS[way], (way, error_of(folder))
             num_killed[way] += 1
             found = content(folder) if (folder / "parts").exists() else {}
             whole = {name: data for name, data in found.items() if not name.startswith(".")}
