@@ -5,7 +5,7 @@ that finds nothing, loaded, with AllenNLP and without.
 
     python -m fuzz.archive_structure --archives 10000 --seed 1
 
-A finding is an error that is not in our words, 10 seconds of the processor, a memory over 2 GB, a file
+A finding is an error that is not in our words, 10 seconds of the processor, 2 GB of memory, a file
 written outside of the temporary folder, or a connection. It is written to the current folder as an
 archive, and becomes a test. Needs no atheris. Run it where the network is closed: `unshare -rn`.
 """

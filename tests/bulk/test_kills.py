@@ -50,6 +50,7 @@ def run(arguments, max_file_size=None) -> None:
     """A job, in a process of its own."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         if max_file_size is not None:
@@ -63,7 +64,6 @@ def run(arguments, max_file_size=None) -> None:
         status = 1
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         Path(f"{arguments[-1]}.txt").write_text(traceback.format_exc())
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     os._exit(status)
 
 
