@@ -48,9 +48,11 @@ def job(trained, tmp_path_factory):
 
 def run(arguments, max_file_size=None) -> None:
     """A job, in a process of its own."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(1, 2)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    # A file of errors would be too large, too.
+    errors = os.devnull if max_file_size is not None else f"{arguments[-1]}.txt"
+    sys.stdout, sys.stderr = open(os.devnull, "w"), open(errors, "w")  # noqa: SIM115
+    os.dup2(sys.stdout.fileno(), 1)
+    os.dup2(sys.stderr.fileno(), 2)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         if max_file_size is not None:
@@ -64,6 +66,7 @@ def run(arguments, max_file_size=None) -> None:
         status = 1
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         Path(f"{arguments[-1]}.txt").write_text(traceback.format_exc())
+    sys.stderr.flush()
     os._exit(status)
 
 
