@@ -34,6 +34,7 @@ if has_allennlp():
         label_weighting,
         ngram_fitting,
         objective_progress,
+        output_folder,
         recovery,
         temperature_calibration,
         whole_archive,

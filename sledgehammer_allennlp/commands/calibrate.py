@@ -19,7 +19,6 @@ from allennlp.models.archival import CONFIG_NAME, archive_model
 from sledgehammer_allennlp.archives.extraction import archive_folder
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
-    check_writable,
     load,
     overrides_in,
     read_labelled,
@@ -39,6 +38,7 @@ from sledgehammer_allennlp.training.model_calibration import (
     combination_lines,
     with_calibration_of,
 )
+from sledgehammer_allennlp.training.output_folder import check_writable
 from sledgehammer_allennlp.weights_file import read_weights
 
 logger = logging.getLogger(__name__)

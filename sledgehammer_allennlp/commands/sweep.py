@@ -9,7 +9,7 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.util import SigTermReceived
 
-from sledgehammer_allennlp.commands.labelled_data import check_writable
+from sledgehammer_allennlp.training.output_folder import check_writable
 
 if TYPE_CHECKING:
     import optuna
