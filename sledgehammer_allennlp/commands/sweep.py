@@ -118,6 +118,14 @@ def sweep_from_args(args: argparse.Namespace) -> "SweepSummary":
     SystemExit
         If every trial failed, or the sweep was interrupted.
     """
+    try:
+        return _sweep(args)
+    except (KeyboardInterrupt, SigTermReceived) as signal:
+        print("\nInterrupted. The same command goes on.", flush=True)
+        sys.exit(130 if isinstance(signal, KeyboardInterrupt) else 143)
+
+
+def _sweep(args: argparse.Namespace) -> "SweepSummary":
     _check(args)
     from sledgehammer_allennlp.sweeps.config_check import check_config
     from sledgehammer_allennlp.sweeps.search_space import read_search_space
@@ -150,12 +158,7 @@ def sweep_from_args(args: argparse.Namespace) -> "SweepSummary":
         digests = {"config": config_digest, "space": space.digest(), "metric": args.metric}
         claim(study, folder, config=args.config, space=args.space, digests=digests)
     if not args.summary_only:
-        queue = TrialQueue(study, space, folder, args.trials, args.sampler)
-        try:
-            _run_trials(queue, args)
-        except (KeyboardInterrupt, SigTermReceived) as signal:
-            print("\nInterrupted. The same command goes on.", flush=True)
-            sys.exit(130 if isinstance(signal, KeyboardInterrupt) else 143)
+        _run_trials(TrialQueue(study, space, folder, args.trials, args.sampler), args)
     return _finish(study, space, args.metric, folder)
 
 

@@ -4,7 +4,7 @@ import json
 import uuid
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 import optuna
 from allennlp.common.checks import ConfigurationError
@@ -143,9 +143,11 @@ def claim(
                     "wanted the same, or another --study-name and --serialization-dir"
                 )
     file = folder / SWEEP_FILE
-    noted: Optional[str] = json.loads(file.read_text())["sweep"] if file.exists() else None
-    sweep = study.user_attrs.get("sweep")
-    if noted is not None and noted != sweep:
+    note: Dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    noted, sweep = note.get("sweep"), study.user_attrs.get("sweep")
+    # Of a worker that was killed between the two notes.
+    is_half = sweep is None and note.get("study_name") == study.study_name
+    if noted is not None and noted != sweep and not (is_half and _has_no_runs(folder)):
         raise ConfigurationError(
             f"'{folder}' has the runs of another study: wanted another --serialization-dir than "
             f"for that, for study '{study.study_name}'"
@@ -163,3 +165,7 @@ def claim(
         study.set_user_attr("folder", str(folder.resolve()))
         study.set_user_attr("digests", digests)
         study.set_user_attr("sweep", sweep)
+
+
+def _has_no_runs(folder: Path) -> bool:
+    return not any(folder.glob("trial_*"))
