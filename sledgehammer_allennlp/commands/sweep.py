@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import SigTermReceived
 
+from sledgehammer_allennlp.sweeps.interruption import Interrupted, Interruption
 from sledgehammer_allennlp.training.output_folder import check_writable
 
 if TYPE_CHECKING:
@@ -119,13 +119,14 @@ def sweep_from_args(args: argparse.Namespace) -> "SweepSummary":
         If every trial failed, or the sweep was interrupted.
     """
     try:
-        return _sweep(args)
-    except (KeyboardInterrupt, SigTermReceived) as signal:
+        with Interruption() as interruption:
+            return _sweep(args, interruption)
+    except Interrupted as signal:
         print("\nInterrupted. The same command goes on.", flush=True)
-        sys.exit(130 if isinstance(signal, KeyboardInterrupt) else 143)
+        sys.exit(128 + signal.number)
 
 
-def _sweep(args: argparse.Namespace) -> "SweepSummary":
+def _sweep(args: argparse.Namespace, interruption: Interruption) -> "SweepSummary":
     _check(args)
     from sledgehammer_allennlp.sweeps.config_check import check_config
     from sledgehammer_allennlp.sweeps.search_space import read_search_space
@@ -158,7 +159,8 @@ def _sweep(args: argparse.Namespace) -> "SweepSummary":
         digests = {"config": config_digest, "space": space.digest(), "metric": args.metric}
         claim(study, folder, config=args.config, space=args.space, digests=digests)
     if not args.summary_only:
-        _run_trials(TrialQueue(study, space, folder, args.trials, args.sampler), args)
+        queue = TrialQueue(study, space, folder, args.trials, args.sampler)
+        _run_trials(queue, args, interruption)
     return _finish(study, space, args.metric, folder)
 
 
@@ -179,20 +181,27 @@ def _check(args: argparse.Namespace) -> None:
             )
 
 
-def _run_trials(queue: "TrialQueue", args: argparse.Namespace) -> None:
+def _run_trials(queue: "TrialQueue", args: argparse.Namespace, interruption: Interruption) -> None:
+    interruption.raise_if_it_came()
     while (trial := queue.next()) is not None:
         try:
-            _run_trial(queue, trial, args)
+            _run_trial(queue, trial, args, interruption)
         except BaseException:
             # Whatever came between, it was not the training's fault.
             queue.give_back(trial)
             raise
+        interruption.raise_if_it_came()
     num_trials = queue.num_counted()
     if num_trials < args.trials:
         print(f"\nAll configurations of the search space are tried, in {num_trials} trials.")
 
 
-def _run_trial(queue: "TrialQueue", trial: "optuna.Trial", args: argparse.Namespace) -> None:
+def _run_trial(
+    queue: "TrialQueue",
+    trial: "optuna.Trial",
+    args: argparse.Namespace,
+    interruption: Interruption,
+) -> None:
     from optuna.trial import TrialState
 
     from sledgehammer_allennlp.sweeps import training_run
@@ -222,6 +231,7 @@ def _run_trial(queue: "TrialQueue", trial: "optuna.Trial", args: argparse.Namesp
             folder,
             args.metric,
             on_epoch,
+            interruption.raise_if_it_came,
         )
     except training_run.TrainingError as error:
         print(f"{title} failed: {error}", flush=True)
