@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from sledgehammer_allennlp.commands.labelled_data import writing
 from sledgehammer_allennlp.sweeps.interruption import Interrupted, Interruption
 from sledgehammer_allennlp.training.output_folder import check_writable
 
@@ -135,6 +136,7 @@ def _sweep(args: argparse.Namespace, interruption: Interruption) -> "SweepSummar
         claim,
         open_storage,
         open_study,
+        storage_in_our_words,
     )
     from sledgehammer_allennlp.sweeps.trial_queue import TrialQueue, exclusively
 
@@ -148,20 +150,21 @@ def _sweep(args: argparse.Namespace, interruption: Interruption) -> "SweepSummar
     folder = args.serialization_dir or Path("runs") / name
     config_digest = check_config(args.config, space, args.overrides)
     check_writable(folder, "--serialization-dir")
-    with exclusively(folder):
-        url = args.storage or f"sqlite:///{folder / 'study.db'}"
-        storage = open_storage(url)
-        if args.summary_only:
-            check_study_exists(storage, name, url)
-        study = open_study(
-            storage, name, args.direction, args.sampler, args.pruner, args.pruner_startup_trials
-        )
-        digests = {"config": config_digest, "space": space.digest(), "metric": args.metric}
-        claim(study, folder, config=args.config, space=args.space, digests=digests)
-    if not args.summary_only:
-        queue = TrialQueue(study, space, folder, args.trials, args.sampler)
-        _run_trials(queue, args, interruption)
-    return _finish(study, space, args.metric, folder)
+    url = args.storage or f"sqlite:///{folder / 'study.db'}"
+    with writing("--serialization-dir"), storage_in_our_words(url):
+        with exclusively(folder):
+            storage = open_storage(url)
+            if args.summary_only:
+                check_study_exists(storage, name, url)
+            study = open_study(
+                storage, name, args.direction, args.sampler, args.pruner, args.pruner_startup_trials
+            )
+            digests = {"config": config_digest, "space": space.digest(), "metric": args.metric}
+            claim(study, folder, config=args.config, space=args.space, digests=digests)
+        if not args.summary_only:
+            queue = TrialQueue(study, space, folder, args.trials, args.sampler)
+            _run_trials(queue, args, interruption)
+        return _finish(study, space, args.metric, folder)
 
 
 def _check(args: argparse.Namespace) -> None:

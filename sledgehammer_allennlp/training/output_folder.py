@@ -19,7 +19,7 @@ from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.models import Model
 
-from sledgehammer_allennlp.files import NO_ROOM
+from sledgehammer_allennlp.files import no_room
 
 try:
     import fcntl
@@ -137,15 +137,15 @@ def train_model_alone(
         return _train_model(*arguments, **settings)
     try:
         with training_alone_in(folder):
-            for written in (folder.parent, folder) if force else (folder,):
+            for written in (folder, folder.parent) if force else (folder,):
                 check_writable(written, _ARGUMENT)
             return _train_model(*arguments, **settings)
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except (OSError, RuntimeError) as error:
+        if no_room(error) is None:
             raise
         raise ConfigurationError(
-            f"the training in '{folder}' cannot be written: wanted room for it, after which the "
-            f"same command with --recover goes on, or another {_ARGUMENT}. {error}"
+            f"the training in '{folder}' cannot be written: wanted room for it, after which "
+            f"--recover goes on from the last checkpoint, or another {_ARGUMENT}. {error}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Has `allennlp train` write its archive beside `model.tar.gz` and rename it."""
+"""Has `allennlp train` write its archive and its config beside their files and rename them."""
 
 from functools import wraps
 from os import PathLike
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import List, Optional, Union
 
 from allennlp.commands import train
+from allennlp.common import Params
 
 from sledgehammer_allennlp.files import write_whole
 
 _archive_model = train.archive_model
+_write_config = Params.to_file
 
 
 @wraps(_archive_model)
@@ -28,5 +30,16 @@ def archive_whole(
     return str(path)
 
 
+@wraps(_write_config)
+def write_config_whole(
+    params: Params, params_file: str, preference_orders: Optional[List[List[str]]] = None
+) -> None:
+    # `--recover` writes it once more, and would find no config if that was broken off.
+    write_whole(
+        Path(params_file), lambda beside: _write_config(params, str(beside), preference_orders)
+    )
+
+
 # The command has no setting for it. What is archived, and how, stays AllenNLP's.
 train.archive_model = archive_whole
+Params.to_file = write_config_whole  # type: ignore[method-assign]
