@@ -17,7 +17,7 @@ _TEMPORARY = "sledgehammer-"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """When a disk is full, or broken."""
 
-_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "unexpected pos")
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "unexpected pos", "iostream error")
 """What `torch.save` says then, in an error of another class."""
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -177,3 +178,36 @@ def test_on_a_full_disk_the_file_is_named_and_no_half_of_one_left(
     if left is not None:
         assert {path.name for path in out.iterdir()} == left
     assert not list(out.rglob(".*.new"))
+
+
+def test_on_a_full_disk_a_recovery_leaves_the_config_as_it_was(trained, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(trained["run"], out)
+    (tmp_path / "train.json").write_text(json.dumps(trained["config"]))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    command = ["train", tmp_path / "train.json", "--serialization-dir", out, "--recover"]
+    status, printed = run_on_full_disk(command, 100, False)
+    assert status == 1 and "config.json" in printed and "wanted room for it" in printed
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["check-archive", "serve", "tradeoff"])
+def test_without_room_to_unpack_an_archive_the_temporary_folder_is_named(
+    trained, tsv, tmp_path, name, monkeypatch
+):
+    if name == "serve":
+        pytest.importorskip("fastapi")
+        pytest.importorskip("uvicorn")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    more = {
+        "check-archive": [],
+        "serve": ["--port", "0"],
+        "tradeoff": [tsv["dev"], "--output-dir", tmp_path / "out"],
+    }[name]
+    command = [name, trained["archive"], *more]
+    status, printed = run_on_full_disk(command, 1_000, without=name != "tradeoff")
+    assert status != 0 and "Traceback" not in printed
+    assert f"cannot be written into '{temporary}', where it is unpacked" in printed
+    assert list(temporary.iterdir()) == []
