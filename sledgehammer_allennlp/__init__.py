@@ -35,6 +35,7 @@ if has_allennlp():
         label_weighting,
         ngram_fitting,
         objective_progress,
+        output_folder,
         recovery,
         short_log,
         temperature_calibration,

@@ -10,12 +10,15 @@ import stat
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 _TEMPORARY = "sledgehammer-"
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """When a disk is full, or broken."""
+
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "unexpected pos", "iostream error")
+"""What `torch.save` says then, in an error of another class."""
 
 
 def check_regular(path: str) -> None:
@@ -33,6 +36,15 @@ def check_regular(path: str) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise ValueError(f"'{path}' is {kind}: wanted a file")
+
+
+def no_room(error: Exception) -> Optional[str]:
+    """What an error says of a disk that is full, or broken; `None` if it is of something else."""
+    if isinstance(error, OSError):
+        return error.strerror if error.errno in NO_ROOM else None
+    if isinstance(error, RuntimeError) and any(word in str(error) for word in _TORCH_CANNOT_WRITE):
+        return "torch could write a part only; is the disk full?"
+    return None
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -58,10 +70,12 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
-        raise
+    except (OSError, RuntimeError) as error:
+        reason = no_room(error)
+        if reason is None:
+            raise
+        number = getattr(error, "errno", errno.EIO)
+        raise OSError(number, f"cannot be written: {reason}", str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 

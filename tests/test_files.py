@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from sledgehammer_allennlp import files
 from sledgehammer_allennlp.files import (
     new_temporary_folder,
+    no_room,
     remove_unfinished,
     temporary_folder,
     write_text_whole,
@@ -98,3 +100,13 @@ def test_a_full_disk_is_said_of_the_file_that_is_wanted(tmp_path):
         write_whole(tmp_path / "a", full)
     assert (tmp_path / "a").read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_disk_is_known_also_from_torchs_error(tmp_path):
+    with pytest.raises(OSError, match="cannot be written: torch could write a part only") as full:
+        write_whole(tmp_path / "a", lambda _: torch.save({"a": torch.ones(9)}, "/dev/full"))
+    assert full.value.filename == str(tmp_path / "a") and no_room(full.value) is not None
+    assert list(tmp_path.iterdir()) == []
+    assert no_room(OSError(errno.ENOSPC, "No space left")) == "No space left"
+    assert no_room(OSError(errno.EACCES, "Denied")) is no_room(RuntimeError("other")) is None

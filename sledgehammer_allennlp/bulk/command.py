@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from sledgehammer_allennlp.bulk.needs_arrow import require_arrow
+from sledgehammer_allennlp.files import no_room
 
 HELP = "Answer files of texts, and go on after any interruption."
 
@@ -114,17 +115,25 @@ def run(args: argparse.Namespace) -> int:
     ray_settings = None
     if args.workers is not None or args.ray is not None:
         ray_settings = RaySettings(args.ray or "local", args.workers or 1, args.cpus_per_worker)
-    with _sigterm_as_exit():
-        print(
-            run_job(
-                args.archive_file,
-                input_settings,
-                settings,
-                args.output_dir,
-                args.device,
-                ray_settings,
+    try:
+        with _sigterm_as_exit():
+            print(
+                run_job(
+                    args.archive_file,
+                    input_settings,
+                    settings,
+                    args.output_dir,
+                    args.device,
+                    ray_settings,
+                )
             )
-        )
+    except OSError as error:
+        if no_room(error) is None:
+            raise
+        raise ValueError(
+            f"the answers cannot be written: wanted room for them in --output-dir "
+            f"'{args.output_dir}', where the same command then goes on. {error}"
+        ) from error
     return 0
 
 

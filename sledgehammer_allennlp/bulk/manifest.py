@@ -26,10 +26,16 @@ def alone_in(folder: Path) -> Iterator[None]:
     # Raises
 
     ValueError
-        If another works there.
+        If another works there, or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "w")  # noqa: SIM115
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to '{folder}': wanted another --output-dir. {error}"
+        ) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,12 +14,11 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
-from allennlp.models.archival import CONFIG_NAME, archive_model
+from allennlp.models.archival import CONFIG_NAME
 
 from sledgehammer_allennlp.archives.extraction import archive_folder
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
-    check_writable,
     load,
     overrides_in,
     read_labelled,
@@ -40,6 +39,8 @@ from sledgehammer_allennlp.training.model_calibration import (
     temperature_lines,
     with_calibration_of,
 )
+from sledgehammer_allennlp.training.output_folder import check_writable
+from sledgehammer_allennlp.training.whole_archive import archive_whole
 from sledgehammer_allennlp.weights_file import read_weights
 
 logger = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ def _write_archive(
         if old.is_dir():
             config = Params.from_file(str(old / CONFIG_NAME))
             old = Path(
-                archive_model(
+                archive_whole(
                     old,
                     weights=str(_weights_in(old).resolve()),
                     archive_path=folder,

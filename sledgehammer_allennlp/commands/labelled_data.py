@@ -1,10 +1,8 @@
 """What the subcommands share: an archive, labelled data, and the scores of all exits for it."""
 
 import argparse
-import tempfile
 from contextlib import contextmanager
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 from allennlp.common import logging as common_logging
@@ -52,22 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print progress on separate lines, and seldom",
     )
-
-
-def check_writable(folder: Path, argument: str) -> None:
-    """
-    # Raises
-
-    ConfigurationError
-        If nothing can be written to a folder, naming the argument that asks for it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot write to '{folder}': wanted another {argument}. {error}"
-        ) from error
 
 
 @contextmanager

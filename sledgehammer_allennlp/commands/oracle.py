@@ -11,7 +11,6 @@ from allennlp.common.checks import ConfigurationError
 
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
-    check_writable,
     load,
     overrides_in,
     read_labelled,
@@ -24,6 +23,7 @@ from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.tradeoff.oracle import OraclePoint, cheapest_right_exit, oracle_curve
 from sledgehammer_allennlp.tradeoff.results import aligned, times
 from sledgehammer_allennlp.training.full_depth import predictions_at_exits
+from sledgehammer_allennlp.training.output_folder import check_writable
 
 
 @Subcommand.register("oracle")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
-from allennlp.common.util import SigTermReceived
 
-from sledgehammer_allennlp.commands.labelled_data import check_writable
+from sledgehammer_allennlp.commands.labelled_data import writing
+from sledgehammer_allennlp.sweeps.interruption import Interrupted, Interruption
+from sledgehammer_allennlp.training.output_folder import check_writable
 
 if TYPE_CHECKING:
     import optuna
@@ -118,6 +119,15 @@ def sweep_from_args(args: argparse.Namespace) -> "SweepSummary":
     SystemExit
         If every trial failed, or the sweep was interrupted.
     """
+    try:
+        with Interruption() as interruption:
+            return _sweep(args, interruption)
+    except Interrupted as signal:
+        print("\nInterrupted. The same command goes on.", flush=True)
+        sys.exit(128 + signal.number)
+
+
+def _sweep(args: argparse.Namespace, interruption: Interruption) -> "SweepSummary":
     _check(args)
     from sledgehammer_allennlp.sweeps.config_check import check_config
     from sledgehammer_allennlp.sweeps.search_space import read_search_space
@@ -126,6 +136,7 @@ def sweep_from_args(args: argparse.Namespace) -> "SweepSummary":
         claim,
         open_storage,
         open_study,
+        storage_in_our_words,
     )
     from sledgehammer_allennlp.sweeps.trial_queue import TrialQueue, exclusively
 
@@ -139,24 +150,21 @@ def sweep_from_args(args: argparse.Namespace) -> "SweepSummary":
     folder = args.serialization_dir or Path("runs") / name
     config_digest = check_config(args.config, space, args.overrides)
     check_writable(folder, "--serialization-dir")
-    with exclusively(folder):
-        url = args.storage or f"sqlite:///{folder / 'study.db'}"
-        storage = open_storage(url)
-        if args.summary_only:
-            check_study_exists(storage, name, url)
-        study = open_study(
-            storage, name, args.direction, args.sampler, args.pruner, args.pruner_startup_trials
-        )
-        digests = {"config": config_digest, "space": space.digest(), "metric": args.metric}
-        claim(study, folder, config=args.config, space=args.space, digests=digests)
-    if not args.summary_only:
-        queue = TrialQueue(study, space, folder, args.trials, args.sampler)
-        try:
-            _run_trials(queue, args)
-        except (KeyboardInterrupt, SigTermReceived) as signal:
-            print("\nInterrupted. The same command goes on.", flush=True)
-            sys.exit(130 if isinstance(signal, KeyboardInterrupt) else 143)
-    return _finish(study, space, args.metric, folder)
+    url = args.storage or f"sqlite:///{folder / 'study.db'}"
+    with writing("--serialization-dir"), storage_in_our_words(url):
+        with exclusively(folder):
+            storage = open_storage(url)
+            if args.summary_only:
+                check_study_exists(storage, name, url)
+            study = open_study(
+                storage, name, args.direction, args.sampler, args.pruner, args.pruner_startup_trials
+            )
+            digests = {"config": config_digest, "space": space.digest(), "metric": args.metric}
+            claim(study, folder, config=args.config, space=args.space, digests=digests)
+        if not args.summary_only:
+            queue = TrialQueue(study, space, folder, args.trials, args.sampler)
+            _run_trials(queue, args, interruption)
+        return _finish(study, space, args.metric, folder)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -176,20 +184,27 @@ def _check(args: argparse.Namespace) -> None:
             )
 
 
-def _run_trials(queue: "TrialQueue", args: argparse.Namespace) -> None:
+def _run_trials(queue: "TrialQueue", args: argparse.Namespace, interruption: Interruption) -> None:
+    interruption.raise_if_it_came()
     while (trial := queue.next()) is not None:
         try:
-            _run_trial(queue, trial, args)
+            _run_trial(queue, trial, args, interruption)
         except BaseException:
             # Whatever came between, it was not the training's fault.
             queue.give_back(trial)
             raise
+        interruption.raise_if_it_came()
     num_trials = queue.num_counted()
     if num_trials < args.trials:
         print(f"\nAll configurations of the search space are tried, in {num_trials} trials.")
 
 
-def _run_trial(queue: "TrialQueue", trial: "optuna.Trial", args: argparse.Namespace) -> None:
+def _run_trial(
+    queue: "TrialQueue",
+    trial: "optuna.Trial",
+    args: argparse.Namespace,
+    interruption: Interruption,
+) -> None:
     from optuna.trial import TrialState
 
     from sledgehammer_allennlp.sweeps import training_run
@@ -219,6 +234,7 @@ def _run_trial(queue: "TrialQueue", trial: "optuna.Trial", args: argparse.Namesp
             folder,
             args.metric,
             on_epoch,
+            interruption.raise_if_it_came,
         )
     except training_run.TrainingError as error:
         print(f"{title} failed: {error}", flush=True)

@@ -31,7 +31,6 @@ from sledgehammer_allennlp.calibration import (
 )
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
-    check_writable,
     load,
     overrides_in,
     read_labelled,
@@ -72,6 +71,7 @@ from sledgehammer_allennlp.training.full_depth import (
     curve_of,
     predictions_at_exits,
 )
+from sledgehammer_allennlp.training.output_folder import check_writable
 
 SHOWN_THRESHOLDS = (0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 

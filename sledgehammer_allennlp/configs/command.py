@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import List, Union
@@ -116,8 +117,12 @@ def _check_targets(config_file: Path, settings_file: Path, settings: str, force:
         )
     if not config_file.parent.is_dir():
         raise ValueError(f"there is no folder '{config_file.parent}': wanted one to write in")
-    if not os.access(config_file.parent, os.W_OK):
-        raise ValueError(f"the folder '{config_file.parent}' cannot be written to: wanted another")
+    try:
+        tempfile.TemporaryFile(dir=config_file.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"the folder '{config_file.parent}' cannot be written to: wanted another. {error}"
+        ) from error
     for path in (config_file, settings_file):
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
             raise ValueError(f"'{path}' is no file: wanted one that can be replaced, or none")

@@ -33,12 +33,24 @@ def load_pretrained(
     OSError
         If there is no such model, or it has no weights.
     ValueError
-        If a file of weights cannot be read.
+        If a file of weights, or the one that names them, cannot be read.
     """
     try:
-        return AutoModel.from_pretrained(folder_or_name, config=config, output_loading_info=True)
+        return _load(folder_or_name, config)
     except SafetensorError as error:
         raise ValueError(f"a file of its weights is not whole: {error}") from error
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(
+            "the file that names its files of weights is not as the transformers library writes "
+            f"it: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _load(
+    folder_or_name: FolderOrName, config: PretrainedConfig
+) -> Tuple[PreTrainedModel, Dict[str, Any]]:
+    try:
+        return AutoModel.from_pretrained(folder_or_name, config=config, output_loading_info=True)
     except OSError:
         state = None if HAS_SAFETENSORS else _safetensors_state(folder_or_name)
         if state is None:

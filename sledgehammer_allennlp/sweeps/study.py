@@ -3,12 +3,13 @@
 import json
 import uuid
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator
 
 import optuna
 from allennlp.common.checks import ConfigurationError
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 
 from sledgehammer_allennlp.files import write_text_whole
 
@@ -41,7 +42,31 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     except Exception as error:  # each database has errors of its own
         raise ConfigurationError(
             f"cannot open --storage '{url}': wanted a database, as in sqlite:///sweep.db, or a "
-            f"journal file. {type(error).__name__}: {error}"
+            f"journal file. {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the program in the database's language that follows."""
+    return str(error).strip().split("\n")[0]
+
+
+@contextmanager
+def storage_in_our_words(url: str) -> Iterator[None]:
+    """
+    # Raises
+
+    ConfigurationError
+        If the study cannot be read or written meanwhile, because the disk is full, say.
+    """
+    try:
+        yield
+    except StorageInternalError as error:
+        cause = error.__cause__
+        raise ConfigurationError(
+            f"cannot use --storage '{url}': wanted a database that can be read and written, with "
+            "which the same command goes on. "
+            f"{first_line(cause if isinstance(cause, Exception) else error)}"
         ) from error
 
 
@@ -143,9 +168,11 @@ def claim(
                     "wanted the same, or another --study-name and --serialization-dir"
                 )
     file = folder / SWEEP_FILE
-    noted: Optional[str] = json.loads(file.read_text())["sweep"] if file.exists() else None
-    sweep = study.user_attrs.get("sweep")
-    if noted is not None and noted != sweep:
+    note: Dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    noted, sweep = note.get("sweep"), study.user_attrs.get("sweep")
+    # Of a worker that was killed between the two notes.
+    is_half = sweep is None and note.get("study_name") == study.study_name
+    if noted is not None and noted != sweep and not (is_half and _has_no_runs(folder)):
         raise ConfigurationError(
             f"'{folder}' has the runs of another study: wanted another --serialization-dir than "
             f"for that, for study '{study.study_name}'"
@@ -163,3 +190,7 @@ def claim(
         study.set_user_attr("folder", str(folder.resolve()))
         study.set_user_attr("digests", digests)
         study.set_user_attr("sweep", sweep)
+
+
+def _has_no_runs(folder: Path) -> bool:
+    return not any(folder.glob("trial_*"))

@@ -12,7 +12,7 @@ import threading
 
 def main() -> None:
     """Runs `allennlp`."""
-    threading.Thread(target=_end_with_the_worker, daemon=True).start()
+    end_with_the_worker()
     sys.argv[0] = "allennlp"
 
     from allennlp.__main__ import run
@@ -20,7 +20,12 @@ def main() -> None:
     run()
 
 
-def _end_with_the_worker() -> None:
+def end_with_the_worker() -> None:
+    """Has this process, and those it starts, end when the worker does."""
+    threading.Thread(target=_wait_and_end, daemon=True).start()
+
+
+def _wait_and_end() -> None:
     os.read(sys.stdin.fileno(), 1)
     if os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)

@@ -45,6 +45,7 @@ def run_training(
     folder: Path,
     metric: str,
     on_epoch: Callable[[int, float], bool],
+    while_it_runs: Callable[[], None] = lambda: None,
 ) -> float:
     """
     Runs a command that trains into a folder, to its end.
@@ -61,6 +62,8 @@ def run_training(
     on_epoch : `Callable[[int, float], bool]`
         Is told the number and the metric of every epoch, or where an epoch has no such metric, that
         of the epoch itself, without `best_`; true ends the run, if it is not the last epoch.
+    while_it_runs : `Callable[[], None]`, optional
+        Is called about every second; what it raises ends the run, too.
 
     # Returns
 
@@ -86,13 +89,14 @@ def run_training(
                 start_new_session=True,  # Ctrl-C is the worker's to handle
             )
             try:
-                _watch(process, folder, metric, on_epoch)
+                _watch(process, folder, metric, on_epoch, while_it_runs)
             finally:
                 _end(process)
     finally:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.move(str(log_file), str(folder / LOG_FILE))
     if process.returncode != 0:
+        while_it_runs()  # What ended the training may have come to this process, too.
         status = process.returncode
         how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
         raise TrainingError(f"training ended with {how}:\n{_last_lines(folder)}")
@@ -111,9 +115,11 @@ def _watch(
     folder: Path,
     metric: str,
     on_epoch: Callable[[int, float], bool],
+    while_it_runs: Callable[[], None],
 ) -> None:
     epoch, is_over = 0, False
     while not is_over:
+        while_it_runs()
         try:
             process.wait(timeout=_POLL_SECONDS)
             is_over = True

@@ -178,8 +178,11 @@ class TrialQueue:
         self._held[number] = lock
 
     def _let_go(self, number: int) -> None:
-        self._held.pop(number).release()
+        """May be interrupted anywhere, and is then called again."""
+        if number in self._held:
+            self._held[number].release()
         self._lock_file(number).unlink(missing_ok=True)
+        self._held.pop(number, None)
 
 
 def is_given_back(trial: FrozenTrial) -> bool:

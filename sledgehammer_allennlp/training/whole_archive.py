@@ -1,4 +1,4 @@
-"""Has `allennlp train` write its archive beside `model.tar.gz` and rename it."""
+"""Has `allennlp train` write its archive and its config beside their files and rename them."""
 
 import logging
 from functools import wraps
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import List, Optional, Union
 
 from allennlp.commands import train
+from allennlp.common import Params
 
 from sledgehammer_allennlp.files import write_whole
 from sledgehammer_allennlp.training.model_calibration import CALIBRATION_FILE
@@ -14,6 +15,7 @@ from sledgehammer_allennlp.training.model_calibration import CALIBRATION_FILE
 logger = logging.getLogger(__name__)
 
 _archive_model = train.archive_model
+_write_config = Params.to_file
 
 
 @wraps(_archive_model)
@@ -36,5 +38,16 @@ def archive_whole(
     return str(path)
 
 
+@wraps(_write_config)
+def write_config_whole(
+    params: Params, params_file: str, preference_orders: Optional[List[List[str]]] = None
+) -> None:
+    # `--recover` writes it once more, and would find no config if that was broken off.
+    write_whole(
+        Path(params_file), lambda beside: _write_config(params, str(beside), preference_orders)
+    )
+
+
 # The command has no setting for it. What is archived, and how, stays AllenNLP's.
 train.archive_model = archive_whole
+Params.to_file = write_config_whole  # type: ignore[method-assign]

@@ -75,6 +75,11 @@ REFUSED = {
     "feed-forward": (_pretrained(intermediate_size=10**10), "numbers in a layer"),
     "layers": (_pretrained(num_hidden_layers=10**6), "1000000 layers: wanted at most 500"),
     "negative": (_pretrained(hidden_size=-32), "hidden_size with -32: wanted a number from 1"),
+    "negative layers": (_pretrained(num_hidden_layers=-4), "num_hidden_layers with -4: wanted a n"),
+    "nested tasks": (
+        _pretrained(task_specific_params=json.loads("[" * 150 + "]" * 150)),
+        "nested more than 100 times",
+    ),
     "no number": (_pretrained(num_hidden_layers="4"), "num_hidden_layers with '4': wanted a num"),
     "no fraction": (_pretrained(layer_norm_eps="x"), "layer_norm_eps with 'x': wanted a number"),
     "zero heads": (_pretrained(num_attention_heads=0), "num_attention_heads with 0: wanted"),
@@ -119,6 +124,7 @@ def test_check_and_loading_refuse_it_in_our_words(hostile, way, name):
     [
         _pretrained(hidden_act="none"),
         _pretrained(hidden_size=33),
+        _pretrained(num_attention_heads=10**9),
         _pretrained(layer_norm_eps="x"),
         _pretrained(hidden_dropout_prob=[2]),
         _pretrained(pad_token_id=10**6),

@@ -21,6 +21,7 @@ def test_a_hostile_one_is_refused_with_all_reasons(trained, tmp_path, allennlp_c
     config["dataset_reader"]["type"] = "evil\n\nIt can be loaded: nothing of it is run."
     (run / "config.json").write_text(json.dumps(config))
     (run / "evil.py").write_text("")
+    (run / ".allennlp_plugins").write_text("evil")
     with pytest.raises(SystemExit) as exit_:
         allennlp_command("check-archive", run)
     assert exit_.value.code == 1
@@ -29,6 +30,7 @@ def test_a_hostile_one_is_refused_with_all_reasons(trained, tmp_path, allennlp_c
     assert "  - config key model.loss.type is 'os.mkdir', which is imported and called" in printed
     assert "\nIt can be loaded" not in printed
     assert "Loading it does not run these" in printed and "  'evil.py'\n" in printed
+    assert "  '.allennlp_plugins'\n" in printed
     assert not (tmp_path / "marker").exists()
 
 

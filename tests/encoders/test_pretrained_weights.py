@@ -135,10 +135,27 @@ def _tensor(dtype="F32", shape=(2,), start=0, end=8):
         _safetensors({"a": _tensor(start=8, end=0)}, bytes(8)),
         _safetensors({"a": _tensor(), "b": _tensor()}, bytes(8)),  # which overlap
         _safetensors({"a": _tensor(shape=(-2,))}, bytes(8)),
+        _safetensors({"a": _tensor()}, bytes(4)),
+        _safetensors({"a": {"dtype": "F32"}}, bytes(8)),
+        _safetensors(b"[]"),
+        _safetensors(b'{"a": "\xff"}'),
     ],
 )
 def test_a_header_that_does_not_hold_is_refused(family, reads, tmp_path, content):
     _save_config(family, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot read pretrained weights from transformer_model"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["bert"])
+@pytest.mark.parametrize(
+    "index",
+    [b"", b"[]", b"{}", b"\xff", b'{"weight_map": 3}', b'{"weight_map": {"a": 5}}', b"[" * 10**5],
+    ids=lambda index: index[:20].decode("latin-1"),
+)
+def test_an_index_of_files_that_does_not_hold_is_refused(family, reads, tmp_path, index):
+    _save_config(family, tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_bytes(index)
     with pytest.raises(ValueError, match="cannot read pretrained weights from transformer_model"):
         load_encoder(tmp_path)

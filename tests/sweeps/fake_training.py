@@ -1,17 +1,35 @@
 """What looks like `allennlp train` from outside, takes no time, and does what its variables say.
 
 LEARNING_RATE is the metric, SEED is added to it in hundredths. BEHAVIOUR: `fail` ends with an
-error; `wait` waits after the first epoch until the worker ends it, or dies.
+error; `wait` waits after the first epoch until the worker ends it, or dies; `go on at RATE` trains
+as long as it is let, and ends with its worker as `allennlp train` does. ALIVE: a pipe that it has
+open as long as it lives.
 """
 
 import json
 import os
+import signal
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+
+PROCESS = Path(__file__).parents[2] / "sledgehammer_allennlp/sweeps/training_process.py"
+
+
+def go_on() -> None:
+    """Without importing the package, which takes seconds."""
+    spec = spec_from_file_location("training_process", PROCESS)
+    training_process = module_from_spec(spec)
+    spec.loader.exec_module(training_process)
+    training_process.end_with_the_worker()
+    while True:
+        signal.pause()
 
 
 def train(folder: Path) -> None:
     print("training starts")
+    if "ALIVE" in os.environ:
+        os.open(os.environ["ALIVE"], os.O_WRONLY)
     behaviour = os.environ.get("BEHAVIOUR", "")
     rate, seed = float(os.environ["LEARNING_RATE"]), int(os.environ.get("SEED", "0"))
     if behaviour == "fail" or behaviour == f"fail at {rate}":
@@ -27,6 +45,8 @@ def train(folder: Path) -> None:
         if behaviour == "wait" or behaviour == f"wait at {rate}":
             os.read(0, 1)
             return
+        if behaviour == f"go on at {rate}":
+            go_on()
     (folder / "metrics.json").write_text(json.dumps(metrics))
     for name in ("model_state_e1_b0.th", "training_state_e1_b0.th", "best.th"):
         (folder / name).write_text("large")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -108,3 +110,22 @@ def test_mean_and_deviation_are_over_complete_trials_alone(queue, tmp_path):
     assert second.mean == pytest.approx(0.6)
     assert second.standard_deviation == pytest.approx(0.02**0.5)
     assert [t.number for t in second.of_state(TrialState.FAIL)] == [2]
+
+
+def test_a_worker_interrupted_while_it_lets_a_trial_go_keeps_its_end(queue, monkeypatch):
+    worker = queue(1)
+    trial = worker.next()
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    for place in ("release", "unlink"):
+        with monkeypatch.context() as interruption:
+            owner = worker._held[trial.number] if place == "release" else Path
+            interruption.setattr(owner, place, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                worker.finish(trial, TrialState.COMPLETE, 0.5)
+    worker.give_back(trial)
+    kept = worker.study.get_trials()[trial.number]
+    assert kept.state == TrialState.COMPLETE and not is_given_back(kept)
+    assert queue(1).next() is None

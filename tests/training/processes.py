@@ -8,8 +8,9 @@ import sys
 import tarfile
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 import torch.distributed as dist
@@ -47,13 +48,7 @@ def train_in_process(
     `int`
         Its exit status, negative if a signal ended it.
     """
-    file = Path(f"{folder}.json")
-    file.write_text(json.dumps(config))
-    command = ["train", str(file), "-s", str(folder), *arguments]
-    ended, running = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_run, args=(command, f"{folder}.txt", fault, running))
-    process.start()
-    running.close()
+    process, ended = begin_training(config, folder, *arguments, fault=fault)
     process.join(_TIMEOUT)
     has_ended = process.exitcode is not None
     if not has_ended:
@@ -64,6 +59,20 @@ def train_in_process(
     # They have the other end of the pipe.
     assert ended.poll(60), f"the command has ended, but not its workers: {printed(folder)}"
     return process.exitcode
+
+
+def begin_training(
+    config: Dict[str, Any], folder: Path, *arguments: str, fault: Optional[Fault] = None
+) -> Tuple[BaseProcess, Connection]:
+    """Starts it: its process, and a pipe that ends with the last of its processes."""
+    file = Path(f"{folder}.json")
+    file.write_text(json.dumps(config))
+    command = ["train", str(file), "-s", str(folder), *arguments]
+    ended, running = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=_run, args=(command, f"{folder}.txt", fault, running))
+    process.start()
+    running.close()
+    return process, ended
 
 
 def in_two_workers(work: Callable[..., None], *arguments: Any) -> None:
@@ -195,6 +204,26 @@ class Kill:
                 self.now()
 
         torch.save = save_half
+
+
+class Pause:
+    """Waits in its third batch, until it may go on."""
+
+    def __init__(self) -> None:
+        self.is_training = _CONTEXT.Event()
+        self.may_go_on = _CONTEXT.Event()
+
+    def __call__(self) -> None:
+        step, seen = GradientDescentTrainer.rescale_gradients, []
+
+        def step_or_wait(trainer: GradientDescentTrainer) -> Any:
+            seen.append(1)
+            if len(seen) == 3:
+                self.is_training.set()
+                assert self.may_go_on.wait(_TIMEOUT)
+            return step(trainer)
+
+        GradientDescentTrainer.rescale_gradients = step_or_wait
 
 
 class WorkerFault:
