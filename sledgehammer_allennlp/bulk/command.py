@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="COLUMN",
         help="columns that stand beside the answers, or all; one that is called as an answer, such "
-        "as label, is then called input_label",
+        "as label, is then called input_label. With all, keys of JSON lines that the first 1,000 "
+        "rows of a file have not are kept, too, in Parquet as JSON in the column other_keys, and "
+        "counted in summary.json",
     )
     add("--threshold", type=float, help="from 0 to 1, by default the archive's")
     add("--precision", help="float32, bfloat16 or int8, by default the archive's")

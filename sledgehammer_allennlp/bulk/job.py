@@ -165,6 +165,7 @@ def _description(
             "text_column": columns.text,
             "second_text_column": columns.second_text,
             "keep": {name: str(type_) for name, type_ in columns.kept.items()},
+            **({"with_other_keys": True} if columns.with_other_keys else {}),
             "rows_per_part": input_settings.rows_per_part,
             "limit": input_settings.limit,
         },

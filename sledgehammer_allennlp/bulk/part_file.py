@@ -7,7 +7,8 @@ from typing import Any, Dict, Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sledgehammer_allennlp.bulk.kept_names import ANSWER_NAMES
+from sledgehammer_allennlp.bulk.columns import as_scalar
+from sledgehammer_allennlp.bulk.kept_names import ANSWER_NAMES, OTHER_KEYS, kept_name
 from sledgehammer_allennlp.files import write_whole
 
 OUTPUT_FORMATS = ("parquet", "jsonl")
@@ -41,7 +42,7 @@ def _write_parquet(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) ->
 def _write_lines(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         for table in tables:
-            for row in table.to_pylist():
+            for row in map(_with_other_keys, table.to_pylist()):
                 # Of a bad row there is no answer, and of a good one no error.
                 answer = {
                     key: value
@@ -49,6 +50,20 @@ def _write_lines(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> N
                     if value is not None or key not in ANSWER_NAMES or _abstains(key, row)
                 }
                 file.write(json.dumps(answer, ensure_ascii=False, default=str) + "\n")
+
+
+def _with_other_keys(row: Dict[str, Any]) -> Dict[str, Any]:
+    """The row with its other keys in place of the JSON that holds them."""
+    if OTHER_KEYS not in row:
+        return row
+    found: Dict[str, Any] = {}
+    for name, value in row.items():
+        if name != OTHER_KEYS:
+            found[name] = value
+        elif value is not None:
+            others = json.loads(value)
+            found.update({kept_name(key): as_scalar(others[key]) for key in others})
+    return found
 
 
 def _abstains(key: str, row: Dict[str, Any]) -> bool:

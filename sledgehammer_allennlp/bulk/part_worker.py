@@ -21,7 +21,7 @@ from sledgehammer_allennlp.bulk.answers import AnswerTable
 from sledgehammer_allennlp.bulk.columns import Columns
 from sledgehammer_allennlp.bulk.inputs import InputFile
 from sledgehammer_allennlp.bulk.part_file import part_name, write_part
-from sledgehammer_allennlp.bulk.parts import Part, PartResult
+from sledgehammer_allennlp.bulk.parts import MAX_OTHER_KEYS_COUNTED, Part, PartResult
 from sledgehammer_allennlp.bulk.read_ahead import read_ahead
 from sledgehammer_allennlp.bulk.rows import RowBatch
 from sledgehammer_allennlp.bulk.tables import OpenTables
@@ -128,7 +128,7 @@ class PartWorker:
     def _write(
         self, part: Part, prepared: "Iterator[Tuple[Part, Optional[_Prepared]]]"
     ) -> PartResult:
-        found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "errors": []}
+        found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "errors": [], "other_keys": {}}
         exits = torch.zeros(len(self.classifier.exits.exit_layers), dtype=torch.long)
 
         def tables() -> Iterator[Any]:
@@ -144,6 +144,7 @@ class PartWorker:
                 found["num_bad"] += len(batch.rows.errors)
                 found["errors"] += [error for _, error in sorted(batch.rows.errors.items())]
                 del found["errors"][_NUM_ERRORS_SHOWN:]
+                _count_other_keys(batch.rows, found["other_keys"])
                 yield self._answers.build(batch.rows, output)
                 if self.on_rows is not None:
                     self.on_rows(batch.rows.num_rows)
@@ -153,6 +154,14 @@ class PartWorker:
         return PartResult(
             part.input_index, part.part_index, exits=exits.tolist(), size=size, **found
         )
+
+
+def _count_other_keys(rows: RowBatch, counts: Dict[str, int]) -> None:
+    """Adds the rows of each key, of so many keys."""
+    for keys in rows.other_keys.values():
+        for key in keys:
+            if key in counts or len(counts) < MAX_OTHER_KEYS_COUNTED:
+                counts[key] = counts.get(key, 0) + 1
 
 
 class _Prepared(NamedTuple):
