@@ -67,7 +67,7 @@ def _row(
     inputs = InputSettings([str(path)], None, None, None, [], 2 * BATCH_SIZE, None)
     start = time.perf_counter()
     job, _ = _cpu_seconds(
-        lambda: run_job(arguments.archive, inputs, settings, output_dir, arguments.device)
+        lambda: run_job(arguments.archive, inputs, settings, str(output_dir), arguments.device)
     )
     seconds = time.perf_counter() - start
     return {

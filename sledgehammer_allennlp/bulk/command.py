@@ -4,7 +4,6 @@ import argparse
 import signal
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Iterator
 
 from sledgehammer_allennlp.bulk.needs_arrow import require_arrow
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("archive_file", help="model.tar.gz, or the folder of a training run")
     add("inputs", nargs="+", metavar="INPUT", help="a file, a folder, a pattern or a URL")
-    add("--output-dir", type=Path, help="of this job alone")
+    add("--output-dir", help="of this job alone: a folder or a URL, such as s3://bucket/folder")
     add("--input-format", choices=["jsonl", "csv", "tsv", "txt", "parquet"], help="else by name")
     add(
         "--text-column",
