@@ -1,11 +1,13 @@
 """
 What `predict-files` costs beside tokenising and the engine: seconds of a process and of the clock
-for the same texts, one thread each.
+for the same texts, one thread each; and the most memory that the command takes, in a process of its
+own. With other `--rows` it is to be the same.
 """
 
 import argparse
 import json
-import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +23,13 @@ from sledgehammer_allennlp.encoders.tokenizing import tokenize
 
 THRESHOLDS = [0.0, 0.9]
 BATCH_SIZE = 4096
+COMMAND_AND_PEAK = """
+import sys
+from sledgehammer_allennlp.__main__ import main
+if main(sys.argv[1:]):
+    sys.exit(1)
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 
 
 def main() -> None:
@@ -67,7 +76,7 @@ def _row(
     inputs = InputSettings([str(path)], None, None, None, [], 2 * BATCH_SIZE, None)
     start = time.perf_counter()
     job, _ = _cpu_seconds(
-        lambda: run_job(arguments.archive, inputs, settings, output_dir, arguments.device)
+        lambda: run_job(arguments.archive, inputs, settings, str(output_dir), arguments.device)
     )
     seconds = time.perf_counter() - start
     return {
@@ -78,8 +87,23 @@ def _row(
         "share of tokenising and engine": (tokenizing + engine) / (job - loading),
         "rows a CPU second": len(texts) / (job - loading),
         "on the clock": seconds,
-        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+        "the command's peak MB": _peak_of_command(arguments, threshold, path, output_dir),
     }
+
+
+def _peak_of_command(
+    arguments: argparse.Namespace, threshold: float, path: Path, output_dir: Path
+) -> float:
+    """Of Linux' own count, which unlike `getrusage` has nothing of the process that starts it."""
+    options = ["--threshold", threshold, "--batch-size", BATCH_SIZE, "--device", arguments.device]
+    command = ["predict-files", arguments.archive, path, "--output-dir", f"{output_dir}-memory"]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND_AND_PEAK, *map(str, [*command, *options])],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return int(done.stdout.split()[-2]) / 1000
 
 
 def _cpu_seconds(run: Callable[[], Any]) -> "tuple[float, Any]":

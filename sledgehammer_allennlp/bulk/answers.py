@@ -1,5 +1,6 @@
 """The answers to rows, as columns of Arrow."""
 
+import json
 from typing import Any, List, Optional, Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from sledgehammer_allennlp.bulk.columns import Columns
-from sledgehammer_allennlp.bulk.kept_names import ANSWER_NAMES, kept_name
+from sledgehammer_allennlp.bulk.kept_names import ANSWER_NAMES, OTHER_KEYS, kept_name
 from sledgehammer_allennlp.bulk.rows import RowBatch
 from sledgehammer_allennlp.engine import EarlyExitOutput, most_probable
 from sledgehammer_allennlp.engine.exit_rule import abstained
@@ -15,7 +16,8 @@ from sledgehammer_allennlp.engine.exit_rule import abstained
 
 class AnswerTable:
     """
-    Makes tables of answers. Their columns are those that are kept of the input, `label`,
+    Makes tables of answers. Their columns are those that are kept of the input, `other_keys`, as
+    JSON, where the columns are with other keys, `label`,
     `confidence`, `exit_layer`, `probs` in the order of the labels, or with `top_labels` instead
     `top_labels` and `top_probs`, the most probable first; `best_label` with `abstain_below`; and
     `error` where bad rows are skipped.
@@ -44,6 +46,7 @@ class AnswerTable:
         self._labels = pa.array(labels, pa.string())
         self._exit_layers = np.asarray(exit_layers, dtype=np.int32)
         self._num_top = None if top_labels is None else min(top_labels, len(labels))
+        self._with_other_keys = columns.with_other_keys
         self._with_errors = with_errors
         self._abstain_below = abstain_below
         probs: List[Any] = [("probs", pa.list_(pa.float32()))]
@@ -54,6 +57,7 @@ class AnswerTable:
             ]
         self.schema = pa.schema(
             [(kept_name(name), type_) for name, type_ in columns.kept.items()]
+            + ([(OTHER_KEYS, pa.string())] if columns.with_other_keys else [])
             + [("label", pa.string()), ("confidence", pa.float32()), ("exit_layer", pa.int32())]
             + probs
             + ([] if abstain_below is None else [("best_label", pa.string())])
@@ -84,6 +88,9 @@ class AnswerTable:
                 pa.array([error and _whole_letters(error) for error in errors], pa.string())
             )
         kept = [column.cast(field.type) for column, field in zip(rows.kept, self.schema)]
+        if self._with_other_keys:
+            others = [rows.other_keys.get(place) for place in range(rows.num_rows)]
+            kept.append(pa.array([one and json.dumps(one) for one in others], pa.string()))
         return pa.Table.from_arrays([*kept, *answers], schema=self.schema)
 
     def _of(self, output: EarlyExitOutput) -> List[pa.Array]:

@@ -1,7 +1,8 @@
 """Which columns of the input are read, and of which Arrow types those are that are kept."""
 
 import json
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from collections import Counter
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 import pyarrow as pa
 
@@ -10,6 +11,7 @@ from sledgehammer_allennlp.values import short_repr
 
 _TEXT_COLUMNS = (("text", None), ("sentence", None), ("premise", "hypothesis"))
 _INT64 = 2**63
+_MAX_DEPTH = 100
 
 
 class Columns(NamedTuple):
@@ -22,11 +24,14 @@ class Columns(NamedTuple):
     second_text : `str`, optional
     kept : `Dict[str, pa.DataType]`
         Those that stand beside the answers, and as what.
+    with_other_keys : `bool`, optional (default = `False`)
+        Whether the keys of JSON lines that have no column stand beside the answers, too.
     """
 
     text: str
     second_text: Optional[str]
     kept: Dict[str, pa.DataType]
+    with_other_keys: bool = False
 
     @property
     def read(self) -> List[str]:
@@ -78,11 +83,20 @@ def choose_columns(
     for name in [*texts, *keep]:
         if name not in types:
             raise ValueError(f"{where}: there is no column {name!r}: found {found}")
-    names = [kept_name(name) for name in keep]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two columns that are kept would be called {name!r}: wanted one")
+    check_kept_names(keep)
     return Columns(text_column, second_text_column, {name: types[name] for name in keep})
+
+
+def check_kept_names(keep: Iterable[str]) -> None:
+    """
+    # Raises
+
+    ValueError
+        If two columns would have the same name beside the answers.
+    """
+    for name, count in Counter(map(kept_name, keep)).items():
+        if count > 1:
+            raise ValueError(f"two columns that are kept would be called {name!r}: wanted one")
 
 
 def type_of_values(values: Sequence[Any]) -> pa.DataType:
@@ -100,6 +114,26 @@ def type_of_values(values: Sequence[Any]) -> pa.DataType:
     return pa.string()
 
 
+def as_scalar(value: Any) -> Any:
+    """A value of JSON, of which lists and objects are JSON in strings."""
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether JSON is nested so deeply that Python may not write or read it again."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, (list, dict))
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return any(isinstance(one, (list, dict)) for one in level)
+
+
 def as_kept(value: Any, type_: pa.DataType, column: str) -> Any:
     """
     A value of JSON as what its column is kept as.
@@ -107,10 +141,14 @@ def as_kept(value: Any, type_: pa.DataType, column: str) -> Any:
     # Raises
 
     ValueError
-        If it is of another type.
+        If it is of another type, half a character, or nested too deeply.
     """
     if value is None:
         return None
+    if _is_deep(value):
+        raise ValueError(
+            f"column {column!r}, which is kept, is nested more than {_MAX_DEPTH} levels deep"
+        )
     if pa.types.is_string(type_):
         text = value if isinstance(value, str) else json.dumps(value)
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -129,3 +167,36 @@ def as_kept(value: Any, type_: pa.DataType, column: str) -> Any:
         f"column {column!r}, which is kept, is {short_repr(value)}: the first rows had {type_} "
         "there"
     )
+
+
+class OtherKeys:
+    """
+    Takes the keys that have no column out of rows of JSON lines.
+
+    # Parameters
+
+    columns : `Columns`
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._are_kept = columns.with_other_keys
+        self._read = set(columns.read)
+        self._kept = list(columns.kept)
+
+    def of(self, row: Mapping[str, Any]) -> Dict[str, Any]:
+        """
+        The keys and their values.
+
+        # Raises
+
+        ValueError
+            If a key cannot stand beside the answers.
+        """
+        if not self._are_kept or row.keys() <= self._read:
+            return {}
+        found = {name: value for name, value in row.items() if name not in self._read}
+        check_kept_names([*self._kept, *found])
+        for name, value in found.items():
+            for text in (name, value):
+                as_kept(text, pa.string(), name)
+        return found

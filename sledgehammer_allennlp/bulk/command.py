@@ -4,7 +4,6 @@ import argparse
 import signal
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Iterator
 
 from sledgehammer_allennlp.bulk.needs_arrow import require_arrow
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("archive_file", help="model.tar.gz, or the folder of a training run")
     add("inputs", nargs="+", metavar="INPUT", help="a file, a folder, a pattern or a URL")
-    add("--output-dir", type=Path, help="of this job alone")
+    add("--output-dir", help="of this job alone: a folder or a URL, such as s3://bucket/folder")
     add("--input-format", choices=["jsonl", "csv", "tsv", "txt", "parquet"], help="else by name")
     add(
         "--text-column",
@@ -40,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="COLUMN",
         help="columns that stand beside the answers, or all; one that is called as an answer, such "
-        "as label, is then called input_label",
+        "as label, is then called input_label. With all, keys of JSON lines that the first 1,000 "
+        "rows of a file have not are kept, too, in Parquet as JSON in the column other_keys, and "
+        "counted in summary.json",
     )
     add("--threshold", type=float, help="from 0 to 1, by default the archive's")
     add("--precision", help="float32, bfloat16 or int8, by default the archive's")

@@ -98,16 +98,17 @@ def _urls(name: str, any_suffix: bool) -> List[str]:
         raise ValueError(f"there is no input {name!r}: wanted a file, a folder or a pattern")
     if not paths:
         raise ValueError(f"the input {name!r} has no files: {_WANTED}")
-    is_local = "file" in _protocols(filesystem)
+    are_local = is_local(filesystem)
     return [
-        os.path.abspath(one) if is_local else filesystem.unstrip_protocol(one)
+        os.path.abspath(one) if are_local else filesystem.unstrip_protocol(one)
         for one in sorted(paths)
     ]
 
 
-def _protocols(filesystem: Any) -> Tuple[str, ...]:
+def is_local(filesystem: Any) -> bool:
+    """Whether a file system of fsspec is this machine's."""
     protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
 
 def _is_hidden(path_in_folder: str) -> bool:

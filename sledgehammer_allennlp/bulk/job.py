@@ -1,15 +1,13 @@
 """A bulk job from beginning to end.
 
 The order of events: the inputs are found and cut into parts, which the manifest names; parts that
-are not done are answered, each file written beside and renamed, and then noted as done; the summary
-is written when all are.
+are not done are answered, each file written whole, and then noted as done; the summary is written
+when all are.
 """
 
 import json
-import os
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -19,17 +17,16 @@ from sledgehammer_allennlp import __version__
 from sledgehammer_allennlp.bulk.columns import Columns
 from sledgehammer_allennlp.bulk.estimate import estimate
 from sledgehammer_allennlp.bulk.inputs import InputFile, find_inputs
-from sledgehammer_allennlp.bulk.manifest import DoneParts, alone_in, archive_hash, begin
-from sledgehammer_allennlp.bulk.part_file import part_name
+from sledgehammer_allennlp.bulk.manifest import DoneParts, archive_hash, begin
+from sledgehammer_allennlp.bulk.output_folder import OutputFolder, output_folder
+from sledgehammer_allennlp.bulk.part_file import PARTS, part_name
 from sledgehammer_allennlp.bulk.part_worker import PartWorker, PredictionSettings
 from sledgehammer_allennlp.bulk.parts import Part, PartRange
 from sledgehammer_allennlp.bulk.ray_workers import RaySettings, run_parts
 from sledgehammer_allennlp.bulk.summary import as_text, summarize
 from sledgehammer_allennlp.bulk.tables import columns_of, plan_parts
 from sledgehammer_allennlp.engine.costs import cost_of_exits
-from sledgehammer_allennlp.files import remove_unfinished, write_text_whole
 
-PARTS = "parts"
 PLAN = "plan.json"
 SUMMARY = "summary.json"
 
@@ -50,7 +47,7 @@ def run_job(
     archive: str,
     input_settings: InputSettings,
     settings: PredictionSettings,
-    output_dir: Path,
+    output_dir: str,
     device: Optional[str] = None,
     ray_settings: Optional[RaySettings] = None,
 ) -> str:
@@ -62,8 +59,8 @@ def run_job(
     archive : `str`
     input_settings : `InputSettings`
     settings : `PredictionSettings`
-    output_dir : `Path`
-        Of this job alone.
+    output_dir : `str`
+        A path or a URL; of this job alone.
     device : `str`, optional (default = a GPU if there is one)
     ray_settings : `RaySettings`, optional (default = this process)
 
@@ -78,41 +75,40 @@ def run_job(
     """
     inputs = find_inputs(input_settings.names, input_settings.format)
     columns = _columns(inputs, input_settings)
-    with alone_in(output_dir):
-        begin(output_dir, _description(archive, inputs, columns, input_settings, settings))
-        parts = _parts(inputs, input_settings, output_dir / PLAN)
-        (output_dir / PARTS).mkdir(exist_ok=True)
-        remove_unfinished(output_dir / PARTS)
-        with closing(DoneParts(output_dir)) as done:
-            done.forget_changed(_sizes(output_dir, parts, settings.format))
-            to_do = [part for part in parts if part[:2] not in done.results]
-            worker = PartWorker(
-                archive,
-                inputs,
-                columns,
-                settings,
-                output_dir / PARTS,
-                device or default_device() if ray_settings is None else "cpu",
-            )
-            with tqdm(
-                total=sum(part.range.num_rows for part in parts),
-                initial=sum(part.range.num_rows for part in parts if part[:2] in done.results),
-                unit=" rows",
-                disable=None,
-            ) as bar:
-                start = time.perf_counter()
-                if ray_settings is None:
-                    worker.on_rows = bar.update
-                    results = worker.run(to_do)
-                else:
-                    arguments = archive, inputs, columns, settings, output_dir / PARTS, device
-                    results = run_parts(ray_settings, *arguments, to_do)
-                with closing(results):
-                    for result in results:
-                        done.add(result)
-                        if ray_settings is not None:
-                            bar.update(result.num_rows)
-                seconds = time.perf_counter() - start
+    folder = output_folder(output_dir)
+    with folder.alone():
+        begin(folder, _description(archive, inputs, columns, input_settings, settings))
+        parts = _parts(inputs, input_settings, folder)
+        done = DoneParts(folder)
+        done.forget_changed(_sizes(folder, parts, settings.format))
+        to_do = [part for part in parts if part[:2] not in done.results]
+        worker = PartWorker(
+            archive,
+            inputs,
+            columns,
+            settings,
+            folder,
+            device or default_device() if ray_settings is None else "cpu",
+        )
+        with tqdm(
+            total=sum(part.range.num_rows for part in parts),
+            initial=sum(part.range.num_rows for part in parts if part[:2] in done.results),
+            unit=" rows",
+            disable=None,
+        ) as bar:
+            start = time.perf_counter()
+            if ray_settings is None:
+                worker.on_rows = bar.update
+                results = worker.run(to_do)
+            else:
+                arguments = archive, inputs, columns, settings, folder, device
+                results = run_parts(ray_settings, *arguments, to_do)
+            with closing(results):
+                for result in results:
+                    done.add(result)
+                    if ray_settings is not None:
+                        bar.update(result.num_rows)
+            seconds = time.perf_counter() - start
         classifier = worker.classifier
         summary = summarize(
             done.results.values(),
@@ -121,7 +117,7 @@ def run_job(
             [one.url for one in inputs],
         )
         summary["labels"] = classifier.labels
-        write_text_whole(output_dir / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        folder.write(SUMMARY, json.dumps(summary, indent=2) + "\n")
     rows_now = sum(done.results[part[:2]].num_rows for part in to_do)
     return as_text(summary, seconds, rows_now)
 
@@ -165,6 +161,7 @@ def _description(
             "text_column": columns.text,
             "second_text_column": columns.second_text,
             "keep": {name: str(type_) for name, type_ in columns.kept.items()},
+            **({"with_other_keys": True} if columns.with_other_keys else {}),
             "rows_per_part": input_settings.rows_per_part,
             "limit": input_settings.limit,
         },
@@ -172,21 +169,23 @@ def _description(
     }
 
 
-def _parts(inputs: Sequence[InputFile], settings: InputSettings, path: Path) -> List[Part]:
+def _parts(
+    inputs: Sequence[InputFile], settings: InputSettings, folder: OutputFolder
+) -> List[Part]:
     """The parts, as they were planned when the job was begun."""
-    if not path.exists():
-        plan = plan_parts(inputs, settings.rows_per_part, settings.limit)
-        write_text_whole(path, json.dumps(plan) + "\n")
-    plan = json.loads(path.read_text(encoding="utf-8"))
+    written = folder.read(PLAN)
+    if written is None:
+        written = json.dumps(plan_parts(inputs, settings.rows_per_part, settings.limit))
+        folder.write(PLAN, written + "\n")
     return [
         Part(input_index, part_index, PartRange(*range_))
-        for input_index, ranges in enumerate(plan)
+        for input_index, ranges in enumerate(json.loads(written))
         for part_index, range_ in enumerate(ranges)
     ]
 
 
-def _sizes(output_dir: Path, parts: Sequence[Part], format_: str) -> Dict[Tuple[int, int], int]:
+def _sizes(folder: OutputFolder, parts: Sequence[Part], format_: str) -> Dict[Tuple[int, int], int]:
     """The sizes of the parts' files, of those that are there."""
-    found = {entry.name: entry.stat().st_size for entry in os.scandir(output_dir / PARTS)}
+    found = folder.sizes(PARTS)
     names = {part[:2]: part_name(*part[:2], format_) for part in parts}
     return {place: found[name] for place, name in names.items() if name in found}

@@ -17,8 +17,10 @@ from sledgehammer_allennlp.values import short_repr
 TEXT_COLUMN = "text"
 """What the only column of plain text is called."""
 
+NUM_SAMPLED = 1000
+"""So many rows of JSON lines tell the columns."""
+
 _MARK = b"\xef\xbb\xbf"
-_NUM_SAMPLED = 1000
 _MAX_PART_BYTES = 2**26
 _CHUNK_BYTES = 2**22
 
@@ -95,7 +97,7 @@ class LineFile:
             return {TEXT_COLUMN: pa.string()}
         values: Dict[str, List[Any]] = {}
         file = self._at(self._data_start)
-        for record in islice(iter_records(file, self._ends()), _NUM_SAMPLED):
+        for record in islice(iter_records(file, self._ends()), NUM_SAMPLED):
             try:
                 row = self._row(record)
             except ValueError:

@@ -134,6 +134,7 @@ def _row_batch(rows: pa.Table, columns: Columns, first_row: int) -> RowBatch:
         [first_row + place for place in good],
         errors,
         [rows.column(name).combine_chunks() for name in columns.kept],
+        {},
     )
 
 

@@ -1,6 +1,5 @@
 """Answering parts: what one process does, alone or among others."""
 
-from pathlib import Path
 from typing import (
     Any,
     Callable,
@@ -20,8 +19,9 @@ from sledgehammer_allennlp.archives import ArchivedClassifier, load_archived_cla
 from sledgehammer_allennlp.bulk.answers import AnswerTable
 from sledgehammer_allennlp.bulk.columns import Columns
 from sledgehammer_allennlp.bulk.inputs import InputFile
+from sledgehammer_allennlp.bulk.output_folder import OutputFolder
 from sledgehammer_allennlp.bulk.part_file import part_name, write_part
-from sledgehammer_allennlp.bulk.parts import Part, PartResult
+from sledgehammer_allennlp.bulk.parts import MAX_OTHER_KEYS_COUNTED, Part, PartResult
 from sledgehammer_allennlp.bulk.read_ahead import read_ahead
 from sledgehammer_allennlp.bulk.rows import RowBatch
 from sledgehammer_allennlp.bulk.tables import OpenTables
@@ -53,8 +53,8 @@ class PartWorker:
     inputs : `Sequence[InputFile]`
     columns : `Columns`
     settings : `PredictionSettings`
-    output_dir : `Path`
-        Of the parts' files.
+    folder : `OutputFolder`
+        Of the job.
     device : `str`
 
     # Raises
@@ -69,14 +69,14 @@ class PartWorker:
         inputs: Sequence[InputFile],
         columns: Columns,
         settings: PredictionSettings,
-        output_dir: Path,
+        folder: OutputFolder,
         device: str = "cpu",
     ) -> None:
         self.classifier = load_classifier(archive, settings, device)
         self._inputs = inputs
         self._columns = columns
         self._settings = settings
-        self._output_dir = output_dir
+        self._folder = folder
         self.on_rows: Optional[Callable[[int], Any]] = None
         """Called with the number of rows that were answered just now."""
         self._tables = OpenTables(inputs)
@@ -128,7 +128,7 @@ class PartWorker:
     def _write(
         self, part: Part, prepared: "Iterator[Tuple[Part, Optional[_Prepared]]]"
     ) -> PartResult:
-        found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "errors": []}
+        found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "errors": [], "other_keys": {}}
         exits = torch.zeros(len(self.classifier.exits.exit_layers), dtype=torch.long)
 
         def tables() -> Iterator[Any]:
@@ -144,15 +144,24 @@ class PartWorker:
                 found["num_bad"] += len(batch.rows.errors)
                 found["errors"] += [error for _, error in sorted(batch.rows.errors.items())]
                 del found["errors"][_NUM_ERRORS_SHOWN:]
+                _count_other_keys(batch.rows, found["other_keys"])
                 yield self._answers.build(batch.rows, output)
                 if self.on_rows is not None:
                     self.on_rows(batch.rows.num_rows)
 
         name = part_name(part.input_index, part.part_index, self._settings.format)
-        size = write_part(self._output_dir / name, tables(), self._answers.schema)
+        size = write_part(self._folder, name, tables(), self._answers.schema)
         return PartResult(
             part.input_index, part.part_index, exits=exits.tolist(), size=size, **found
         )
+
+
+def _count_other_keys(rows: RowBatch, counts: Dict[str, int]) -> None:
+    """Adds the rows of each key, of so many keys."""
+    for keys in rows.other_keys.values():
+        for key in keys:
+            if key in counts or len(counts) < MAX_OTHER_KEYS_COUNTED:
+                counts[key] = counts.get(key, 0) + 1
 
 
 class _Prepared(NamedTuple):

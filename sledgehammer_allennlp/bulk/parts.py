@@ -1,6 +1,9 @@
 """Parts of a job: where they lie, and what became of them."""
 
-from typing import List, NamedTuple
+from typing import List, Mapping, NamedTuple
+
+MAX_OTHER_KEYS_COUNTED = 100
+"""Where keys are data, there is a new one in every row."""
 
 
 class PartRange(NamedTuple):
@@ -48,6 +51,8 @@ class PartResult(NamedTuple):
         Of its file, in bytes.
     errors : `List[str]`
         The first bad rows.
+    other_keys : `Dict[str, int]`, optional (default = none)
+        In how many rows there were keys that have no column, by their names; of the first 100.
     """
 
     input_index: int
@@ -57,3 +62,4 @@ class PartResult(NamedTuple):
     exits: List[int]
     size: int
     errors: List[str]
+    other_keys: Mapping[str, int] = {}

@@ -11,6 +11,7 @@ import numpy as np
 
 from sledgehammer_allennlp.bulk.columns import Columns
 from sledgehammer_allennlp.bulk.inputs import InputFile
+from sledgehammer_allennlp.bulk.output_folder import OutputFolder
 from sledgehammer_allennlp.bulk.part_worker import PartWorker, PredictionSettings
 from sledgehammer_allennlp.bulk.parts import Part, PartRange, PartResult
 
@@ -38,13 +39,13 @@ def run_parts(
     inputs: Sequence[InputFile],
     columns: Columns,
     settings: PredictionSettings,
-    output_dir: Path,
+    folder: OutputFolder,
     device: Optional[str],
     parts: Sequence[Part],
 ) -> Generator[PartResult, None, None]:
     """
     Answers parts, in any order, by a fixed number of actors. Each loads the archive once, which
-    they get from here; the inputs, and the folder of the parts' files, must be theirs as well. The
+    they get from here; the inputs, and the folder of the job, must be theirs as well. The
     parts of an actor that dies are done again.
 
     # Raises
@@ -85,7 +86,7 @@ def run_parts(
             fn_constructor_kwargs={
                 "archive": archive_bytes,
                 "num_threads": ray_settings.cpus_per_worker,
-                "arguments": (inputs, columns, settings, output_dir, device),
+                "arguments": (inputs, columns, settings, folder, device),
             },
         )
         for row in answered.iter_rows():

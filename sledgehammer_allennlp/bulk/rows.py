@@ -1,10 +1,11 @@
 """Rows of input, some thousand at a time."""
 
+import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import pyarrow as pa
 
-from sledgehammer_allennlp.bulk.columns import Columns, as_kept
+from sledgehammer_allennlp.bulk.columns import Columns, OtherKeys, as_kept
 from sledgehammer_allennlp.values import short_repr
 
 _MAX_CHARACTERS = 2**23
@@ -27,6 +28,8 @@ class RowBatch(NamedTuple):
         What is wrong with each other row, with its number in the file, by its place.
     kept : `List[pa.Array]`
         `(num_rows,)` each, one for each column that is kept.
+    other_keys : `Dict[int, Dict[str, Any]]`
+        What rows of JSON lines have beside their columns, by their places.
     """
 
     num_rows: int
@@ -36,6 +39,7 @@ class RowBatch(NamedTuple):
     numbers: List[int]
     errors: Dict[int, str]
     kept: List[pa.Array]
+    other_keys: Dict[int, Dict[str, Any]]
 
 
 class RowBatchBuilder:
@@ -51,6 +55,7 @@ class RowBatchBuilder:
 
     def __init__(self, columns: Columns, first_row: int) -> None:
         self._columns = columns
+        self._other_keys_of = OtherKeys(columns).of
         self._number = first_row
         self._begin()
 
@@ -63,6 +68,7 @@ class RowBatchBuilder:
         self._numbers: List[int] = []
         self._errors: Dict[int, str] = {}
         self._kept: List[List[Any]] = [[] for _ in self._columns.kept]
+        self._other_keys: Dict[int, Dict[str, Any]] = {}
 
     def is_full(self, batch_size: int) -> bool:
         """Whether there are so many rows, or as many characters as one batch may have."""
@@ -99,6 +105,13 @@ class RowBatchBuilder:
             except ValueError as problem:
                 value, error = None, str(problem)
             values.append(value)
+        try:
+            others = self._other_keys_of(row)
+        except ValueError as problem:
+            return str(problem)
+        if others:
+            self._other_keys[self.num_rows] = others
+            self.num_characters += len(json.dumps(others))
         return error
 
     def add_bad(self, error: str) -> None:
@@ -129,6 +142,7 @@ class RowBatchBuilder:
                 pa.array(values, type_)
                 for values, type_ in zip(self._kept, self._columns.kept.values())
             ],
+            self._other_keys,
         )
         self._begin()
         return batch

@@ -1,10 +1,13 @@
 """What a job has done and cost."""
 
-from typing import Any, Dict, Iterable, List, Sequence
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
-from sledgehammer_allennlp.bulk.parts import PartResult
+from sledgehammer_allennlp.bulk.kept_names import OTHER_KEYS
+from sledgehammer_allennlp.bulk.line_file import NUM_SAMPLED
+from sledgehammer_allennlp.bulk.parts import MAX_OTHER_KEYS_COUNTED, PartResult
 
 _NUM_ERRORS_SHOWN = 10
+_NUM_KEYS_SHOWN = 10
 
 
 def summarize(
@@ -38,6 +41,7 @@ def summarize(
         "answered": num_answered,
         "bad_rows": sum(result.num_bad for result in results),
         "first_bad_rows": errors[:_NUM_ERRORS_SHOWN],
+        "other_keys": dict(_other_keys(results)),
         "parts": len(results),
         "exits": {str(layer): count for layer, count in zip(exit_layers, exits)},
         "layer_equivalents": spent / num_answered if num_answered else None,
@@ -45,10 +49,32 @@ def summarize(
     }
 
 
+def _other_keys(results: Iterable[PartResult]) -> List[Tuple[str, int]]:
+    """In how many rows there was each key that has no column; those of most rows first."""
+    counts: Dict[str, int] = {}
+    for result in results:
+        for key, count in result.other_keys.items():
+            if key in counts or len(counts) < MAX_OTHER_KEYS_COUNTED:
+                counts[key] = counts.get(key, 0) + count
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _other_keys_as_text(counts: Dict[str, int]) -> List[str]:
+    if not counts:
+        return []
+    shown = [f"{key!r} in {count:,} rows" for key, count in counts.items()]
+    more = f" and {len(shown) - _NUM_KEYS_SHOWN} more" if len(shown) > _NUM_KEYS_SHOWN else ""
+    return [
+        f"Kept, though not in the first {NUM_SAMPLED:,} rows of a file (in Parquet as JSON in the "
+        f"column {OTHER_KEYS}): {', '.join(shown[:_NUM_KEYS_SHOWN])}{more}"
+    ]
+
+
 def as_text(summary: Dict[str, Any], seconds: float, rows_now: int) -> str:
     """The summary, and how fast it went, as it is printed."""
     lines = [f"{summary['rows']:,} rows, {summary['bad_rows']:,} of them bad"]
     lines += [f"  {error}" for error in summary["first_bad_rows"][:3]]
+    lines += _other_keys_as_text(summary["other_keys"])
     if summary["answered"]:
         lines.append("Exits:")
         for layer, count in summary["exits"].items():

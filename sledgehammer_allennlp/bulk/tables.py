@@ -4,7 +4,7 @@ from typing import Dict, List, Optional, Sequence, Union
 
 import pyarrow as pa
 
-from sledgehammer_allennlp.bulk.columns import Columns, choose_columns
+from sledgehammer_allennlp.bulk.columns import Columns, check_kept_names, choose_columns
 from sledgehammer_allennlp.bulk.inputs import InputFile
 from sledgehammer_allennlp.bulk.line_file import LineFile
 from sledgehammer_allennlp.bulk.parquet_file import ParquetFile
@@ -37,32 +37,47 @@ def columns_of(
     keep: Sequence[str] = (),
 ) -> Columns:
     """
-    The columns that are read of all inputs; see `choose_columns`.
+    The columns that are read of all inputs; see `choose_columns`. Of `["all"]` they are those of
+    any input; JSON lines need not have them all, and may have other keys.
 
     # Raises
 
     ValueError
         If a file has not the columns, or one that is kept is of different types.
     """
-    chosen: Optional[Columns] = None
-    first = ""
-    for input_file in inputs:
-        table = open_table(input_file)
-        types = table.column_types()
-        table.close()
-        if not types:
-            continue  # A file without a row: of JSON lines nothing is known then.
-        if chosen is None:
-            first = input_file.url
-            chosen = choose_columns(types, text_column, second_text_column, keep, first)
-            continue
-        names = list(chosen.kept)
-        here = choose_columns(types, chosen.text, chosen.second_text, names, input_file.url)
-        for name, type_ in here.kept.items():
-            chosen.kept[name] = _common(chosen.kept[name], type_, name, first, input_file.url)
-    if chosen is None:
+    types_of = {one: types for one in inputs if (types := _column_types(one))}
+    if not types_of:
         raise ValueError("the input has no rows: wanted some")
-    return chosen
+    (first, types), *_ = types_of.items()
+    chosen = choose_columns(types, text_column, second_text_column, keep, first.url)
+    are_all = list(keep) == ["all"] and "all" not in types
+    names = list(chosen.kept)
+    if are_all:
+        texts = (chosen.text, chosen.second_text)
+        names = list(dict.fromkeys(name for types in types_of.values() for name in types))
+        names = [name for name in names if name not in texts]
+        check_kept_names(names)
+    kept: Dict[str, pa.DataType] = {}
+    first_with: Dict[str, str] = {}
+    for input_file, types in types_of.items():
+        may_lack = are_all and input_file.format == "jsonl"
+        wanted = [name for name in names if name in types or not may_lack]
+        here = choose_columns(types, chosen.text, chosen.second_text, wanted, input_file.url)
+        for name, type_ in here.kept.items():
+            file = first_with.setdefault(name, input_file.url)
+            kept[name] = _common(kept.get(name, type_), type_, name, file, input_file.url)
+    with_other_keys = are_all and any(one.format == "jsonl" for one in inputs)
+    return Columns(
+        chosen.text, chosen.second_text, {name: kept[name] for name in names}, with_other_keys
+    )
+
+
+def _column_types(input_file: InputFile) -> Dict[str, pa.DataType]:
+    """The columns of a file; none of JSON lines without a row, of which nothing is known."""
+    table = open_table(input_file)
+    types = table.column_types()
+    table.close()
+    return types
 
 
 def _common(one: pa.DataType, other: pa.DataType, name: str, first: str, here: str) -> pa.DataType:

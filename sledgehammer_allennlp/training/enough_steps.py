@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 class EnoughSteps(TrainerCallback):
     """
     When training of a `multi_exit_classifier` starts, warns if it will have fewer than 400 steps,
-    and says how many epochs would have enough; see `MIN_STEPS`. Changes nothing. Does nothing for
-    another model, nor for data that are read anew in each epoch, which are many.
+    and says how many epochs would have enough; see `MIN_STEPS`. Data that are read anew in each
+    epoch are many; there it warns if the schedule of the learning rate needs the steps of an epoch
+    and has not got them. Changes nothing. Does nothing for another model.
 
     It is one of AllenNLP's default callbacks, so that no config need list it.
 
@@ -35,6 +36,8 @@ class EnoughSteps(TrainerCallback):
         if not is_primary or not isinstance(trainer.model, MultiExitClassifier):
             return
         steps = steps_per_epoch(trainer)
+        if steps is None:
+            _warn_of_unknown_steps(trainer)
         if not steps:
             return
         total, epochs = trainer._num_epochs * steps, enough_epochs(steps)
@@ -44,6 +47,18 @@ class EnoughSteps(TrainerCallback):
                 'accurate than they could be. With "num_epochs": %d it has %d.',
                 *(total, steps, MIN_STEPS, epochs, epochs * steps),
             )
+
+
+def _warn_of_unknown_steps(trainer: "GradientDescentTrainer") -> None:
+    """As `slanted_triangular`, which takes each step of the first epoch for its last."""
+    schedule = trainer._learning_rate_scheduler
+    if getattr(schedule, "num_steps_per_epoch", 0) is None:
+        logger.warning(
+            "The schedule of the learning rate, %s, is wrong in the first epoch: how many steps an "
+            "epoch has is not known where data are read anew in each (max_instances_in_memory): "
+            'wanted "batches_per_epoch" in data_loader, the number of instances by that of a batch',
+            type(schedule).__name__,
+        )
 
 
 def train_longer(trainer: "GradientDescentTrainer") -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from sledgehammer_allennlp import load_archived_classifier
 from sledgehammer_allennlp.__main__ import main
+from sledgehammer_allennlp.bulk import line_file
 from tests.tiny import SENTENCES
 
 THRESHOLD = "0.7"
@@ -132,6 +133,37 @@ def test_a_bad_row_stops_with_its_number_and_what_was_answered_stays(trained, tm
     assert predict_files(trained["archive"], [path], tmp_path / "out") == 2
     assert f"{path}, row 101: it is not UTF-8" in capsys.readouterr().err
     assert len(answers_in(tmp_path / "out")) == 80
+
+
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+def test_keys_that_the_first_rows_have_not_are_kept_and_counted(
+    trained, tmp_path, format_, capsys, monkeypatch
+):
+    monkeypatch.setattr(line_file, "NUM_SAMPLED", 2)
+    late = {"source": "web", "tags": ["a", {"b": 1}], "label": None, "score": 0.5}
+    rows = [{"text": "good", "id": 0}, {"text": "bad", "id": 1}, {"text": "good", "id": 2, **late}]
+    rows += [{"text": "bad", "source": "mail"}] * 50
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--keep", "all", "--format", format_]
+    assert predict_files(trained["archive"], [path], tmp_path / "out", *options) == 0
+    found = answers_in(tmp_path / "out")
+    assert [answer["id"] for answer in found] == [0, 1, 2] + [None] * 50
+    if format_ == "parquet":
+        assert list(found[0])[:3] == ["id", "other_keys", "label"]
+        others = [answer["other_keys"] and json.loads(answer["other_keys"]) for answer in found]
+        assert others == [None, None, late] + [{"source": "mail"}] * 50
+    else:
+        keys = ["id", "label", "confidence", "exit_layer", "probs"]
+        assert list(found[0]) == keys
+        assert list(found[2]) == ["id", "source", "tags", "input_label", "score", *keys[1:]]
+        assert found[2]["source"] == "web" and json.loads(found[2]["tags"]) == late["tags"]
+        assert (found[2]["input_label"], found[2]["score"]) == (None, 0.5)
+        assert [answer["source"] for answer in found[3:]] == ["mail"] * 50
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["other_keys"] == {"source": 51, "label": 1, "score": 1, "tags": 1}
+    message = "column other_keys): 'source' in 51 rows, 'label' in 1 rows, 'score'"
+    assert message in capsys.readouterr().out
 
 
 def test_rows_that_are_all_bad_and_files_without_rows_are_parts_too(trained, tmp_path):

@@ -22,6 +22,7 @@ pytest.importorskip("fsspec")
 
 from sledgehammer_allennlp.__main__ import main
 from sledgehammer_allennlp.bulk.manifest import DoneParts
+from sledgehammer_allennlp.bulk.output_folder import LocalFolder
 from tests.tiny import SENTENCES
 
 NUM_KILLS = int(os.environ.get("KILLS", 4))
@@ -128,7 +129,7 @@ def test_killed_jobs_give_what_an_undisturbed_one_gives(job, tmp_path):
         process.join()
         assert process.exitcode == 0
         assert content(folder) == wanted
-        results = DoneParts(folder).results
+        results = DoneParts(LocalFolder(folder)).results
         assert sum(result.num_rows for result in results.values()) == 401 + 600
         summary = json.loads((folder / "summary.json").read_text())
         assert summary == json.loads((tmp_path / "undisturbed" / "summary.json").read_text())
@@ -136,9 +137,7 @@ def test_killed_jobs_give_what_an_undisturbed_one_gives(job, tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(job, tmp_path, capsys):
-    from sledgehammer_allennlp.bulk.manifest import alone_in
-
-    with alone_in(tmp_path / "out"):
+    with LocalFolder(tmp_path / "out").alone():
         assert main([*job, "--output-dir", str(tmp_path / "out")]) == 2
     assert "another run works in" in capsys.readouterr().err
 
@@ -149,9 +148,8 @@ def test_a_line_of_the_list_of_done_parts_that_was_cut_off_is_not_taken(tmp_path
         b'"size": 3, "errors": []}\n'
     )
     (tmp_path / "done.jsonl").write_bytes(line % 0 + line % 1 + (line % 2)[:-1])
-    done = DoneParts(tmp_path)
+    done = DoneParts(LocalFolder(tmp_path))
     assert set(done.results) == {(0, 0), (0, 1)}
     done.add(done.results[0, 0]._replace(part_index=3))
-    done.close()
     assert (tmp_path / "done.jsonl").read_bytes().count(b"\n") == 3
-    assert set(DoneParts(tmp_path).results) == {(0, 0), (0, 1), (0, 3)}
+    assert set(DoneParts(LocalFolder(tmp_path)).results) == {(0, 0), (0, 1), (0, 3)}

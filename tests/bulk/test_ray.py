@@ -18,6 +18,7 @@ pytest.importorskip("ray.data")
 from sledgehammer_allennlp.__main__ import main
 from sledgehammer_allennlp.bulk import ray_workers
 from sledgehammer_allennlp.bulk.inputs import find_inputs
+from sledgehammer_allennlp.bulk.output_folder import LocalFolder
 from sledgehammer_allennlp.bulk.part_worker import PartWorker, PredictionSettings
 from sledgehammer_allennlp.bulk.tables import columns_of, plan_parts
 from tests.tiny import SENTENCES
@@ -83,7 +84,7 @@ def test_a_worker_says_what_is_wrong_with_a_row_and_does_not_try_again(trained, 
     settings = PredictionSettings(0.7, None, None, "parquet", 16, "stop")
     worker = ray_workers._Worker.__new__(ray_workers._Worker)
     worker._worker = PartWorker(
-        trained["archive"], inputs, columns_of(inputs), settings, tmp_path, "cpu"
+        trained["archive"], inputs, columns_of(inputs), settings, LocalFolder(tmp_path), "cpu"
     )
     ((first, second),) = plan_parts(inputs, 1)
     batch = {"part": [json.dumps([0, 0, first]), json.dumps([0, 1, second])]}

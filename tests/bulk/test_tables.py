@@ -201,3 +201,44 @@ def test_a_kept_value_of_another_type_than_the_first_rows_is_a_bad_row(tmp_path)
     assert found[1:] == [([], [None], [wanted])]
     with pytest.raises(ValueError, match="column 'a', which is kept, is int64 in .*, and string"):
         columns_of(find_inputs([str(path), str(other)]), keep=["a"])
+
+
+def test_all_columns_are_those_of_any_file_of_json_lines(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "a": 1}\n')
+    (tmp_path / "b.jsonl").write_text('{"b": "one", "text": "y", "a": 0.5}\n')
+    inputs = find_inputs([str(tmp_path)])
+    chosen = columns_of(inputs, keep=["all"])
+    assert chosen.kept == {"a": pa.float64(), "b": pa.string()} and chosen.with_other_keys
+    assert not columns_of(inputs, keep=["a"]).with_other_keys
+    (rows,) = OpenTables(inputs).get(0).read(plan_parts(inputs, 9)[0][0], chosen, 9)
+    assert [column.to_pylist() for column in rows.kept] == [[1.0], [None]]
+
+
+@pytest.mark.parametrize("names", [("a.csv", "b.csv"), ("b.csv", "a.csv")])
+def test_a_column_that_another_table_has_not_is_refused_where_all_are_kept(tmp_path, names):
+    (tmp_path / names[0]).write_text("text,id\nx,1\n")
+    (tmp_path / names[1]).write_text("text\nx\n")
+    with pytest.raises(ValueError, match=f"{names[1]}: there is no column 'id'"):
+        columns_of(find_inputs([str(tmp_path)]), keep=["all"])
+
+
+@pytest.mark.parametrize(
+    "late, message",
+    [
+        ({"b": "\ud800"}, "column 'b', which is kept, has half a character"),
+        ({"\ud800": 1}, "column '\\ud800', which is kept, has half a character"),
+        (
+            {"b": json.loads("[" * 101 + "]" * 101)},
+            "column 'b', which is kept, is nested more than",
+        ),
+        ({"label": 1, "input_label": 2}, "two columns that are kept would be called 'input_label'"),
+        ({"other_keys": 1, "input_other_keys": 2}, "would be called 'input_other_keys'"),
+    ],
+)
+def test_a_late_key_that_cannot_be_kept_makes_its_row_bad(tmp_path, late, message, monkeypatch):
+    monkeypatch.setattr(line_file, "NUM_SAMPLED", 1)
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "x", "a": 1}\n' + json.dumps({"text": "y", "a": 2, **late}) + "\n")
+    (found,) = read_parts(find_inputs([str(path)]), 9, keep=["all"])
+    assert found[:2] == (["x"], [1, 2])
+    assert len(found[2]) == 1 and found[2][0].startswith("row 2: ") and message in found[2][0]

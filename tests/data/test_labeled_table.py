@@ -1,6 +1,7 @@
 """Tables of labelled texts give the instances that the same texts in lines give."""
 
 import csv
+import gc
 import json
 
 import pytest
@@ -11,7 +12,8 @@ pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
-from allennlp.data import DatasetReader
+from allennlp.data import DatasetReader, Instance
+from allennlp.data.data_loaders import MultiProcessDataLoader
 
 from sledgehammer_allennlp import load_archived_classifier
 from tests.tiny import tiny_experiment
@@ -110,3 +112,25 @@ def test_a_model_trained_on_tables_is_loaded_without_allennlp(tiny_bert, tmp_pat
     train_model(Params(config), str(tmp_path / "run"))
     classifier = load_archived_classifier(tmp_path / "run")
     assert classifier.predict(["the film was good"])[0]["label"] in ("pos", "neg")
+
+
+def num_instances():
+    return sum(type(one) is Instance for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("kind, separator", [("labeled_table", ","), ("labeled_tsv", "\t")])
+def test_a_loader_with_a_limit_reads_one_instance_after_the_other(
+    tiny_bert, tmp_path, kind, separator
+):
+    path = tmp_path / ("in.csv" if kind == "labeled_table" else "in.tsv")
+    header = f"label{separator}text\n" if kind == "labeled_table" else ""
+    path.write_text(header + f"pos{separator}good\n" * 2000 + f"pos{separator}\n")
+    reader = make_reader(tiny_bert, kind)
+    loader = MultiProcessDataLoader(reader, str(path), batch_size=8, max_instances_in_memory=16)
+    before = num_instances()
+    instances = loader.iter_instances()
+    for _ in range(2000):
+        assert next(instances)["label"].label == "pos"
+    assert num_instances() <= before + 1
+    with pytest.raises(ValueError, match="the text is empty"):  # The last, not read before.
+        next(instances)

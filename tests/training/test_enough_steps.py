@@ -3,7 +3,9 @@ import random
 from types import SimpleNamespace
 
 import pytest
+import torch
 from allennlp.models import BasicClassifier
+from allennlp.training.learning_rate_schedulers import SlantedTriangular
 
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.training import enough_steps
@@ -23,13 +25,14 @@ class Loader:
         return self.num_batches
 
 
-def trainer(num_batches, num_epochs, together=1, done=0, kind=MultiExitClassifier):
+def trainer(num_batches, num_epochs, together=1, done=0, kind=MultiExitClassifier, scheduler=None):
     return SimpleNamespace(
         model=kind.__new__(kind),
         data_loader=Loader(num_batches),
         _num_epochs=num_epochs,
         _num_gradient_accumulation_steps=together,
         _total_batches_completed=done,
+        _learning_rate_scheduler=scheduler,
     )
 
 
@@ -69,6 +72,19 @@ def test_batches_that_are_accumulated_are_one_step(warnings):
 def test_other_trainings_are_not(warnings, made):
     EnoughSteps("").on_start(made)
     assert warnings == []
+
+
+@pytest.mark.parametrize("num_steps, num_warnings", [(None, 1), (400, 0)])
+def test_a_schedule_that_lacks_the_steps_of_an_epoch_is_warned_of(
+    warnings, num_steps, num_warnings
+):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = SlantedTriangular(optimizer, num_epochs=1, num_steps_per_epoch=num_steps)
+    scheduler.step_batch(40)  # With 400 steps, the highest learning rate.
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1 if num_steps else 1 / 32)
+    EnoughSteps("").on_start(trainer(num_steps, 1, scheduler=scheduler))
+    assert len(warnings) == num_warnings
+    assert all('wanted "batches_per_epoch" in data_loader' in message for message in warnings)
 
 
 def test_one_of_several_workers_warns(warnings):
