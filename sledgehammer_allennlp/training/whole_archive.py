@@ -4,7 +4,7 @@ import logging
 from functools import wraps
 from os import PathLike
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import Any, List, Optional, Union
 
 from allennlp.commands import train
 from allennlp.common import Params
@@ -43,11 +43,10 @@ def write_config_whole(
     params: Params, params_file: str, preference_orders: Optional[List[List[str]]] = None
 ) -> None:
     # `--recover` writes it once more, and would find no config if that was broken off.
-    write_whole(
-        Path(params_file), lambda beside: _write_config(params, str(beside), preference_orders)
-    )
+    orders: Any = preference_orders  # which AllenNLP lets be None, but does not say so
+    write_whole(Path(params_file), lambda beside: _write_config(params, str(beside), orders))
 
 
 # The command has no setting for it. What is archived, and how, stays AllenNLP's.
 train.archive_model = archive_whole
-Params.to_file = write_config_whole  # type: ignore[method-assign]
+Params.to_file = write_config_whole  # type: ignore[assignment, method-assign]
