@@ -153,7 +153,7 @@ FULL = [
     ("train", 100, set()),
     ("train", 50_000, None),
     ("predict", 100, {"a.jsonl"}),
-    ("predict-files", 1_000, {".lock", "manifest.json", "plan.json", "done.jsonl", "parts"}),
+    ("predict-files", 1_000, {".lock", "manifest.json", "plan.json", "parts"}),
     ("new-config", 1_000, set()),
 ]
 
