@@ -3,7 +3,7 @@
 from functools import wraps
 from os import PathLike
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import Any, List, Optional, Union
 
 from allennlp.commands import train
 from allennlp.common import Params
@@ -11,7 +11,6 @@ from allennlp.common import Params
 from sledgehammer_allennlp.files import write_whole
 
 _archive_model = train.archive_model
-_write_config = Params.to_file
 
 
 @wraps(_archive_model)
@@ -30,16 +29,19 @@ def archive_whole(
     return str(path)
 
 
-@wraps(_write_config)
-def write_config_whole(
-    params: Params, params_file: str, preference_orders: Optional[List[List[str]]] = None
-) -> None:
-    # `--recover` writes it once more, and would find no config if that was broken off.
-    write_whole(
-        Path(params_file), lambda beside: _write_config(params, str(beside), preference_orders)
-    )
+def write_config_whole(params: Params) -> None:
+    """
+    Has a training's parameters written beside `config.json` and renamed. `--recover` writes them
+    once more, and would find no config if that was broken off.
+    """
+    to_file = params.to_file
+
+    def to_file_whole(params_file: str, *others: Any) -> None:
+        del params.to_file  # Workers get a copy, and it could not be sent to them.
+        write_whole(Path(params_file), lambda beside: to_file(str(beside), *others))
+
+    params.to_file = to_file_whole  # type: ignore[method-assign, assignment]
 
 
 # The command has no setting for it. What is archived, and how, stays AllenNLP's.
 train.archive_model = archive_whole
-Params.to_file = write_config_whole  # type: ignore[method-assign]
