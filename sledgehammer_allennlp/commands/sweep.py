@@ -138,7 +138,7 @@ def _sweep(args: argparse.Namespace, interruption: Interruption) -> "SweepSummar
         open_study,
         storage_in_our_words,
     )
-    from sledgehammer_allennlp.sweeps.trial_queue import TrialQueue, exclusively
+    from sledgehammer_allennlp.sweeps.trial_queue import TrialQueue, check_locks, exclusively
 
     space = read_search_space(args.space, args.seeds)
     if args.sampler == "grid" and space.configurations() is None:
@@ -152,6 +152,7 @@ def _sweep(args: argparse.Namespace, interruption: Interruption) -> "SweepSummar
     check_writable(folder, "--serialization-dir")
     url = args.storage or f"sqlite:///{folder / 'study.db'}"
     with writing("--serialization-dir"), storage_in_our_words(url):
+        check_locks(folder)
         with exclusively(folder):
             storage = open_storage(url)
             if args.summary_only:

@@ -12,20 +12,54 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
 import optuna
+from allennlp.common.checks import ConfigurationError
 from filelock import BaseFileLock, FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
 from sledgehammer_allennlp.sweeps.search_space import SearchSpace, Value, key_of
 
+try:
+    import fcntl
+except ImportError:  # Windows has none.
+    fcntl = None  # type: ignore[assignment]
+
 LOCKS_FOLDER = ".locks"
+
+
+def check_locks(folder: Path) -> None:
+    """
+    Workers would wait for ever where nothing can be locked, as on some network file systems.
+
+    # Raises
+
+    ConfigurationError
+        If files in the folder cannot be locked.
+    """
+    if fcntl is None:
+        return
+    path = _workers_lock(folder)
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # Another worker has it.
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot lock '{path}', by which workers agree: wanted a --serialization-dir on a "
+                f"file system with locks. {error}"
+            ) from error
 
 
 @contextmanager
 def exclusively(folder: Path) -> Iterator[None]:
     """While this lasts, no other worker is in here for the same folder."""
-    (folder / LOCKS_FOLDER).mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder / LOCKS_FOLDER / "workers.lock")):
+    with FileLock(str(_workers_lock(folder))):
         yield
+
+
+def _workers_lock(folder: Path) -> Path:
+    (folder / LOCKS_FOLDER).mkdir(parents=True, exist_ok=True)
+    return folder / LOCKS_FOLDER / "workers.lock"
 
 
 class TrialQueue:

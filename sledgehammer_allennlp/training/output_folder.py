@@ -20,6 +20,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.models import Model
 
 from sledgehammer_allennlp.files import no_room
+from sledgehammer_allennlp.training.whole_archive import write_config_whole
 
 try:
     import fcntl
@@ -139,6 +140,7 @@ def train_model_alone(
         with training_alone_in(folder):
             for written in (folder, folder.parent) if force else (folder,):
                 check_writable(written, _ARGUMENT)
+            write_config_whole(params)
             return _train_model(*arguments, **settings)
     except (OSError, RuntimeError) as error:
         if no_room(error) is None:

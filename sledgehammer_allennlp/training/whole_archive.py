@@ -15,7 +15,6 @@ from sledgehammer_allennlp.training.model_calibration import CALIBRATION_FILE
 logger = logging.getLogger(__name__)
 
 _archive_model = train.archive_model
-_write_config = Params.to_file
 
 
 @wraps(_archive_model)
@@ -38,15 +37,19 @@ def archive_whole(
     return str(path)
 
 
-@wraps(_write_config)
-def write_config_whole(
-    params: Params, params_file: str, preference_orders: Optional[List[List[str]]] = None
-) -> None:
-    # `--recover` writes it once more, and would find no config if that was broken off.
-    orders: Any = preference_orders  # which AllenNLP lets be None, but does not say so
-    write_whole(Path(params_file), lambda beside: _write_config(params, str(beside), orders))
+def write_config_whole(params: Params) -> None:
+    """
+    Has a training's parameters written beside `config.json` and renamed. `--recover` writes them
+    once more, and would find no config if that was broken off.
+    """
+    to_file = params.to_file
+
+    def to_file_whole(params_file: str, *others: Any) -> None:
+        del params.to_file  # Workers get a copy, and it could not be sent to them.
+        write_whole(Path(params_file), lambda beside: to_file(str(beside), *others))
+
+    params.to_file = to_file_whole  # type: ignore[method-assign, assignment]
 
 
 # The command has no setting for it. What is archived, and how, stays AllenNLP's.
 train.archive_model = archive_whole
-Params.to_file = write_config_whole  # type: ignore[assignment, method-assign]

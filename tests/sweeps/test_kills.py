@@ -19,15 +19,13 @@ from typing import Any, Dict, Iterable, Optional
 
 import optuna
 import pytest
-from allennlp.common.util import SigTermReceived, install_sigterm_handler
 
-from sledgehammer_allennlp.commands.sweep import Sweep, sweep_from_args
+from sledgehammer_allennlp.commands import sweep
 from sledgehammer_allennlp.sweeps import plots, training_run
 from tests.sweeps.worker import fake_command
 
 NUM_KILLS = int(os.environ.get("KILLS", 4))
 STATUS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130}
-NOT_BEGUN = 99
 INTERRUPTIONS = {signal.SIGINT, signal.SIGTERM}
 WAYS = [(name, with_training) for with_training in (False, True) for name in STATUS]
 CONFIG = """{
@@ -81,23 +79,34 @@ def run(arguments, behaviour: str, alive: Alive, output: Path) -> None:
     training_run._POLL_SECONDS = 0.02
     plots.write_plots = lambda *_: []
     parser = argparse.ArgumentParser()
-    Sweep().add_subparser(parser.add_subparsers())
+    sweep.Sweep().add_subparser(parser.add_subparsers())
     args = parser.parse_args(["sweep", *map(str, arguments)])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    install_sigterm_handler()
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
-    except (KeyboardInterrupt, SigTermReceived):
-        os._exit(NOT_BEGUN)
+    _let_signals_come_while_it_handles_them()
     status: Any = 0
     try:
-        sweep_from_args(args)
+        sweep.sweep_from_args(args)
     except SystemExit as exit_:
         status = exit_.code
     except BaseException:
         sys.excepthook(*sys.exc_info())
         status = 1
     os._exit(status)
+
+
+def _let_signals_come_while_it_handles_them() -> None:
+    """Not before, nor when all is done: so every signal has its exit status, or none."""
+    check, finish = sweep._check, sweep._finish
+
+    def begin_and_check(*given: Any) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
+        check(*given)
+
+    def finish_and_end(*given: Any) -> Any:
+        found = finish(*given)
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+        return found
+
+    sweep._check, sweep._finish = begin_and_check, finish_and_end
 
 
 def begin(files, folder: Path, alive: Alive, behaviour: str = ""):
@@ -185,8 +194,8 @@ def test_killed_sweeps_end_with_what_an_undisturbed_one_finds(files, alive, tmp_
                 if with_training:
                     kill_trainings(set(folder.glob("trial_*")) - before)
             process.join()
-            if process.exitcode in (0, NOT_BEGUN):
-                break  # It was done before, or had not begun.
+            if process.exitcode == 0:
+                break  # It was done before.
             assert process.exitcode == STATUS[name], (way, seed, printed.read_text())
             assert alive.nobody_is(), (way, seed)
             assert_whole(folder, wanted_csv)

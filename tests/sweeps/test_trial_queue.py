@@ -1,13 +1,21 @@
+import errno
+import fcntl
 from pathlib import Path
 
 import optuna
 import pytest
+from allennlp.common.checks import ConfigurationError
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from sledgehammer_allennlp.sweeps.search_space import SearchSpace, Seeds
 from sledgehammer_allennlp.sweeps.summary import summarise
-from sledgehammer_allennlp.sweeps.trial_queue import TrialQueue, is_given_back
+from sledgehammer_allennlp.sweeps.trial_queue import (
+    TrialQueue,
+    check_locks,
+    exclusively,
+    is_given_back,
+)
 
 SPACE = SearchSpace({"A": FloatDistribution(0, 1)}, {"B": 3}, Seeds("SEED", [1, 2, 3]))
 
@@ -129,3 +137,16 @@ def test_a_worker_interrupted_while_it_lets_a_trial_go_keeps_its_end(queue, monk
     kept = worker.study.get_trials()[trial.number]
     assert kept.state == TrialState.COMPLETE and not is_given_back(kept)
     assert queue(1).next() is None
+
+
+def test_a_folder_without_locks_is_refused_where_workers_would_wait_for_ever(tmp_path, monkeypatch):
+    check_locks(tmp_path)
+    with exclusively(tmp_path):
+        check_locks(tmp_path)  # Another worker has it: there are locks.
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(ConfigurationError, match="wanted a --serialization-dir on .* with locks"):
+        check_locks(tmp_path)

@@ -67,6 +67,7 @@ def begin_training(
     """Starts it: its process, and a pipe that ends with the last of its processes."""
     file = Path(f"{folder}.json")
     file.write_text(json.dumps(config))
+    Path(f"{folder}.txt").write_text("")
     command = ["train", str(file), "-s", str(folder), *arguments]
     ended, running = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_run, args=(command, f"{folder}.txt", fault, running))
@@ -90,7 +91,7 @@ def _run(command: List[str], output: str, fault: Optional[Fault], running: Conne
     from allennlp.__main__ import run
 
     os.setpgrp()
-    with open(output, "wb") as file:
+    with open(output, "ab") as file:  # which another may write to at the same time
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)

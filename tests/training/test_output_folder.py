@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import pickle
 import signal
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -16,6 +17,7 @@ from allennlp.models import load_archive
 
 from sledgehammer_allennlp.training import output_folder
 from sledgehammer_allennlp.training.output_folder import lock_file_of, training_alone_in
+from sledgehammer_allennlp.training.whole_archive import write_config_whole
 from tests.tiny import tiny_experiment
 from tests.training.processes import Pause, begin_training, printed, train_in_process
 
@@ -118,6 +120,15 @@ def test_a_file_system_without_locks_stops_no_training(tmp_path, monkeypatch, ca
     monkeypatch.setattr(output_folder, "fcntl", None)
     with training_alone_in(tmp_path / "run"):
         pass
+
+
+def test_the_config_is_written_whole_and_can_still_be_sent_to_workers(tmp_path, monkeypatch):
+    params, seen = Params({"model": {"type": "a"}}), []
+    monkeypatch.setattr(os, "replace", lambda _, target: seen.append(Path(target).name))
+    write_config_whole(params)
+    params.to_file(str(tmp_path / "config.json"))
+    assert seen == ["config.json"] and list(tmp_path.iterdir()) == []
+    assert pickle.loads(pickle.dumps(params.duplicate())).as_dict() == params.as_dict()
 
 
 def test_the_other_machines_of_a_training_take_no_lock(tmp_path, monkeypatch):
