@@ -28,7 +28,8 @@ PARTS = [f"part-00000-{number:07d}" for number in range(3)]
 def memory():
     store = fsspec.filesystem("memory")
     yield store
-    store.rm("/bulk", recursive=True)
+    if store.exists("/bulk"):
+        store.rm("/bulk", recursive=True)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,6 @@ def test_errors_of_stores_name_what_was_read_or_written(memory, job, capsys, mon
     def fail(self, *args, **kwargs):
         raise NoCredentials("unable to locate")
 
-    memory.pipe("/bulk/x", b"")
     for name, message in {
         "put_file": "cannot write 'memory://bulk/out/manifest.json': NoCredentials: unable to",
         "cat_file": "cannot read 'memory://bulk/out/manifest.json': NoCredentials: unable to",
