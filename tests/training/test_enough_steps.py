@@ -102,8 +102,8 @@ def test_random_numbers_stay_as_they_were():
 
 def test_it_is_there_without_being_listed(trained):
     log = (trained["run"] / "out.log").read_text()
-    assert log.count("Training will have") == 1
-    assert 'With "num_epochs": 20 it has' in log
+    # Tests that come after the training may write to its log, too.
+    assert log.count('With "num_epochs": 20 it has') == 1
 
 
 @pytest.mark.parametrize(
