@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Iterator, List, NoReturn
 
 from sledgehammer_allennlp.bulk.needs_arrow import require_arrow
 from sledgehammer_allennlp.files import no_room
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     if args.workers is not None or args.ray is not None:
         ray_settings = RaySettings(args.ray or "local", args.workers or 1, args.cpus_per_worker)
     try:
-        with _sigterm_as_exit():
+        with _ending_in_order():
             print(
                 run_job(
                     args.archive_file,
@@ -139,14 +139,30 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Has SIGTERM end the process in order: what is unfinished is removed."""
+def _ending_in_order() -> Iterator[None]:
+    """
+    Has SIGTERM end the process in order, as Ctrl-C does: what is unfinished is removed. Libraries
+    that were called at that moment may make errors of their own of either.
+    """
+    signals: List[int] = []
 
-    def exit_(number: int, frame: Any) -> None:
-        sys.exit(_TERMINATED)
+    def handle(number: int, frame: Any) -> None:
+        signals.append(number)
+        _end(number)
 
-    before = signal.signal(signal.SIGTERM, exit_)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
+    except Exception:
+        if signals:
+            _end(signals[0])
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int) -> NoReturn:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(_TERMINATED)

@@ -21,6 +21,7 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
 
 from sledgehammer_allennlp.__main__ import main
+from sledgehammer_allennlp.bulk import job as bulk_job
 from sledgehammer_allennlp.bulk.manifest import DoneParts
 from sledgehammer_allennlp.bulk.output_folder import LocalFolder
 from tests.tiny import SENTENCES
@@ -153,3 +154,25 @@ def test_a_line_of_the_list_of_done_parts_that_was_cut_off_is_not_taken(tmp_path
     done.add(done.results[0, 0]._replace(part_index=3))
     assert (tmp_path / "done.jsonl").read_bytes().count(b"\n") == 3
     assert set(DoneParts(LocalFolder(tmp_path)).results) == {(0, 0), (0, 1), (0, 3)}
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_of_which_a_library_makes_an_error_ends_it_all_the_same(
+    monkeypatch, tmp_path, number, status
+):
+    def work(*arguments):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)  # which the signal breaks off
+        except BaseException as error:
+            raise ValueError("cannot read it") from error
+
+    monkeypatch.setattr(bulk_job, "run_job", work)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    arguments = ["predict-files", "model.tar.gz", "in.jsonl", "--output-dir", str(tmp_path)]
+    try:
+        found = main(arguments)
+    except SystemExit as exit_:
+        found = exit_.code
+    assert found == status
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
