@@ -55,7 +55,7 @@ def check_model_sizes(
         return problems  # which is found where settings are checked
     try:
         sizes = _sizes(transformer)
-        fractions = _fractions(transformer)
+        others = _numbers_and_names(transformer)
     except Exception as error:  # of many kinds: the library does not check what it is given
         return [
             "the pretrained model's config.json is not as its library writes it: wanted a "
@@ -69,9 +69,9 @@ def check_model_sizes(
             )
     problems += [
         f"the pretrained model's config.json has the key {name} with {short_repr(value)}: wanted a "
-        "number"
-        for name, value in fractions.items()
-        if not is_number(value)
+        + ("text" if isinstance(default, str) else "number")
+        for name, value, default in others
+        if not (isinstance(value, str) if isinstance(default, str) else is_number(value))
     ]
     if problems:
         return problems
@@ -98,12 +98,18 @@ def _sizes(transformer: Dict[str, Any]) -> Dict[str, Any]:
     return {name: getattr(given, name, None) for name in _SIZES if hasattr(default, name)}
 
 
-def _fractions(transformer: Dict[str, Any]) -> Dict[str, Any]:
-    """What has to be a number, such as a dropout, or fails not before a text is predicted."""
+def _numbers_and_names(transformer: Dict[str, Any]) -> List[Tuple[str, Any, Any]]:
+    """
+    What has to be a number, such as a dropout, or a name, such as an activation's, or fails not
+    before a text is predicted: its key, value and default.
+    """
     kind = CONFIG_MAPPING[transformer["model_type"]]
     given, default = kind.from_dict(transformer), kind()
-    names = [name for name, value in vars(default).items() if isinstance(value, float)]
-    return {name: getattr(given, name, None) for name in names if name in transformer}
+    return [
+        (name, getattr(given, name, None), value)
+        for name, value in vars(default).items()
+        if name in transformer and isinstance(value, (float, str))
+    ]
 
 
 def _numbers(

@@ -82,6 +82,7 @@ REFUSED = {
     ),
     "no number": (_pretrained(num_hidden_layers="4"), "num_hidden_layers with '4': wanted a num"),
     "no fraction": (_pretrained(layer_norm_eps="x"), "layer_norm_eps with 'x': wanted a number"),
+    "no name": (_pretrained(hidden_act=["gelu"]), "hidden_act with ['gelu']: wanted a text"),
     "zero heads": (_pretrained(num_attention_heads=0), "num_attention_heads with 0: wanted"),
     "huge": (_pretrained(hidden_size=10**4000), "wanted the weights of this config"),
     "labels": (_config("model", "num_labels", 10**12), "32000000000000 numbers in labels"),
