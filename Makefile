@@ -112,9 +112,12 @@ test-plain: $(PLAIN)/.made $(INSTALLED)
 	cd $(PLAIN)/copy && INSTALL=plain MAIN_STACK_ARCHIVES=$(CURDIR)/$(PLAIN)/archives \
 		../bin/python -m pytest $(PYTEST_ARGS) $(PLAIN_TESTS)
 
+# They run other commands and programs, in which these versions have no part, and take long.
+CLASSIC_IGNORED := --ignore tests/sweeps --ignore tests/commands/test_sweep.py --ignore tests/test_setup.py
+
 test-classic: $(CLASSIC)/.made
 	$(call install_wheel,$(CLASSIC),[test],$(CLASSIC_PINS))
-	cd $(CLASSIC)/copy && INSTALL=classic ../bin/python -m pytest $(PYTEST_ARGS)
+	cd $(CLASSIC)/copy && INSTALL=classic ../bin/python -m pytest $(PYTEST_ARGS) $(CLASSIC_IGNORED)
 
 has-python310:
 	@test -n "$(PYTHON310)" || { echo "No Python 3.10 is found: name one with PYTHON310=..."; exit 1; }
