@@ -11,6 +11,7 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Optional
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from sledgehammer_allennlp.serving.answerer import Answerer, Job
@@ -70,9 +71,11 @@ class _Service:
         self._labels = answerer.classifier.labels
         self._at_exits = asyncio.Lock()
         self._is_closing = False
-        self.app = FastAPI(
+        # The page of /docs is ours too: FastAPI's own takes its scripts from another server.
+        self.app = FastAPIOffline(
             title=settings.model_name,
             description="A text classifier with early exits. Its page: /",
+            redoc_url=None,
             lifespan=self._lifespan,
         )
         self._add_routes()

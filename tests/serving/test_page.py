@@ -120,3 +120,15 @@ def test_the_page_says_when_the_service_refuses(page):
     page.wait_for_function("document.getElementById('error').textContent === '<b>no</b>'")
     page.unroute("**/exits")
     page.evaluate("document.getElementById('error').textContent = ''")
+
+
+def test_the_interfaces_are_described_without_another_server(browser, service):
+    opened = browser.new_page()
+    addresses = []
+    opened.on("request", lambda request: addresses.append(request.url))
+    opened.goto(service.address + "/docs")
+    opened.locator(".opblock-summary-path", has_text="/answer").wait_for()
+    assert opened.locator(".opblock").count() > 8
+    assert len(addresses) > 3
+    assert all(address.startswith((service.address, "data:")) for address in addresses)
+    opened.close()
