@@ -1,12 +1,15 @@
 """The service in a process of its own, by its addresses."""
 
+import argparse
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from sledgehammer_allennlp.serving.command import add_arguments
 from tests.serving.archives import LABELS
 from tests.tiny import SENTENCES
 
@@ -325,3 +328,23 @@ class TestV2:
         status, found = service.send("/v2/models/run/infer", asked)
         assert status == 422
         assert wanted in found["error"]
+
+
+def test_the_image_copies_what_there_is_and_starts_the_service():
+    root = Path(__file__).parents[2]
+    instructions = [
+        line.split(" ", 1)
+        for line in (root / "Dockerfile").read_text().splitlines()
+        if line and line[0] != "#"
+    ]
+    kept = (root / ".dockerignore").read_text().splitlines()
+    copied = [name for what, rest in instructions if what == "COPY" for name in rest.split()[:-1]]
+    assert "sledgehammer_allennlp" in copied and "setup.py" in copied
+    assert all((root / name).exists() and f"!{name}" in kept for name in copied)
+    (entrypoint,) = [json.loads(rest) for what, rest in instructions if what == "ENTRYPOINT"]
+    assert entrypoint[:4] == ["python", "-m", "sledgehammer_allennlp", "serve"]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args([*entrypoint[4:], "--threshold", "0.9"])
+    assert (args.archive_file, args.host) == ("/model.tar.gz", "0.0.0.0")
+    assert ["USER", "service"] in instructions
