@@ -4,12 +4,14 @@ the best of three learning rates, plain fine-tuning of the first layers alone (t
 Schwartz et al. 2020), and the recipes of DeeBERT and PABEE. Trains small models; what is done is
 kept, so that an interrupted run goes on when it is started again.
 
-Writes the logits of every exit on the test data, `results/*.npz`, and the tables, `recipes.md`
-and `recipes.json`.
+Writes the logits of every exit on the test data, `results/*.npz`, their numbers, `results/*.json`,
+of which alone the tables are made, and the tables, `recipes.md` and `recipes.json`.
 """
 
 import argparse
+import json
 import statistics
+from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -20,10 +22,12 @@ from benchmarks.trained_models import (
     accuracy_at,
     add_arguments,
     result_of,
+    summary_of,
     train_missing,
     write_results,
 )
 from sledgehammer_allennlp.encoders.loading import num_layers_of
+from sledgehammer_allennlp.files import write_text_whole
 
 TRAINING_TEXTS = {"sst2": 16000}
 SETTINGS: Dict[str, Any] = {"exit_layers": "all", "batch_size": 32, "num_epochs": 2}
@@ -65,14 +69,13 @@ def main() -> None:
     arguments = parser.parse_args()
     num_layers = num_layers_of(arguments.transformer_model)
     runs = first_runs(arguments, num_layers)
-    train_missing(arguments, runs, TRAINING_TEXTS)
-    best = {data: best_learning_rate(arguments, runs, data) for data in arguments.data_sets}
+    keep = partial(summary_of_run, arguments, num_layers)
+    train_missing(arguments, runs, TRAINING_TEXTS, keep)
+    found = [keep(run) for run in runs]
+    best = {data: best_learning_rate(arguments, found, data) for data in arguments.data_sets}
     truncated = truncated_runs(arguments, best)
-    train_missing(arguments, truncated, TRAINING_TEXTS)
-    results = [
-        summary(Result.read(result_of(arguments, run)), run, num_layers)
-        for run in [*runs, *truncated]
-    ]
+    train_missing(arguments, truncated, TRAINING_TEXTS, keep)
+    results = [*found, *map(keep, truncated)]
     text = tables(results, best, num_layers)
     write_results(arguments, "recipes", text, results)
 
@@ -121,16 +124,27 @@ def truncated_name(num_layers: int) -> str:
     return f"plain fine-tuning of the first {num_layers}"
 
 
-def best_learning_rate(arguments: argparse.Namespace, runs: Sequence[Run], data: str) -> float:
+def best_learning_rate(
+    arguments: argparse.Namespace, results: Sequence[Mapping[str, Any]], data: str
+) -> float:
     """With which plain fine-tuning was most accurate on the validation data, over seeds."""
     return max(
         arguments.learning_rates,
         key=lambda rate: statistics.mean(
-            Result.read(result_of(arguments, run)).validation_accuracy
-            for run in runs
-            if run.data == data and run.method == plain_name(rate)
+            one["validation_accuracy"]
+            for one in results
+            if one["data"] == data and one["method"] == plain_name(rate)
         ),
     )
+
+
+def summary_of_run(arguments: argparse.Namespace, num_layers: int, run: Run) -> Dict[str, Any]:
+    """The numbers of a run that is trained, which are kept from now on."""
+    path = summary_of(arguments, run)
+    if not path.exists():
+        numbers = summary(Result.read(result_of(arguments, run)), run, num_layers)
+        write_text_whole(path, json.dumps(numbers, indent=1) + "\n")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def summary(result: Result, run: Run, num_layers: int) -> Dict[str, Any]:
@@ -147,8 +161,10 @@ def summary(result: Result, run: Run, num_layers: int) -> Dict[str, Any]:
         "accuracy_of_exits": result.accuracy_of_exits(),
         "full_depth": float(curve.accuracy[-1]),
         "full_depth_by_temperatures": float(temperatures_alone.accuracy[-1]),
-        "at_layers": {k: accuracy_at(curve, k) for k in budgets},
-        "at_layers_by_temperatures": {k: accuracy_at(temperatures_alone, k) for k in budgets},
+        "validation_accuracy": result.validation_accuracy,
+        # At a mean of 1, 2, … layer-equivalents.
+        "at_layers": [accuracy_at(curve, k) for k in budgets],
+        "at_layers_by_temperatures": [accuracy_at(temperatures_alone, k) for k in budgets],
     }
 
 
@@ -187,7 +203,7 @@ def _row(
     cells[exit_layers[-1]] = _cell([one[full_depth] for one in results])
     if len(exit_layers) > 1:
         for k in range(1, num_layers):
-            cells[k - 1] = _cell([one[at][k] for one in results])
+            cells[k - 1] = _cell([one[at][k - 1] for one in results])
     return f"| {name} | {' | '.join(cell or '' for cell in cells)} |"
 
 

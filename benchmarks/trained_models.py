@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import _jsonnet
 import numpy as np
@@ -85,10 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser, data_sets: Sequence[str], fol
 
 
 def train_missing(
-    arguments: argparse.Namespace, runs: Sequence[Run], num_training_texts: Mapping[str, int]
+    arguments: argparse.Namespace,
+    runs: Sequence[Run],
+    num_training_texts: Mapping[str, int],
+    when_trained: Callable[[Run], Any] = lambda run: None,
 ) -> None:
     """
-    Trains what has no result yet.
+    Trains what has neither a result nor its summary yet.
 
     # Parameters
 
@@ -97,14 +100,20 @@ def train_missing(
     runs : `Sequence[Run]`
     num_training_texts : `Mapping[str, int]`
         How many texts of a data set models are trained on, where not all.
+    when_trained : `Callable[[Run], Any]`, optional
+        Is called with each run that has a result now.
     """
     (arguments.output_dir / "results").mkdir(parents=True, exist_ok=True)
     check_same_settings(arguments, runs, num_training_texts)
     for data in arguments.data_sets:
         prepare_data(arguments, data, num_training_texts.get(data))
-    to_do = [run for run in runs if not result_of(arguments, run).exists()]
+    to_do = [
+        run
+        for run in runs
+        if not result_of(arguments, run).exists() and not summary_of(arguments, run).exists()
+    ]
     print(f"{len(runs)} models, {len(runs) - len(to_do)} of them trained before")
-    train_all(arguments, to_do)
+    train_all(arguments, to_do, when_trained)
 
 
 def check_same_settings(
@@ -157,7 +166,14 @@ def result_of(arguments: argparse.Namespace, run: Run) -> Path:
     return arguments.output_dir / "results" / f"{run.name}.npz"
 
 
-def train_all(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
+def summary_of(arguments: argparse.Namespace, run: Run) -> Path:
+    """The numbers of a result, where a benchmark keeps them, also without the result."""
+    return result_of(arguments, run).with_suffix(".json")
+
+
+def train_all(
+    arguments: argparse.Namespace, runs: Sequence[Run], when_trained: Callable[[Run], Any]
+) -> None:
     """Several at once, with one thread each: small models gain little from more."""
     if not runs:
         return
@@ -169,8 +185,9 @@ def train_all(arguments: argparse.Namespace, runs: Sequence[Run]) -> None:
         maxtasksperchild=6,  # so that memory does not add up
     ) as pool:
         jobs = pool.imap_unordered(_train, [(arguments, run) for run in runs])
-        for name, seconds in tqdm(jobs, total=len(runs), desc="training"):
-            tqdm.write(f"{name}: {seconds:.0f} s")
+        for run, seconds in tqdm(jobs, total=len(runs), desc="training"):
+            tqdm.write(f"{run.name}: {seconds:.0f} s")
+            when_trained(run)
 
 
 def _be_quiet(num_workers: int) -> None:
@@ -180,7 +197,7 @@ def _be_quiet(num_workers: int) -> None:
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
-def _train(job: Tuple[argparse.Namespace, Run]) -> Tuple[str, float]:
+def _train(job: Tuple[argparse.Namespace, Run]) -> Tuple[Run, float]:
     """Trains one model, and keeps what its exits say of the test data."""
     from allennlp.commands.train import train_model
     from allennlp.common import Params
@@ -222,7 +239,7 @@ def _train(job: Tuple[argparse.Namespace, Run]) -> Tuple[str, float]:
         ),
     )
     shutil.rmtree(folder)
-    return run.name, seconds
+    return run, seconds
 
 
 def write_results(
@@ -234,7 +251,7 @@ def write_results(
     content = {"machine": machine(), "arguments": vars(arguments), "results": results}
     write_text_whole(folder / f"{name}.json", json.dumps(content, indent=1, default=str) + "\n")
     print(text)
-    print(f"Written to {folder}: {name}.md, {name}.json, results/*.npz")
+    print(f"Written to {folder}: {name}.md, {name}.json, results/")
 
 
 def _save(path: Path, **arrays: np.ndarray) -> None:

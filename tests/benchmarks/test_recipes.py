@@ -11,10 +11,11 @@ from benchmarks.recipes import (
     first_runs,
     plain_name,
     summary,
+    summary_of_run,
     tables,
     truncated_runs,
 )
-from benchmarks.trained_models import Result, Run, config_of, result_of
+from benchmarks.trained_models import Result, Run, config_of, summary_of
 from sledgehammer_allennlp.exits import ExitScores
 
 
@@ -69,17 +70,26 @@ def test_the_recommended_config_aligns_pairs_only(arguments):
     assert config_of(arguments, runs["sst2"])["model"]["alignment"] is None
 
 
-def test_the_best_learning_rate_is_that_of_the_validation_data_over_seeds(arguments, monkeypatch):
+def test_the_best_learning_rate_is_that_of_the_validation_data_over_seeds(arguments):
     accuracies = {1: (0.9, 0.8, 0.7), 2: (0.5, 0.8, 0.7)}
-    runs = first_runs(arguments, 6)
-    by_path = {
-        result_of(arguments, run): accuracies[run.seed][LEARNING_RATES.index(rate)]
-        for run in runs
+    results = [
+        summary(made_result(accuracies[run.seed][LEARNING_RATES.index(rate)]), run, 6)
+        for run in first_runs(arguments, 6)
         for rate in LEARNING_RATES
         if run.method == plain_name(rate)
-    }
-    monkeypatch.setattr(Result, "read", lambda path: made_result(by_path[path]))
-    assert best_learning_rate(arguments, runs, "sst2") == LEARNING_RATES[1]
+    ]
+    assert best_learning_rate(arguments, results, "sst2") == LEARNING_RATES[1]
+
+
+def test_the_numbers_of_a_run_are_kept_without_its_result(arguments, monkeypatch):
+    run = first_runs(arguments, 6)[0]
+    (arguments.output_dir / "results").mkdir()
+    monkeypatch.setattr(Result, "read", lambda path: made_result())
+    numbers = summary_of_run(arguments, 6, run)
+    monkeypatch.undo()
+    assert summary_of_run(arguments, 6, run) == numbers
+    assert numbers["validation_accuracy"] == 0.5 and len(numbers["at_layers"]) == 5
+    assert run.data in summary_of(arguments, run).name
 
 
 def test_the_first_layers_alone_are_tuned_with_the_rate_that_was_best(arguments):
