@@ -9,6 +9,9 @@
 #
 # PYTHON=python3.12 make setup    chooses the interpreter, of 3.11 and 3.12
 
+# Or each of the many processes of the tests compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -100,7 +103,7 @@ define install_wheel
 	$(1)/bin/python -m pip wheel --no-deps --wheel-dir $(1)/copy/dist $(1)/copy
 	rm -rf $(1)/copy/sledgehammer_allennlp $(1)/copy/build $(1)/copy/*.egg-info
 	$(1)/bin/python -m pip uninstall --quiet --yes sledgehammer_allennlp
-	$(1)/bin/python -m pip install --no-compile "$$(echo $(1)/copy/dist/*.whl)$(2)" $(3)
+	$(1)/bin/python -m pip install "$$(echo $(1)/copy/dist/*.whl)$(2)" $(3)
 	configs=$$(echo $(CURDIR)/$(1)/lib/python3*/site-packages/sledgehammer_allennlp/configs); test ! -d "$$configs" \
 		|| { mkdir $(1)/copy/sledgehammer_allennlp && ln -s "$$configs" $(1)/copy/sledgehammer_allennlp/configs; }
 endef

@@ -5,12 +5,14 @@ import logging
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
+import torch
 from allennlp.commands import main as allennlp
 from allennlp.common.checks import ConfigurationError
 
@@ -169,9 +171,13 @@ def test_on_a_full_disk_the_file_is_named_and_no_half_of_one_left(
     out.mkdir()
     without = name in ("predict-files", "new-config")
     status, printed = run_on_full_disk(commands(trained["run"], out)[name], num_bytes, without)
-    assert status == (2 if without else 1), printed
-    error = printed.strip().splitlines()[-1]
-    assert error.startswith(f"{name}: error: " if without else "ConfigurationError: "), printed
+    # Old versions of torch end the process themselves when they clear up.
+    aborted = [-signal.SIGABRT] if name == "train" and torch.__version__ < "2" else []
+    assert status in [2 if without else 1, *aborted], printed
+    start = f"{name}: error: " if without else "ConfigurationError: "
+    lines = printed.strip().splitlines()
+    error = next(line for line in reversed(lines) if line.startswith(start))
+    assert error == lines[-1] or status in aborted, printed
     # `calibrate` packs the run first, in the temporary folder.
     place = f"{tempfile.gettempdir()}/sledgehammer-" if name == "calibrate" else str(out)
     assert place in error and "Traceback" not in printed
