@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from allennlp.common import logging as common_logging
+from allennlp.common import tqdm
 from allennlp.training import util as training_util
 
 from tests.tiny import tiny_experiment
@@ -30,7 +31,8 @@ def chosen(monkeypatch):
 def printed(monkeypatch, tmp_path, capsys):
     """What is printed, and what is in the log, of a training whose model is of a type."""
     root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
+    for logger in (root, tqdm.logger):  # whose handlers would write to a folder that is gone
+        monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
