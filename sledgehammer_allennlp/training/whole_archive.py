@@ -30,11 +30,19 @@ def archive_whole(
     write_whole(
         path, lambda beside: _archive_model(serialization_dir, weights, beside, include_in_archive)
     )
+    return str(path)
+
+
+@wraps(_archive_model)
+def archive_training(
+    serialization_dir: Union[str, "PathLike[str]"], *others: Any, **settings: Any
+) -> str:
+    path = archive_whole(serialization_dir, *others, **settings)
     logger.info("Written: %s", path)
     if (Path(serialization_dir) / CALIBRATION_FILE).exists():
         logger.info("Next, choose a threshold, on data that was not used here:")
         logger.info("  allennlp tradeoff %s DATA --output-dir DIR", path)
-    return str(path)
+    return path
 
 
 def write_config_whole(params: Params) -> None:
@@ -52,4 +60,4 @@ def write_config_whole(params: Params) -> None:
 
 
 # The command has no setting for it. What is archived, and how, stays AllenNLP's.
-train.archive_model = archive_whole
+train.archive_model = archive_training

@@ -170,10 +170,12 @@ def test_exits_are_combined_if_told_or_if_they_were_and_not_if_told(
     assert [exit_["combination_before"]["weights"] for exit_ in report] == weights
 
 
-def test_the_folder_of_a_run_can_be_calibrated(trained, calibrate, other_data):
+def test_the_folder_of_a_run_can_be_calibrated(trained, calibrate, other_data, caplog):
+    caplog.set_level("INFO", logger="sledgehammer_allennlp")
     from_archive, from_folder = calibrate(), calibrate("--force", archive=trained["run"])
     models = [load_archive(archive).model for archive in (from_archive, from_folder)]
     assert torch.equal(models[0].temperatures, models[1].temperatures)
+    assert "Written: " not in caplog.text  # of the archive in between, which is removed
 
 
 def test_the_default_output_is_beside_the_archive(trained, other_data, tmp_path, allennlp_command):
