@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
 import torch
@@ -77,7 +77,37 @@ FAMILY_CONFIGS: Dict[str, Dict[str, Any]] = {
         initializer_range=0.3,
     ),
     "albert": {**_BERT_SIZES, "embedding_size": 16, "num_hidden_groups": 2},
+    "mpnet": {**_ROBERTA_SIZES, "pad_token_id": 1},
+    "deberta-v2": {
+        **_BERT_SIZES,
+        "relative_attention": True,
+        "max_relative_positions": -1,
+        "position_buckets": 8,  # texts are longer, so that distances share buckets
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "modernbert": {
+        **_BERT_SIZES,
+        "local_attention": 6,  # texts are longer
+        "pad_token_id": 0,
+        "cls_token_id": 2,
+        "bos_token_id": 2,
+        "sep_token_id": 3,
+        "eos_token_id": 3,
+        "reference_compile": False,
+    },
+    # Gated layers multiply what they compute: with large weights rounding errors grow.
+    "nomic_bert": {**_BERT_SIZES, "initializer_range": 0.2},
+    "gte": {**_BERT_SIZES, "initializer_range": 0.2, "type_vocab_size": 0, "pad_token_id": 0},
 }
+"""Of every supported family; `FAMILIES_HERE` are those that the installed library has."""
+
+FAMILIES_HERE = sorted(set(FAMILY_CONFIGS) & set(transformers.CONFIG_MAPPING))
+WITHOUT_GRAPHS = ("mpnet", "deberta-v2", "modernbert", "nomic_bert", "gte")
+"""Families whose layers ONNX Runtime does not run."""
 
 
 def tiny_transformer(family: str, seed: int = 0, **settings: Any) -> transformers.PreTrainedModel:
@@ -98,6 +128,32 @@ def tiny_transformer(family: str, seed: int = 0, **settings: Any) -> transformer
             elif "norm" in name.lower():
                 parameter.normal_(mean=1.0, std=0.2)
     return transformer
+
+
+@torch.no_grad()
+def library_hidden_states(
+    transformer: transformers.PreTrainedModel,
+    token_ids: torch.Tensor,
+    mask: torch.Tensor,
+    type_ids: torch.Tensor,
+) -> List[torch.Tensor]:
+    """By the library's forward: the embeddings, then each layer's output, before a last norm."""
+    inputs = {"input_ids": token_ids, "attention_mask": mask.long()}
+    if getattr(transformer.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = type_ids
+    if transformer.config.model_type != "modernbert":
+        return list(transformer(**inputs, output_hidden_states=True).hidden_states)
+    # This library gives the last layer's output through the last norm.
+    found: List[torch.Tensor] = []
+
+    def keep(module: Any, inputs: Any, output: Any) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    hooks = [x.register_forward_hook(keep) for x in (transformer.embeddings, *transformer.layers)]
+    transformer(**inputs)
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def random_inputs(

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from sledgehammer_allennlp.encoders.layer_products import KeysValues
+from sledgehammer_allennlp.encoders.positions import Scorer
 from sledgehammer_allennlp.encoders.token_batch import Layout
 
 _HAS_FUSED_ATTENTION = hasattr(F, "scaled_dot_product_attention")
@@ -19,6 +20,7 @@ def attend(
     layout: Layout,
     num_heads: int,
     dropout: float,
+    scorer: Optional[Scorer] = None,
 ) -> torch.Tensor:
     """
     Each row's mean of its text's values, by attention.
@@ -36,6 +38,8 @@ def attend(
     num_heads : `int`
     dropout : `float`
         Of the weights.
+    scorer : `Scorer`, optional
+        Puts positions into it.
 
     # Returns
 
@@ -52,13 +56,12 @@ def attend(
     ):
         if rows_segment.num_tokens == 0:
             continue
-        context = attention(
-            _heads(rows_segment.pad(query), num_heads),
-            _heads(segment.pad(key), num_heads),
-            _heads(segment.pad(value), num_heads),
-            segment.mask,
-            dropout,
-        )
+        query = _heads(rows_segment.pad(query), num_heads)
+        key = _heads(segment.pad(key), num_heads)
+        mask = segment.mask
+        if scorer is not None:
+            query, key, mask = scorer(query, key, mask, rows_layout.first_position)
+        context = attention(query, key, _heads(segment.pad(value), num_heads), mask, dropout)
         contexts.append(rows_segment.unpad(context.transpose(1, 2).flatten(2)))
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
 
@@ -85,7 +88,8 @@ def attention(
     key, value : `torch.Tensor`
         `(texts, heads, tokens, head_size)`
     mask : `torch.Tensor`, optional
-        `(texts, 1, 1, tokens)`, true where there is a token; `None` if there is no padding.
+        `(texts or 1, heads or 1, rows or 1, tokens)`, true where a token counts, or what is added
+        to the scores; `None` if all tokens count alike.
     dropout : `float`
         Of the weights.
 
@@ -97,6 +101,8 @@ def attention(
     if _HAS_FUSED_ATTENTION:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.size(-1))
-    if mask is not None:
+    if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores = scores + mask
     return F.dropout(scores.softmax(-1), dropout) @ value

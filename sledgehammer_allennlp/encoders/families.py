@@ -1,92 +1,28 @@
 """Which transformer families are supported, and where each one keeps the parts of a layer.
 
-Every supported family computes the same layer, the post-norm layer of BERT:
-
-    attended = norm_1(x + dropout(W_o · attention(W_q x, W_k x, W_v x)))
-    output   = norm_2(attended + dropout(W_2 · activation(W_1 · attended)))
-
-They differ in what they call the parts and in what happens before layer 0. This module is the
-only one that knows those names.
+They differ in what they call the parts, in how positions enter, and in what happens before layer 0.
+This module and `rotary_families` are the only ones that know those names.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Callable, Dict, List, Optional
 
 import torch
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-
-@dataclass
-class LayerParts:
-    """
-    The modules and settings of one post-norm transformer layer.
-
-    The modules belong to the pretrained model; several layers may share them (ALBERT).
-    """
-
-    query: nn.Module
-    key: nn.Module
-    value: nn.Module
-    attention_output: nn.Module
-    attention_norm: nn.Module
-    feed_forward_in: nn.Module
-    activation: Callable[[torch.Tensor], torch.Tensor]
-    activation_name: str
-    """As the transformers library names it."""
-    feed_forward_out: nn.Module
-    output_norm: nn.Module
-    attention_dropout: float
-    """On the attention weights."""
-    hidden_dropout: float
-    """On the output of the attention, before it is added."""
-    output_dropout: float
-    """On the output of the feed-forward part, before it is added."""
-
-    def modules(self) -> List[nn.Module]:
-        """The modules that have weights."""
-        return [*self.linears(), self.attention_norm, self.output_norm]
-
-    def linears(self) -> List[nn.Module]:
-        """Those of them that are matrix products."""
-        return [
-            self.query,
-            self.key,
-            self.value,
-            self.attention_output,
-            self.feed_forward_in,
-            self.feed_forward_out,
-        ]
-
-
-@dataclass(frozen=True)
-class Family:
-    """
-    How to read one family of pretrained models.
-
-    # Parameters
-
-    layers : one `LayerParts` for each layer that is to be kept, first to last.
-    embed : `(transformer, token_ids, type_ids, positions) -> hidden states` before layer 0; all of
-        shape `(num_tokens,)`, positions as this family numbers them; hidden states
-        `(num_tokens, hidden_size)`.
-    drop_layers : removes the modules that only layers from `keep` on use.
-    pool : the pretrained pooler, from a first token's output, both of shape
-        `(batch_size, hidden_size)`; `None` for a family that has none.
-    number_positions : `(transformer, token_ids, positions) -> positions`, from those that are
-        counted from 0 in each text; `None` where they are the same.
-    is_embedding_a_norm : whether what `embed` gives is the norm of the sum of embeddings, and
-        nothing else, see `few_token_embedding`.
-    """
-
-    layers: Callable[[PreTrainedModel], List[LayerParts]]
-    embed: Callable[[PreTrainedModel, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-    drop_layers: Callable[[PreTrainedModel, int], None]
-    pool: Optional[Callable[[PreTrainedModel, torch.Tensor], torch.Tensor]] = None
-    number_positions: Optional[
-        Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
-    ] = None
-    is_embedding_a_norm: bool = True
+from sledgehammer_allennlp.encoders.family import Family
+from sledgehammer_allennlp.encoders.layer_parts import LayerParts
+from sledgehammer_allennlp.encoders.positions import (
+    DisentangledPositions,
+    DistanceBuckets,
+    RelativeBias,
+    log_buckets,
+)
+from sledgehammer_allennlp.encoders.rotary_families import (
+    GATED,
+    MODERNBERT,
+)
 
 
 def _bert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
@@ -109,6 +45,82 @@ def _bert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
         )
         for layer in transformer.encoder.layer
     ]
+
+
+def _mpnet_layers(transformer: PreTrainedModel) -> List[LayerParts]:
+    config = transformer.config
+    # The library's own number of buckets, whatever the configuration says.
+    buckets = DistanceBuckets(type(transformer.encoder).relative_position_bucket)
+    positions = RelativeBias(transformer.encoder.relative_attention_bias, buckets)
+    return [
+        LayerParts(
+            query=layer.attention.attn.q,
+            key=layer.attention.attn.k,
+            value=layer.attention.attn.v,
+            attention_output=layer.attention.attn.o,
+            attention_norm=layer.attention.LayerNorm,
+            feed_forward_in=layer.intermediate.dense,
+            activation=layer.intermediate.intermediate_act_fn,
+            activation_name=config.hidden_act,
+            feed_forward_out=layer.output.dense,
+            output_norm=layer.output.LayerNorm,
+            attention_dropout=config.attention_probs_dropout_prob,
+            hidden_dropout=config.hidden_dropout_prob,
+            output_dropout=config.hidden_dropout_prob,
+            positions=positions,
+        )
+        for layer in transformer.encoder.layer
+    ]
+
+
+def _deberta_layers(transformer: PreTrainedModel) -> List[LayerParts]:
+    config, encoder = transformer.config, transformer.encoder
+    buckets = DistanceBuckets(_deberta_buckets(config))
+    parts = []
+    for layer in encoder.layer:
+        attention = layer.attention.self
+        own = attention if config.share_att_key else None
+        positions = DisentangledPositions(
+            distances=encoder.rel_embeddings,
+            norm=getattr(encoder, "LayerNorm", None),
+            dropout=attention.pos_dropout,
+            query=(own.query_proj if own else attention.pos_query_proj)
+            if "p2c" in config.pos_att_type
+            else None,
+            key=(own.key_proj if own else attention.pos_key_proj)
+            if "c2p" in config.pos_att_type
+            else None,
+            buckets=buckets,
+            num_heads=config.num_attention_heads,
+        )
+        parts.append(
+            LayerParts(
+                query=attention.query_proj,
+                key=attention.key_proj,
+                value=attention.value_proj,
+                attention_output=layer.attention.output.dense,
+                attention_norm=layer.attention.output.LayerNorm,
+                feed_forward_in=layer.intermediate.dense,
+                activation=layer.intermediate.intermediate_act_fn,
+                activation_name=config.hidden_act,
+                feed_forward_out=layer.output.dense,
+                output_norm=layer.output.LayerNorm,
+                attention_dropout=config.attention_probs_dropout_prob,
+                hidden_dropout=config.hidden_dropout_prob,
+                output_dropout=config.hidden_dropout_prob,
+                positions=positions,
+            )
+        )
+    return parts
+
+
+def _deberta_buckets(config: PretrainedConfig) -> Callable[[torch.Tensor], torch.Tensor]:
+    if config.position_buckets < 1:
+        return torch.Tensor.long
+    farthest = config.max_relative_positions
+    if farthest < 1:
+        farthest = config.max_position_embeddings
+    return partial(log_buckets, num_near=config.position_buckets // 2, farthest=farthest)
 
 
 def _distilbert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
@@ -223,6 +235,33 @@ def _embed_distilbert(
     return embeddings.dropout(embeddings.LayerNorm(embedded))
 
 
+def _embed_mpnet(
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    embedded = transformer.embeddings(
+        input_ids=token_ids.unsqueeze(0), position_ids=positions.unsqueeze(0)
+    )
+    return embedded.squeeze(0)
+
+
+def _embed_deberta(
+    transformer: PreTrainedModel,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    num_types = transformer.config.type_vocab_size
+    embedded = transformer.embeddings(
+        input_ids=token_ids.unsqueeze(0),
+        token_type_ids=type_ids.clamp(max=max(num_types - 1, 0)).unsqueeze(0),
+        position_ids=positions.unsqueeze(0),
+    )
+    return embedded.squeeze(0)
+
+
 def _pool_bert(transformer: PreTrainedModel, first_token: torch.Tensor) -> torch.Tensor:
     return torch.tanh(transformer.pooler.dense(first_token))
 
@@ -246,19 +285,72 @@ def _drop_albert_layers(transformer: PreTrainedModel, keep: int) -> None:
     transformer.encoder.albert_layer_groups = groups[: last_group + 1]
 
 
-_BERT = Family(_bert_layers, _embed_bert, _drop_bert_layers, _pool_bert)
-_ROBERTA = replace(_BERT, number_positions=_roberta_positions)
+def _max_positions_of_roberta(config: PretrainedConfig) -> int:
+    # These count positions from padding_idx + 1.
+    return config.max_position_embeddings - config.pad_token_id - 1
+
+
+def _check_bert(config: PretrainedConfig) -> Optional[str]:
+    position_type = getattr(config, "position_embedding_type", "absolute")
+    if position_type != "absolute":
+        return f"position_embedding_type '{position_type}' is not supported: wanted 'absolute'"
+    if getattr(config, "is_decoder", False):
+        return "a transformer with is_decoder true is not supported: wanted an encoder"
+    return None
+
+
+def _check_albert(config: PretrainedConfig) -> Optional[str]:
+    if config.inner_group_num != 1:
+        return (
+            f"an ALBERT model with inner_group_num {config.inner_group_num} is not supported: "
+            "wanted 1, which all published ALBERT models have"
+        )
+    return _check_bert(config)
+
+
+def _check_deberta(config: PretrainedConfig) -> Optional[str]:
+    if not config.relative_attention:
+        return (
+            "a DeBERTa model with relative_attention false is not supported: wanted true, which "
+            "all published ones have"
+        )
+    if getattr(config, "conv_kernel_size", 0) > 0:
+        return (
+            f"a DeBERTa model with conv_kernel_size {config.conv_kernel_size} is not supported: "
+            "wanted one without a convolution, as all of version 3 are"
+        )
+    return None
+
+
+_BERT = Family(
+    _bert_layers,
+    _embed_bert,
+    _drop_bert_layers,
+    _pool_bert,
+    is_embedding_a_norm=True,
+    check=_check_bert,
+)
+_ROBERTA = replace(
+    _BERT, number_positions=_roberta_positions, max_positions=_max_positions_of_roberta
+)
 
 FAMILIES: Dict[str, Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
-    "electra": Family(_bert_layers, _embed_electra, _drop_bert_layers, is_embedding_a_norm=False),
-    "distilbert": Family(_distilbert_layers, _embed_distilbert, _drop_distilbert_layers),
-    "albert": Family(
-        _albert_layers, _embed_albert, _drop_albert_layers, _pool_albert, is_embedding_a_norm=False
+    "electra": replace(_BERT, embed=_embed_electra, pool=None, is_embedding_a_norm=False),
+    "distilbert": Family(
+        _distilbert_layers, _embed_distilbert, _drop_distilbert_layers, is_embedding_a_norm=True
     ),
+    "albert": Family(
+        _albert_layers, _embed_albert, _drop_albert_layers, _pool_albert, check=_check_albert
+    ),
+    "mpnet": replace(_ROBERTA, layers=_mpnet_layers, embed=_embed_mpnet, check=None),
+    "deberta-v2": Family(_deberta_layers, _embed_deberta, _drop_bert_layers, check=_check_deberta),
+    "modernbert": MODERNBERT,
+    "nomic_bert": GATED,
+    "gte": GATED,
 }
 """The supported families, by the `model_type` of their Hugging Face configuration."""
 
@@ -278,29 +370,13 @@ def family_of(config: PretrainedConfig) -> Family:
             f"transformers of type '{config.model_type}' are not supported: wanted one of "
             f"{', '.join(sorted(FAMILIES))}"
         )
-    position_type = getattr(config, "position_embedding_type", "absolute")
-    if position_type != "absolute":
-        raise ValueError(
-            f"position_embedding_type '{position_type}' is not supported: wanted 'absolute'"
-        )
-    if getattr(config, "is_decoder", False):
-        raise ValueError("a transformer with is_decoder true is not supported: wanted an encoder")
-    if config.model_type == "albert" and config.inner_group_num != 1:
-        raise ValueError(
-            f"an ALBERT model with inner_group_num {config.inner_group_num} is not supported: "
-            "wanted 1, which all published ALBERT models have"
-        )
-    return FAMILIES[config.model_type]
+    family = FAMILIES[config.model_type]
+    problem = None if family.check is None else family.check(config)
+    if problem is not None:
+        raise ValueError(problem)
+    return family
 
 
 def max_positions_of(config: PretrainedConfig) -> int:
     """The largest number of tokens, special tokens included, that the model has positions for."""
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        # These count positions from padding_idx + 1.
-        return config.max_position_embeddings - config.pad_token_id - 1
-    return config.max_position_embeddings
-
-
-def feed_forward_size_of(config: PretrainedConfig) -> int:
-    """The inner size of the feed-forward part of a layer."""
-    return config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size
+    return FAMILIES[config.model_type].max_positions(config)

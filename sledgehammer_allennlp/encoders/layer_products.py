@@ -1,5 +1,7 @@
 """How the products of one transformer layer are computed: to be trained, or as fast as they can be.
 
+Which products a layer has, see `layer_parts`.
+
 For inference, weights are laid out in advance for oneDNN, the library that torch uses on CPUs:
 such products are up to three times as fast as ordinary ones when there are few tokens, and a
 fifth when there are many. They can be had in reduced precision:
@@ -16,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sledgehammer_allennlp.encoders.families import LayerParts
+from sledgehammer_allennlp.encoders.layer_parts import LayerParts, Linear
+from sledgehammer_allennlp.encoders.positions import Scorer
 
 KeysValues = Tuple[torch.Tensor, torch.Tensor]
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -47,6 +50,11 @@ _IN_PLACE: Dict[Tuple[str, str], Product] = {
 class LayerProducts(Protocol):
     """What is computed of a layer beside attention; all tensors are `(num_tokens, size)`."""
 
+    @property
+    def scorer(self) -> Optional[Scorer]:
+        """Puts positions into attention, where the family does."""
+        ...
+
     def query(self, hidden: torch.Tensor) -> torch.Tensor: ...
 
     def keys_values(self, hidden: torch.Tensor) -> KeysValues: ...
@@ -63,18 +71,38 @@ class TrainableProducts:
         self._parts = parts
         self._add_residual = add_residual
 
+    @property
+    def scorer(self) -> Optional[Scorer]:
+        positions = self._parts.positions
+        return None if positions is None else positions.scorer(self._add_residual.training)
+
     def query(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._parts.query(hidden)
+        return self._parts.query(self._entering(hidden))
 
     def keys_values(self, hidden: torch.Tensor) -> KeysValues:
+        hidden = self._entering(hidden)
         return self._parts.key(hidden), self._parts.value(hidden)
 
     def after_attention(self, context: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         parts = self._parts
         context = parts.attention_output(context)
-        attended = parts.attention_norm(self._add_residual(context, hidden, parts.hidden_dropout))
-        output = parts.feed_forward_out(parts.activation(parts.feed_forward_in(attended)))
+        attended = self._add_residual(context, hidden, parts.hidden_dropout)
+        if parts.is_pre_norm:
+            output = parts.feed_forward_out(self._inner(parts.output_norm(attended)))
+            return self._add_residual(output, attended, parts.output_dropout)
+        attended = parts.attention_norm(attended)
+        output = parts.feed_forward_out(self._inner(attended))
         return parts.output_norm(self._add_residual(output, attended, parts.output_dropout))
+
+    def _entering(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self._parts.attention_norm(hidden) if self._parts.is_pre_norm else hidden
+
+    def _inner(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self._parts
+        inner = parts.activation(parts.feed_forward_in(x))
+        if parts.feed_forward_gate is not None:
+            inner = inner * parts.feed_forward_gate(x)
+        return F.dropout(inner, parts.inner_dropout, self._add_residual.training)
 
 
 class AddResidual(nn.Module):
@@ -103,7 +131,7 @@ class InferenceProducts:
     def __init__(self, parts: LayerParts, precision: str) -> None:
         dtype = PRECISIONS[precision]
         fused = _FUSED_ACTIVATIONS.get(parts.activation_name)
-        self.query = _product([parts.query], precision)
+        self._query = _product([parts.query], precision)
         self._keys_values = _product([parts.key, parts.value], precision)
         self._attention_output = _product([parts.attention_output], precision)
         self._feed_forward_in = _product([parts.feed_forward_in], precision, fused)
@@ -112,20 +140,39 @@ class InferenceProducts:
         if fused is not None:
             is_fused = isinstance(self._feed_forward_in, _OneDnnProduct)
             self._activation = None if is_fused else _IN_PLACE.get(fused, parts.activation)
+        gate = parts.feed_forward_gate
+        self._feed_forward_gate = None if gate is None else _product([gate], precision)
         self._feed_forward_out = _product([parts.feed_forward_out], precision)
         self._attention_norm = _norm(parts.attention_norm, dtype)
         self._output_norm = _norm(parts.output_norm, dtype)
+        self._is_pre_norm = parts.is_pre_norm
+        with torch.no_grad():
+            self.scorer = None if parts.positions is None else parts.positions.scorer()
+
+    def query(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self._query(self._attention_norm(hidden) if self._is_pre_norm else hidden)
 
     def keys_values(self, hidden: torch.Tensor) -> KeysValues:
+        if self._is_pre_norm:
+            hidden = self._attention_norm(hidden)
         keys, values = self._keys_values(hidden).chunk(2, dim=-1)
         return keys, values
 
     def after_attention(self, context: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        attended = self._attention_norm(self._attention_output(context).add_(hidden))
-        inner = self._feed_forward_in(attended)
+        attended = self._attention_output(context).add_(hidden)
+        if self._is_pre_norm:
+            inner = self._inner(self._output_norm(attended))
+            return self._feed_forward_out(inner).add_(attended)
+        attended = self._attention_norm(attended)
+        return self._output_norm(self._feed_forward_out(self._inner(attended)).add_(attended))
+
+    def _inner(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self._feed_forward_in(x)
         if self._activation is not None:
             inner = self._activation(inner)
-        return self._output_norm(self._feed_forward_out(inner).add_(attended))
+        if self._feed_forward_gate is not None:
+            inner = inner.mul_(self._feed_forward_gate(x))
+        return inner
 
 
 def inference_products(
@@ -193,13 +240,16 @@ def _has_onednn_int8() -> bool:
 
 
 def _product(
-    linears: Sequence[nn.Module],
+    linears: Sequence[Linear],
     precision: str,
     fused_activation: Optional[Tuple[str, str]] = None,
 ) -> Product:
     """Several linear layers over the same input as one product, their outputs side by side."""
     weights = [_tensor(linear.weight) for linear in linears]
-    biases = [_tensor(linear.bias) for linear in linears]
+    biases = [
+        torch.zeros_like(weight[:, 0]) if linear.bias is None else _tensor(linear.bias)
+        for linear, weight in zip(linears, weights)
+    ]
     weight = torch.cat(weights) if len(weights) > 1 else weights[0]
     bias = torch.cat(biases) if len(biases) > 1 else biases[0]
     if precision == "int8":
@@ -217,8 +267,11 @@ def _tensor(parameter: object) -> torch.Tensor:
 
 
 def _norm(norm: nn.Module, dtype: torch.dtype) -> Product:
+    if isinstance(norm, nn.Identity):
+        return norm
     assert isinstance(norm, nn.LayerNorm)
-    weight, bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
+    weight = norm.weight.detach().to(dtype)
+    bias = None if norm.bias is None else norm.bias.detach().to(dtype)
     shape, eps = norm.normalized_shape, norm.eps
     return lambda hidden: F.layer_norm(hidden, shape, weight, bias, eps)
 

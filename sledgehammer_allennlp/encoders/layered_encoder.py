@@ -16,10 +16,10 @@ from transformers import PreTrainedModel
 from sledgehammer_allennlp.encoders.attention import attend
 from sledgehammer_allennlp.encoders.families import (
     family_of,
-    feed_forward_size_of,
     max_positions_of,
 )
 from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens
+from sledgehammer_allennlp.encoders.layer_parts import Linear
 from sledgehammer_allennlp.encoders.layer_products import (
     PRECISIONS,
     AddResidual,
@@ -98,11 +98,29 @@ class LayeredEncoder(nn.Module):
         self.num_layers: int = config.num_hidden_layers if num_layers is None else num_layers
         self.hidden_size: int = config.hidden_size
         self.num_heads: int = config.num_attention_heads
-        self.feed_forward_size: int = feed_forward_size_of(config)
         self.max_positions: int = max_positions_of(config)
         self._layers = self._family.layers(transformer)[: self.num_layers]
         self._family.drop_layers(transformer, self.num_layers)
         modules = [module for parts in self._layers for module in parts.modules()]
+        modules += [
+            module
+            for parts in self._layers
+            if parts.positions is not None
+            for module in parts.positions.modules
+        ]
+        parts = self._layers[0]
+        gate = [] if parts.feed_forward_gate is None else [parts.feed_forward_gate]
+        self.feed_forward_size: int = sum(map(_num_outputs, [parts.feed_forward_in, *gate]))
+        """How many numbers the feed-forward part of a layer computes for a token within it."""
+        sizes = [_num_outputs(linear) * _num_inputs(linear) for linear in parts.linears()]
+        self.work_of_layer: int = sum(sizes)
+        """The multiply-adds of a layer's products, for one token."""
+        self.first_token_share: float = sum(sizes[1:3]) / self.work_of_layer
+        """
+        The share of a layer's work that its first token alone takes: the key and value projections
+        of all tokens. 1/6 for the usual feed-forward size of four hidden sizes. Products are
+        counted; attention scores, which depend on the length, are not.
+        """
         self._layer_parameters = [module._parameters for module in modules]
         self._layer_hooks = [
             hooks
@@ -155,20 +173,6 @@ class LayeredEncoder(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self._layers[0].query.weight.device  # type: ignore[return-value]
-
-    @property
-    def first_token_share(self) -> float:
-        """
-        The share of a layer's work that its first token alone takes: the key and value
-        projections of all tokens. 1/6 for the usual feed-forward size of four hidden sizes.
-        Products are counted; attention scores, which depend on the length, are not.
-        """
-        return 2 * self.hidden_size**2 / self.work_of_layer
-
-    @property
-    def work_of_layer(self) -> int:
-        """The multiply-adds of a layer's products, for one token."""
-        return 4 * self.hidden_size**2 + 2 * self.hidden_size * self.feed_forward_size
 
     def freeze(self, first_trained: int) -> None:
         """
@@ -286,14 +290,33 @@ class LayeredEncoder(nn.Module):
         dropout = self._layers[i].attention_dropout if self.training else 0.0
         if isinstance(products, TrainableProducts):
             context = attend(
-                products.query(rows), rows_layout, keys_values, layout, self.num_heads, dropout
+                products.query(rows),
+                rows_layout,
+                keys_values,
+                layout,
+                self.num_heads,
+                dropout,
+                products.scorer,
             )
             return products.after_attention(context, rows)
         num_rows = rows.size(0)
         rows = with_round_number_of_rows(rows)
         query = products.query(rows)[:num_rows]
-        context = attend(query, rows_layout, keys_values, layout, self.num_heads, dropout)
+        context = attend(
+            query, rows_layout, keys_values, layout, self.num_heads, dropout, products.scorer
+        )
         return products.after_attention(with_round_number_of_rows(context), rows)[:num_rows]
+
+    def seen_by_exits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """
+        Hidden states as exits see them, `(n, hidden_size)`: in a family of pre-norm layers through
+        the norm after the last layer, as its own classifiers see the last ones.
+        """
+        if self._family.last_norm is None:
+            return hidden
+        norm = self._family.last_norm(self.transformer)
+        normed: torch.Tensor = norm(hidden.to(next(norm.parameters()).dtype))
+        return normed
 
     def pool(self, first_token: torch.Tensor) -> torch.Tensor:
         """The pretrained pooler's output, from and to `(num_texts, hidden_size)`."""
@@ -441,7 +464,7 @@ class LayeredEncoder(nn.Module):
         if len(self._inference_products) == len(self._layers):
             self._gave_up_weights = True
             for parts in self._layers:
-                for linear in parts.linears():
+                for linear in parts.linear_modules():
                     assert isinstance(linear.weight, nn.Parameter)
                     linear.weight.data = linear.weight.data.new_empty(0)
             _return_freed_memory()
@@ -492,6 +515,16 @@ def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
     for module in transformer.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             module.register_buffer(name, buffer, persistent=False)
+
+
+def _num_outputs(linear: Linear) -> int:
+    assert isinstance(linear.weight, torch.Tensor)
+    return linear.weight.size(0)
+
+
+def _num_inputs(linear: Linear) -> int:
+    assert isinstance(linear.weight, torch.Tensor)
+    return linear.weight.size(1)
 
 
 def _stamp(parameters: Iterable[torch.Tensor]) -> List[Tuple[int, object]]:

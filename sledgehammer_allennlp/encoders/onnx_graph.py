@@ -10,7 +10,7 @@ single text.
 """
 
 from dataclasses import dataclass
-from typing import Any, List, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from sledgehammer_allennlp.encoders.families import LayerParts
+from sledgehammer_allennlp.encoders.layer_parts import LayerParts, Linear
 from sledgehammer_allennlp.encoders.layer_products import int8_weight, num_int8_steps
 from sledgehammer_allennlp.encoders.onnx_layers import HIDDEN, LENGTHS, MEAN_WEIGHTS
 
@@ -56,14 +56,16 @@ class Block:
         return self.last - self.first + 1
 
 
-def can_be_a_graph(layers: Sequence[LayerParts]) -> bool:
-    """Whether there are operators for these layers."""
-    return all(
-        parts.activation_name in _ACTIVATIONS
-        and isinstance(parts.attention_norm, nn.LayerNorm)
-        and isinstance(parts.output_norm, nn.LayerNorm)
-        for parts in layers
-    )
+def why_no_graph(layers: Sequence[LayerParts]) -> Optional[str]:
+    """What of these layers there is no graph for, in words; `None` if there is one for all."""
+    for parts in layers:
+        if parts.positions is not None:
+            return "it has no graph for positions that enter the attention"
+        if parts.is_pre_norm or parts.feed_forward_gate is not None:
+            return "it has no graph for layers with a norm before them or a gate within"
+        if parts.activation_name not in _ACTIVATIONS:
+            return f"it has no operator for the activation {parts.activation_name}"
+    return None
 
 
 def condition_of(block: int) -> str:
@@ -209,14 +211,14 @@ class _BlockGraph:
             return self._node("Relu", [self._node("Add", [inner, bias])])
         return self._node(operator, [inner, bias], _MICROSOFT)
 
-    def _add_and_norm(self, x: str, residual: str, norm: nn.Module, linear: nn.Module) -> str:
+    def _add_and_norm(self, x: str, residual: str, norm: nn.Module, linear: Linear) -> str:
         """`norm(x + bias of the linear layer + residual)`"""
         assert isinstance(norm, nn.LayerNorm)
         weights = [self._weight(_array(norm.weight)), self._weight(_array(norm.bias))]
         inputs = [x, residual, *weights, self._weight(_bias(linear))]
         return self._node("SkipLayerNormalization", inputs, _MICROSOFT, epsilon=norm.eps)
 
-    def _product(self, linears: Sequence[nn.Module], x: str) -> str:
+    def _product(self, linears: Sequence[Linear], x: str) -> str:
         """`x · weight^T` of several linear layers side by side, without their biases."""
         weight = np.concatenate([_weight(linear) for linear in linears], 1)  # (in, out)
         if not self._is_int8:
@@ -269,12 +271,12 @@ class _BlockGraph:
         return f"{self._name}_{self._num_names}"
 
 
-def _weight(linear: nn.Module) -> np.ndarray:
+def _weight(linear: Linear) -> np.ndarray:
     """`(in, out)`"""
     return _array(linear.weight).T
 
 
-def _bias(linear: nn.Module) -> np.ndarray:
+def _bias(linear: Linear) -> np.ndarray:
     return _array(linear.bias)
 
 

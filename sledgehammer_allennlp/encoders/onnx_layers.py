@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from sledgehammer_allennlp.encoders.families import LayerParts
+from sledgehammer_allennlp.encoders.layer_parts import LayerParts
 from sledgehammer_allennlp.encoders.token_batch import Run, Segment
 
 AUTO, TORCH, ONNXRUNTIME = RUNTIMES = ("auto", "torch", "onnxruntime")
@@ -54,11 +54,9 @@ def why_no_onnx(
         return f"it runs on a CPU here, and the model is on '{device}'"
     if precision not in _PRECISIONS:
         return f"it computes in {' or '.join(_PRECISIONS)} here, and the precision is {precision}"
-    from sledgehammer_allennlp.encoders.onnx_graph import can_be_a_graph
+    from sledgehammer_allennlp.encoders.onnx_graph import why_no_graph
 
-    if not can_be_a_graph(layers):
-        return f"it has no operator for the activation {layers[0].activation_name}"
-    return None
+    return why_no_graph(layers)
 
 
 @lru_cache(maxsize=1)

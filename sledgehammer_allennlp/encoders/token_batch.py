@@ -127,13 +127,20 @@ class Layout:
         Where the tokens are.
     runs : `List[Run]`, optional
         Which texts attention takes together, by default chosen by the lengths and the device.
+    first_position : `int`, optional (default = `0`)
+        Of each text's first token here.
     """
 
     def __init__(
-        self, lengths: torch.Tensor, device: torch.device, runs: Optional[List[Run]] = None
+        self,
+        lengths: torch.Tensor,
+        device: torch.device,
+        runs: Optional[List[Run]] = None,
+        first_position: int = 0,
     ) -> None:
         self.lengths = lengths
         self.device = device
+        self.first_position = first_position
         as_list: List[int] = lengths.tolist()
         self.num_texts = len(as_list)
         self.num_tokens = sum(as_list)
@@ -180,7 +187,7 @@ class Layout:
     def of_other_tokens(self) -> "Layout":
         """The layout of a tensor of all tokens but the first ones."""
         if self._others is None:
-            self._others = Layout(self.lengths - 1, self.device, self.runs)
+            self._others = Layout(self.lengths - 1, self.device, self.runs, first_position=1)
         return self._others
 
     def segments(self) -> List["Segment"]:

@@ -128,7 +128,7 @@ class ActiveInstances:
             return None
         if self._pair_layout is None:
             self._pair_layout = PairLayout(self._sides, self.layout.lengths, self.hidden.device)
-        return PairStates(self.hidden, self._pair_layout)
+        return PairStates(self.encoder.seen_by_exits(self.hidden), self._pair_layout)
 
     def onnx_layers(self) -> Optional[OnnxLayers]:
         """The layers in ONNX Runtime, if these instances are to run there."""
@@ -234,12 +234,14 @@ class ActiveInstances:
         """Keeps a layer's first tokens, pooled, where exits see them so."""
         if self.exits.pooling == "first":
             pool = self.encoder.pool if self.exits.pooler is None else self.exits.pooler
-            self.layer_vectors.append(pool(first.to(self.exits.dtype)))
+            seen = self.encoder.seen_by_exits(first)
+            self.layer_vectors.append(pool(seen.to(self.exits.dtype)))
 
     def _token_means(self) -> torch.Tensor:
         """The means over tokens of what enters the next layer, `(num_active, hidden_size)`."""
         layout, dtype = self.layout, self.exits.dtype
-        hidden = self.hidden if self.hidden.dtype == torch.float64 else self.hidden.float()
+        hidden = self.encoder.seen_by_exits(self.hidden)
+        hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
         if layout.num_texts == 1:
             return hidden.mean(0, keepdim=True).to(dtype)
         if not torch.is_grad_enabled():

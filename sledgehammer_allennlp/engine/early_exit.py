@@ -201,8 +201,9 @@ def run_to_exit(
     if not needs_scores:
         batch.earlier_scores.append(None)
         return batch  # no instance exits here, so the whole layer has run
+    seen = batch.encoder.seen_by_exits(first)
     scores = exits.score(
-        exit_index, batch.layer_vectors, first.to(exits.dtype), batch.earlier_scores, pairs
+        exit_index, batch.layer_vectors, seen.to(exits.dtype), batch.earlier_scores, pairs
     )
     active = decisions.decide(exit_index, batch.indices, [*batch.earlier_scores, scores])
     batch.earlier_scores.append(decisions.for_later_exits(exit_index, scores))

@@ -72,7 +72,8 @@ def run_exits(
         with torch.set_grad_enabled(with_gradient):
             batch.start_layer(i)
             first = batch.run_first_tokens(i) if i == last_layer else batch.run_whole_layer(i)
+            seen = encoder.seen_by_exits(first)
         if i in exits.exit_layers:
-            score(exits.exit_layers.index(i), batch.layer_vectors, first.to(exits.dtype), pairs)
+            score(exits.exit_layers.index(i), batch.layer_vectors, seen.to(exits.dtype), pairs)
     in_order = order.argsort().to(encoder.device)
     return {k: scores[k].select(in_order) for k in scores if k in wanted}

@@ -13,17 +13,15 @@ from sledgehammer_allennlp.encoders import (
 )
 from sledgehammer_allennlp.encoders.token_batch import Layout, Run
 from tests.threads import in_threads
-from tests.tiny import FAMILY_CONFIGS, random_inputs, texts_of, tiny_transformer
+from tests.tiny import (
+    FAMILY_CONFIGS,
+    library_hidden_states,
+    random_inputs,
+    texts_of,
+    tiny_transformer,
+)
 
 LENGTHS = [9, 3, 1, 14, 14]
-
-
-def _library_hidden_states(transformer, token_ids, mask, type_ids):
-    """The hidden states of the library's own forward: embeddings, then each layer."""
-    inputs = {"input_ids": token_ids, "attention_mask": mask.long()}
-    if transformer.config.model_type not in ("distilbert", "roberta", "xlm-roberta", "camembert"):
-        inputs["token_type_ids"] = type_ids
-    return transformer(**inputs, output_hidden_states=True).hidden_states
 
 
 def _assert_same_tokens(found, wanted, mask):
@@ -58,7 +56,7 @@ def test_layers_in_turn_equal_the_librarys_forward(
     # A text may have a token of padding inside, which RoBERTa gives no position of its own.
     token_ids[0, 3] = transformer.config.pad_token_id
     with torch.no_grad():
-        wanted = _library_hidden_states(transformer, token_ids, mask, type_ids)
+        wanted = library_hidden_states(transformer, token_ids, mask, type_ids)
 
     encoder = LayeredEncoder(transformer).eval()
     with torch.set_grad_enabled(with_gradients):
@@ -94,7 +92,7 @@ def test_first_tokens_and_others_alone_equal_those_of_all_tokens(family, padded)
 def test_pooler_equals_the_librarys(family):
     transformer = tiny_transformer(family)
     encoder = LayeredEncoder(transformer).eval()
-    if family in ("electra", "distilbert"):
+    if family in ("electra", "distilbert", "deberta-v2", "modernbert", "nomic_bert", "gte"):
         assert not encoder.has_pooler
         with pytest.raises(ValueError, match="no pretrained pooler"):
             encoder.pool(torch.zeros(1, 32))
@@ -110,7 +108,7 @@ def test_layers_after_the_last_and_an_unused_pooler_are_removed(family):
     transformer = tiny_transformer(family)
     inputs = token_ids, mask, type_ids = random_inputs(LENGTHS)
     with torch.no_grad():
-        wanted = _library_hidden_states(transformer, token_ids, mask, type_ids)
+        wanted = library_hidden_states(transformer, token_ids, mask, type_ids)
     before = sum(p.numel() for p in transformer.parameters())
     encoder = LayeredEncoder(transformer, num_layers=2, keep_pooler=False).eval()
     assert sum(p.numel() for p in encoder.parameters()) < before
@@ -119,14 +117,18 @@ def test_layers_after_the_last_and_an_unused_pooler_are_removed(family):
     for i in range(2):
         hidden = encoder.layer(i, hidden, _layout(inputs))
     _assert_same_tokens(hidden, wanted[2], mask)
-    hidden.sum().backward()
+    encoder.seen_by_exits(hidden).sum().backward()
     assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
 
 
 def test_dropout_is_used_in_training_only(family):
-    # ALBERT's own default is no dropout.
-    settings = {"hidden_dropout_prob": 0.1} if family == "albert" else {}
-    encoder = LayeredEncoder(tiny_transformer(family, **settings))
+    # The default of some is no dropout.
+    none = {
+        "albert": {"hidden_dropout_prob": 0.1},
+        "nomic_bert": {"hidden_dropout_prob": 0.1},
+        "modernbert": {"mlp_dropout": 0.1},
+    }
+    encoder = LayeredEncoder(tiny_transformer(family, **none.get(family, {})))
     inputs = random_inputs([8, 8])
     layout = _layout(inputs)
     with torch.no_grad():
@@ -173,7 +175,7 @@ def test_load_encoder_without_weights_needs_the_configuration_only(tiny_bert: Pa
 
 def test_an_unsupported_architecture_is_refused_with_what_is_supported(tmp_path: Path):
     transformers.GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=9).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="'gpt2'.*albert, bert, camembert, distilbert, electra"):
+    with pytest.raises(ValueError, match="'gpt2'.*albert, bert, camembert, deberta-v2, distilbert"):
         load_encoder(tmp_path)
 
 

@@ -13,6 +13,9 @@ from sledgehammer_allennlp.encoders.onnx_layers import PaddedTexts, runs_faster_
 from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.threads import NUM_THREADS, in_threads
 from tests.tiny import (
+    FAMILIES_HERE,
+    WITHOUT_GRAPHS,
+    library_hidden_states,
     needs_int8,
     needs_layout,
     needs_onnx,
@@ -46,6 +49,7 @@ def _last(encoder: LayeredEncoder, inputs) -> torch.Tensor:
     return _run(encoder, inputs)[1].hidden
 
 
+@pytest.mark.parametrize("family", sorted(set(FAMILIES_HERE) - set(WITHOUT_GRAPHS)))
 @pytest.mark.parametrize("lengths", [[6], [4, 4, 4], [3, 9, 5]])
 @torch.no_grad()
 def test_blocks_equal_the_librarys_own_forward(family, lengths):
@@ -53,10 +57,8 @@ def test_blocks_equal_the_librarys_own_forward(family, lengths):
     first, last, _ = _run(_encoder(family), inputs)
     tokens_of_first, of_means = 0, {1: first.layer_vectors, 3: last.layer_vectors}
     for row, length in enumerate(lengths):
-        kept = {"input_ids": inputs[0][row : row + 1, :length]}
-        if family in ("bert", "electra", "albert"):
-            kept["token_type_ids"] = inputs[2][row : row + 1, :length]
-        library = tiny_transformer(family)(**kept, output_hidden_states=True).hidden_states
+        kept = (x[row : row + 1, :length] for x in inputs)
+        library = library_hidden_states(tiny_transformer(family), *kept)
         wanted = [states[0] for states in library]  # wanted[i] enters layer i
         its_tokens = slice(tokens_of_first, tokens_of_first + length)
         tokens_of_first += length
@@ -216,12 +218,14 @@ def test_a_forked_process_makes_a_session_of_its_own():
             "it computes in float32 or int8 here, and the precision is bfl",
         ),
         ({"hidden_act": "silu"}, "it has no operator for the activation silu"),
+        ({"family": "mpnet"}, "it has no graph for positions that enter the attention"),
+        ({"family": "deberta-v2"}, "it has no graph for positions that enter the attention"),
     ],
 )
 def test_what_cannot_run_there_is_refused_or_runs_in_torch(settings, message):
     activation = {k: v for k, v in settings.items() if k == "hidden_act"}
     precision = settings.get("precision", "float32")
-    transformer = tiny_transformer("bert", **activation)
+    transformer = tiny_transformer(settings.get("family", "bert"), **activation)
     encoder = LayeredEncoder(transformer, precision=precision, runtime="onnxruntime").eval()
     with pytest.raises(ValueError, match="runtime is 'onnxruntime': " + message):
         encoder._may_run_in_onnx()

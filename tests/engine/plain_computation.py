@@ -15,7 +15,7 @@ from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure, max_probability
 from sledgehammer_allennlp.exits.pair_texts import SpecialTokens
 from tests.ngrams.ngram_reference import plain_ngram_logits, random_classifier
-from tests.tiny import texts_of, tiny_transformer
+from tests.tiny import library_hidden_states, texts_of, tiny_transformer
 
 NUM_LABELS = 3
 TEMPERATURES = torch.tensor([0.7, 1.3, 0.9, 1.1, 0.8])
@@ -127,17 +127,16 @@ def plain_outputs(case: Case, token_ids, mask, type_ids) -> Tuple[np.ndarray, np
     right, `(num_exits, batch_size)`, NaN without a head: text by text, at full depth, by the
     library's own forward, and the exits' formula written out.
     """
-    family = case.library.config.model_type
     state = {k: v.numpy() for k, v in case.exits.state_dict().items()}
     ngrams = case.exits.ngrams
     logits = np.zeros((len(case.exits.exit_layers), len(token_ids), NUM_LABELS))
     correctness = np.full(logits.shape[:2], np.nan)
     for row in range(len(token_ids)):
         length = int(mask[row].sum())
-        inputs = {"input_ids": token_ids[row : row + 1, :length]}
-        if family in ("bert", "electra", "albert"):
-            inputs["token_type_ids"] = type_ids[row : row + 1, :length]
-        hidden = case.library(**inputs, output_hidden_states=True).hidden_states
+        inputs = (x[row : row + 1, :length] for x in (token_ids, mask, type_ids))
+        hidden = library_hidden_states(case.library, *inputs)
+        if case.library.config.model_type == "modernbert":
+            hidden = [case.library.final_norm(h) for h in hidden]
         hidden = [h[0].numpy() for h in hidden]  # h_-1 is hidden[0]
         sides = plain_sides(case.exits, token_ids[row, :length].tolist(), type_ids[row].tolist())
         means = [h.mean(0) for h in hidden]
