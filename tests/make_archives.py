@@ -12,15 +12,17 @@ from typing import Any, Dict, List
 
 import sledgehammer_allennlp  # noqa: F401  (registers the classes)
 from tests.tiny import SENTENCES, save_tiny_bert, write_tsv
-from tests.tiny_runs import train_and_move_pretrained, train_with_heads
+from tests.tiny_runs import train_and_move_pretrained, train_family, train_with_heads
 
 ANSWERS = "answers.json"
+FAMILIES = ("deberta-v2", "mpnet")
+ARCHIVES = ("trained.tar.gz", "heads.tar.gz", *(f"{family}.tar.gz" for family in FAMILIES))
 THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0)
 PAIRS = [[text, other] for text, other in zip(SENTENCES, SENTENCES[7:])]
 
 
 def write_archives(folder: Path) -> None:
-    """Writes `trained.tar.gz`, `heads.tar.gz`, and `answers.json`."""
+    """Writes `ARCHIVES`, and `answers.json`."""
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -31,9 +33,13 @@ def write_archives(folder: Path) -> None:
         heads = train_with_heads(work / "heads", str(pretrained), tsv)
         shutil.copy(trained, folder / "trained.tar.gz")
         shutil.copy(heads, folder / "heads.tar.gz")
+        for family in FAMILIES:
+            (work / family).mkdir()
+            archive = train_family(work / family, family, tsv)
+            shutil.copy(archive, folder / f"{family}.tar.gz")
     answers = [
         {"archive": archive, "threshold": threshold, **answered(folder / archive, threshold)}
-        for archive in ("trained.tar.gz", "heads.tar.gz")
+        for archive in ARCHIVES
         for threshold in THRESHOLDS
     ]
     (folder / ANSWERS).write_text(json.dumps(answers))

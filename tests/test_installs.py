@@ -12,14 +12,14 @@ import pytest
 
 import sledgehammer_allennlp
 from sledgehammer_allennlp import load_archived_classifier
-from tests.make_archives import ANSWERS, PAIRS, SENTENCES
+from tests.make_archives import ANSWERS, ARCHIVES, PAIRS, SENTENCES
 
 INSTALL = os.environ.get("INSTALL")
-ARCHIVES = os.environ.get("MAIN_STACK_ARCHIVES")
+FOLDER = os.environ.get("MAIN_STACK_ARCHIVES")
 
 needs_install = pytest.mark.skipif(not INSTALL, reason="the checkout is tested, not an install")
 needs_archives = pytest.mark.skipif(
-    not ARCHIVES, reason="MAIN_STACK_ARCHIVES names no folder that make_archives.py wrote"
+    not FOLDER, reason="MAIN_STACK_ARCHIVES names no folder that make_archives.py wrote"
 )
 
 
@@ -39,16 +39,16 @@ def test_only_an_install_for_training_has_what_training_needs():
 
 
 @needs_archives
-@pytest.mark.parametrize("archive", ["trained.tar.gz", "heads.tar.gz"])
+@pytest.mark.parametrize("archive", ARCHIVES)
 @pytest.mark.parametrize("kind", ["sentences", "pairs"])
 def test_an_archive_of_the_main_stack_answers_as_there(archive, kind):
     texts = SENTENCES if kind == "sentences" else [tuple(pair) for pair in PAIRS]
     layers = set()
-    for wanted in json.loads((Path(ARCHIVES) / ANSWERS).read_text()):
+    for wanted in json.loads((Path(FOLDER) / ANSWERS).read_text()):
         if wanted["archive"] != archive:
             continue
         classifier = load_archived_classifier(
-            Path(ARCHIVES) / archive, confidence_threshold=wanted["threshold"]
+            Path(FOLDER) / archive, confidence_threshold=wanted["threshold"]
         )
         found = classifier.predict(texts)
         for key in ("label", "exit_layer"):
@@ -62,10 +62,10 @@ def test_an_archive_of_the_main_stack_answers_as_there(archive, kind):
 
 
 @needs_archives
-@pytest.mark.parametrize("archive", ["trained.tar.gz", "heads.tar.gz"])
+@pytest.mark.parametrize("archive", ARCHIVES)
 def test_the_command_checks_an_archive_of_the_main_stack(archive):
     found = subprocess.run(
-        [sys.executable, "-m", "sledgehammer_allennlp", "check-archive", Path(ARCHIVES) / archive],
+        [sys.executable, "-m", "sledgehammer_allennlp", "check-archive", Path(FOLDER) / archive],
         capture_output=True,
         text=True,
     )

@@ -173,8 +173,11 @@ def texts_of(inputs: Sequence[torch.Tensor]) -> TokenBatch:
     return TokenBatch.from_padded(*inputs)
 
 
-def save_tiny_bert(folder: Path) -> Path:
-    """Makes the folder of a 4-layer BERT with 64 positions, and its tokenizer."""
+def save_tiny_bert(folder: Path, family: str = "bert") -> Path:
+    """
+    Makes the folder of a 4-layer BERT with 64 positions, and its tokenizer; or of a model of
+    another family, with this tokenizer.
+    """
     folder.mkdir()
     words = sorted({word for text in SENTENCES for word in text.split()})
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
@@ -183,7 +186,7 @@ def save_tiny_bert(folder: Path) -> Path:
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     tokenizer = transformers.BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64)
     tokenizer.save_pretrained(folder)
-    tiny_transformer("bert", vocab_size=len(vocabulary)).save_pretrained(folder)
+    tiny_transformer(family, vocab_size=len(vocabulary)).save_pretrained(folder)
     return folder
 
 

@@ -46,3 +46,14 @@ def train_with_heads(folder: Path, pretrained: str, tsv: Dict[str, str]) -> str:
     config["trainer"]["callbacks"] = [calibration]
     train_model(Params(config), str(folder))
     return str(folder / "model.tar.gz")
+
+
+def train_family(folder: Path, family: str, tsv: Dict[str, str]) -> str:
+    """An archive of a model of this family, with an alignment and an exit on n-grams."""
+    from allennlp.commands.train import train_model
+    from allennlp.common import Params
+
+    pretrained = save_tiny_bert(folder / "pretrained", family)
+    config = tiny_experiment(str(pretrained), tsv, embedding_exit="ngrams", alignment=8)
+    train_model(Params(config), str(folder / "run"))
+    return str(folder / "run" / "model.tar.gz")

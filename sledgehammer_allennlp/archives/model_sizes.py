@@ -33,6 +33,19 @@ _SIZES = (
 )
 
 
+_MAYBE_NONE = (
+    "type_vocab_size",
+    # DeBERTa's and MPNet's numbers of distances; below 1 for none of their own
+    "max_relative_positions",
+    "position_buckets",
+    "relative_attention_num_buckets",
+    "conv_kernel_size",
+    "global_attn_every_n_layers",
+    "local_attention",
+)
+"""Of which 0 or less may be meant to be none."""
+
+
 def check_model_sizes(
     transformer: Dict[str, Any], settings: Dict[str, Any], num_bytes: int, num_labels: int = 0
 ) -> List[str]:
@@ -62,10 +75,13 @@ def check_model_sizes(
             f"configuration. ({type(error).__name__}: {str(error)[:200]})"
         ]
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        may_be_none = name in _MAYBE_NONE
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not is_whole or (value < 1 and not may_be_none):
+            wanted = "a whole number" if may_be_none else "a number from 1"
             problems.append(
                 f"the pretrained model's config.json has the key {name} with {short_repr(value)}: "
-                "wanted a number from 1"
+                f"wanted {wanted}"
             )
     problems += [
         f"the pretrained model's config.json has the key {name} with {short_repr(value)}: wanted a "
@@ -95,7 +111,11 @@ def _sizes(transformer: Dict[str, Any]) -> Dict[str, Any]:
     """Those that the library takes: also by its other names for them, and its defaults."""
     kind = CONFIG_MAPPING[transformer["model_type"]]
     given, default = kind.from_dict(transformer), kind()
-    return {name: getattr(given, name, None) for name in _SIZES if hasattr(default, name)}
+    return {
+        name: getattr(given, name, None)
+        for name in (*_SIZES, *_MAYBE_NONE)
+        if hasattr(default, name) or (name in _MAYBE_NONE and hasattr(given, name))
+    }
 
 
 def _numbers_and_names(transformer: Dict[str, Any]) -> List[Tuple[str, Any, Any]]:
@@ -119,7 +139,10 @@ def _numbers(
     hidden = sizes.get("hidden_size", 1)
     embedded = sizes.get("embedding_size", hidden)
     rows = sizes.get("vocab_size", 1) + sizes.get("max_position_embeddings", 1)
+    rows += max(sizes.get("type_vocab_size", 0), 0)
     yield "embeddings", rows * embedded, 1
+    distances = ("max_relative_positions", "position_buckets", "relative_attention_num_buckets")
+    yield "distances", 2 * max(0, *(sizes.get(name, 0) for name in distances)) * hidden, 1
     inner = sizes.get("intermediate_size", sizes.get("hidden_dim", 1))
     layer = 4 * hidden * hidden + 2 * hidden * inner
     yield "a layer", layer, 1

@@ -6,7 +6,7 @@ This module and `rotary_families` are the only ones that know those names.
 
 from dataclasses import replace
 from functools import partial
-from typing import Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -19,10 +19,7 @@ from sledgehammer_allennlp.encoders.positions import (
     RelativeBias,
     log_buckets,
 )
-from sledgehammer_allennlp.encoders.rotary_families import (
-    GATED,
-    MODERNBERT,
-)
+from sledgehammer_allennlp.encoders.rotary_families import GTE, MODERNBERT, NOMIC_BERT
 
 
 def _bert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
@@ -74,44 +71,45 @@ def _mpnet_layers(transformer: PreTrainedModel) -> List[LayerParts]:
 
 
 def _deberta_layers(transformer: PreTrainedModel) -> List[LayerParts]:
-    config, encoder = transformer.config, transformer.encoder
+    config = transformer.config
     buckets = DistanceBuckets(_deberta_buckets(config))
-    parts = []
-    for layer in encoder.layer:
-        attention = layer.attention.self
-        own = attention if config.share_att_key else None
-        positions = DisentangledPositions(
-            distances=encoder.rel_embeddings,
-            norm=getattr(encoder, "LayerNorm", None),
-            dropout=attention.pos_dropout,
-            query=(own.query_proj if own else attention.pos_query_proj)
-            if "p2c" in config.pos_att_type
-            else None,
-            key=(own.key_proj if own else attention.pos_key_proj)
-            if "c2p" in config.pos_att_type
-            else None,
-            buckets=buckets,
-            num_heads=config.num_attention_heads,
+    return [
+        LayerParts(
+            query=layer.attention.self.query_proj,
+            key=layer.attention.self.key_proj,
+            value=layer.attention.self.value_proj,
+            attention_output=layer.attention.output.dense,
+            attention_norm=layer.attention.output.LayerNorm,
+            feed_forward_in=layer.intermediate.dense,
+            activation=layer.intermediate.intermediate_act_fn,
+            activation_name=config.hidden_act,
+            feed_forward_out=layer.output.dense,
+            output_norm=layer.output.LayerNorm,
+            attention_dropout=config.attention_probs_dropout_prob,
+            hidden_dropout=config.hidden_dropout_prob,
+            output_dropout=config.hidden_dropout_prob,
+            positions=_deberta_positions(transformer, layer.attention.self, buckets),
         )
-        parts.append(
-            LayerParts(
-                query=attention.query_proj,
-                key=attention.key_proj,
-                value=attention.value_proj,
-                attention_output=layer.attention.output.dense,
-                attention_norm=layer.attention.output.LayerNorm,
-                feed_forward_in=layer.intermediate.dense,
-                activation=layer.intermediate.intermediate_act_fn,
-                activation_name=config.hidden_act,
-                feed_forward_out=layer.output.dense,
-                output_norm=layer.output.LayerNorm,
-                attention_dropout=config.attention_probs_dropout_prob,
-                hidden_dropout=config.hidden_dropout_prob,
-                output_dropout=config.hidden_dropout_prob,
-                positions=positions,
-            )
-        )
-    return parts
+        for layer in transformer.encoder.layer
+    ]
+
+
+def _deberta_positions(
+    transformer: PreTrainedModel, attention: Any, buckets: DistanceBuckets
+) -> DisentangledPositions:
+    config, encoder = transformer.config, transformer.encoder
+    kinds = config.pos_att_type or []
+    query = "query_proj" if config.share_att_key else "pos_query_proj"
+    key = "key_proj" if config.share_att_key else "pos_key_proj"
+    return DisentangledPositions(
+        distances=encoder.rel_embeddings,
+        norm=getattr(encoder, "LayerNorm", None),
+        dropout=attention.pos_dropout,
+        query=getattr(attention, query) if "p2c" in kinds else None,
+        key=getattr(attention, key) if "c2p" in kinds else None,
+        buckets=buckets,
+        num_heads=config.num_attention_heads,
+    )
 
 
 def _deberta_buckets(config: PretrainedConfig) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -314,6 +312,8 @@ def _check_deberta(config: PretrainedConfig) -> Optional[str]:
             "a DeBERTa model with relative_attention false is not supported: wanted true, which "
             "all published ones have"
         )
+    if not isinstance(config.pos_att_type, (list, type(None))):
+        return f"pos_att_type {config.pos_att_type!r} is not supported: wanted a list or text"
     if getattr(config, "conv_kernel_size", 0) > 0:
         return (
             f"a DeBERTa model with conv_kernel_size {config.conv_kernel_size} is not supported: "
@@ -323,6 +323,7 @@ def _check_deberta(config: PretrainedConfig) -> Optional[str]:
 
 
 _BERT = Family(
+    "BERT",
     _bert_layers,
     _embed_bert,
     _drop_bert_layers,
@@ -331,26 +332,54 @@ _BERT = Family(
     check=_check_bert,
 )
 _ROBERTA = replace(
-    _BERT, number_positions=_roberta_positions, max_positions=_max_positions_of_roberta
+    _BERT,
+    title="RoBERTa",
+    number_positions=_roberta_positions,
+    max_positions=_max_positions_of_roberta,
 )
 
 FAMILIES: Dict[str, Family] = {
     "bert": _BERT,
     "roberta": _ROBERTA,
-    "xlm-roberta": _ROBERTA,
-    "camembert": _ROBERTA,
-    "electra": replace(_BERT, embed=_embed_electra, pool=None, is_embedding_a_norm=False),
+    "xlm-roberta": replace(_ROBERTA, title="XLM-R"),
+    "camembert": replace(_ROBERTA, title="CamemBERT"),
+    "electra": replace(
+        _BERT, title="ELECTRA", embed=_embed_electra, pool=None, is_embedding_a_norm=False
+    ),
     "distilbert": Family(
-        _distilbert_layers, _embed_distilbert, _drop_distilbert_layers, is_embedding_a_norm=True
+        "DistilBERT",
+        _distilbert_layers,
+        _embed_distilbert,
+        _drop_distilbert_layers,
+        is_embedding_a_norm=True,
     ),
     "albert": Family(
-        _albert_layers, _embed_albert, _drop_albert_layers, _pool_albert, check=_check_albert
+        "ALBERT",
+        _albert_layers,
+        _embed_albert,
+        _drop_albert_layers,
+        _pool_albert,
+        check=_check_albert,
     ),
-    "mpnet": replace(_ROBERTA, layers=_mpnet_layers, embed=_embed_mpnet, check=None),
-    "deberta-v2": Family(_deberta_layers, _embed_deberta, _drop_bert_layers, check=_check_deberta),
+    "mpnet": replace(
+        _ROBERTA,
+        title="MPNet",
+        layers=_mpnet_layers,
+        embed=_embed_mpnet,
+        positions="also a number for each distance",
+        check=None,
+    ),
+    "deberta-v2": Family(
+        "DeBERTa v2 and v3",
+        _deberta_layers,
+        _embed_deberta,
+        _drop_bert_layers,
+        positions="by distance, disentangled",
+        check=_check_deberta,
+    ),
     "modernbert": MODERNBERT,
-    "nomic_bert": GATED,
-    "gte": GATED,
+    "nomic_bert": NOMIC_BERT,
+    "gte": GTE,
 }
 """The supported families, by the `model_type` of their Hugging Face configuration."""
 

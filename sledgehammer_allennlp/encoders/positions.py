@@ -197,7 +197,7 @@ class DisentangledPositions(Positions):
     num_heads : `int`
     """
 
-    distances: nn.Module
+    distances: nn.Embedding
     norm: Optional[nn.Module]
     dropout: nn.Module
     query: Optional[nn.Module]
@@ -211,7 +211,10 @@ class DisentangledPositions(Positions):
         return [module for module in found if module is not None]
 
     def scorer(self, training: bool = False) -> Scorer:
-        vectors: torch.Tensor = self.distances.weight  # type: ignore[assignment]
+        # By the module: AllenNLP's check of the order in which modules run is to see that what is
+        # normed is no output of a linear layer.
+        table = self.distances.weight
+        vectors: torch.Tensor = self.distances(torch.arange(len(table), device=table.device))
         if self.norm is not None:
             vectors = self.norm(vectors)
         if training:

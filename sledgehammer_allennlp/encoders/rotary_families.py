@@ -1,5 +1,6 @@
 """Families of rotary positions and gated feed-forward parts: ModernBERT, Nomic BERT, GTE."""
 
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
@@ -146,14 +147,43 @@ def _check_rotary(config: PretrainedConfig) -> Optional[str]:
     return None
 
 
+def _check_modernbert(config: PretrainedConfig) -> Optional[str]:
+    types, num_layers = getattr(config, "layer_types", None), config.num_hidden_layers
+    if types is not None and (
+        len(types) != num_layers or set(types) - {"full_attention", "sliding_attention"}
+    ):
+        return (
+            f"layer_types {types} is not supported: wanted 'full_attention' or 'sliding_attention' "
+            f"for each of the {num_layers} layers"
+        )
+    every = getattr(config, "global_attn_every_n_layers", 1)
+    if every < 1:
+        return f"global_attn_every_n_layers is {every}: wanted a number from 1"
+    return _check_rotary(config)
+
+
 MODERNBERT = Family(
+    "ModernBERT",
     _modernbert_layers,
     _embed_modernbert,
     _drop_layers,
     last_norm=_last_norm,
-    check=_check_rotary,
+    positions="rotary; two of three layers see near tokens only",
+    since="4.48",
+    check=_check_modernbert,
 )
 """Warner et al. 2024: pre-norm layers, attention over all tokens and over near ones in turn."""
 
-GATED = Family(_gated_layers, _embed_gated, _drop_layers, check=_check_rotary)
-"""Nomic BERT (Nussbaum et al. 2024) and GTE (Zhang et al. 2024): post-norm layers."""
+GTE = Family(
+    "GTE",
+    _gated_layers,
+    _embed_gated,
+    _drop_layers,
+    positions="rotary",
+    since="5.24",
+    check=_check_rotary,
+)
+"""Zhang et al. 2024: post-norm layers."""
+
+NOMIC_BERT = replace(GTE, title="Nomic BERT")
+"""Nussbaum et al. 2024: the same layers, without biases."""

@@ -13,7 +13,8 @@ import torch
 
 from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.encoders import TokenBatch
-from tests.tiny import needs_layout
+from tests.tiny import FAMILIES_HERE, WITHOUT_GRAPHS, needs_layout
+from tests.tiny_runs import train_family
 
 pytest.importorskip("allennlp")  # which makes the archives
 
@@ -109,6 +110,24 @@ def test_an_archive_from_before_there_were_combinations_is_loaded(trained, tmp_p
     torch.save(state, run / "best.th")
     wanted = load_archived_classifier(trained["archive"]).predict(TEXTS)
     assert load_archived_classifier(run).predict(TEXTS) == wanted
+
+
+@pytest.mark.parametrize("family", sorted(set(WITHOUT_GRAPHS) & set(FAMILIES_HERE)))
+def test_every_family_with_positions_in_attention_answers_as_the_predictor(family, tmp_path, tsv):
+    from allennlp.predictors import Predictor
+
+    archive = train_family(tmp_path, family, tsv)
+    layers = set()
+    for threshold in (0.0, 0.8, 0.99, 1.0):
+        overrides = {"model.confidence_threshold": threshold}
+        predictor = Predictor.from_path(archive, overrides=overrides)
+        classifier = load_archived_classifier(archive, confidence_threshold=threshold)
+        wanted = predictor.predict_batch_json(
+            [{"premise": premise, "hypothesis": hypothesis} for premise, hypothesis in PAIRS]
+        )
+        assert classifier.predict(PAIRS) == wanted
+        layers |= {answer["exit_layer"] for answer in wanted}
+    assert {-1, 3} <= layers
 
 
 def test_it_needs_no_allennlp(trained):

@@ -177,7 +177,7 @@ def test_sizes_are_compared_with_the_weights():
     assert check_model_sizes(large, {}, 100_000_000) == []
     (problem,) = check_model_sizes(large, {}, 20_000_000)
     assert (
-        "its config asks for 31778816 numbers in embeddings, and its weights have 20,0" in problem
+        "its config asks for 31780864 numbers in embeddings, and its weights have 20,0" in problem
     )
     albert = {**large, "model_type": "albert", "embedding_size": 128, "intermediate_size": 4096}
     assert check_model_sizes(albert, {}, 20_000_000) == []
@@ -195,11 +195,30 @@ def test_sizes_are_compared_with_the_weights():
         {"model_type": "distilbert", "dim": 8, "hidden_size": 10**6},  # another name of the library
         {"model_type": "distilbert", "hidden_dim": 10**6},
         {"model_type": "electra", "vocab_size": 10**6},
+        {"model_type": "bert", "type_vocab_size": 10**6},
+        {"model_type": "deberta-v2", "position_buckets": 10**6},
+        {"model_type": "deberta-v2", "max_relative_positions": 10**6},
+        {"model_type": "mpnet", "relative_attention_num_buckets": 10**6},
     ],
 )
 def test_what_the_library_takes_counts_not_what_stands_in_the_config(hostile):
     problems = check_model_sizes(hostile, {}, 20_000_000)
     assert problems and all("numbers in" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"model_type": "deberta-v2", "position_buckets": "256"},
+        {"model_type": "deberta-v2", "conv_kernel_size": [3]},
+        {"model_type": "mpnet", "relative_attention_num_buckets": 1.5},
+        {"model_type": "bert", "type_vocab_size": "two"},
+    ],
+)
+def test_sizes_of_every_family_are_whole_numbers(hostile):
+    key = list(hostile)[1]
+    problems = check_model_sizes(hostile, {}, 10**9)
+    assert any(f"the key {key} with" in one or "as its library" in one for one in problems)
 
 
 def test_a_vocabulary_that_is_too_large_is_refused(tmp_path, monkeypatch):

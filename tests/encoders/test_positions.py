@@ -118,7 +118,13 @@ def test_a_deberta_that_computes_something_else_is_refused(settings, message):
 )
 @pytest.mark.parametrize("family", ["modernbert", "gte"])
 def test_scaled_rotary_positions_are_refused(family, settings):
-    config = SimpleNamespace(model_type=family, hidden_size=32, num_attention_heads=4, **settings)
+    config = SimpleNamespace(
+        model_type=family,
+        hidden_size=32,
+        num_attention_heads=4,
+        num_hidden_layers=4,
+        **settings,
+    )
     with pytest.raises(ValueError, match="of type 'yarn' are not supported: wanted 'default'"):
         family_of(config)
 

@@ -1,0 +1,29 @@
+"""Prints the table of supported families, in Markdown, as it stands in the README."""
+
+from typing import List
+
+from sledgehammer_allennlp.encoders.families import FAMILIES
+from sledgehammer_allennlp.encoders.family import IN_EMBEDDINGS
+
+
+def family_table() -> str:
+    """A line for each family, by what the code says of it."""
+    lines: List[str] = [
+        "| family | `model_type` | positions | pretrained pooler | ONNX Runtime | transformers |",
+        "|---|---|---|---|---|---|",
+    ]
+    for model_type, family in FAMILIES.items():
+        cells = [
+            family.title,
+            f"`{model_type}`",
+            family.positions,
+            "none" if family.pool is None else "yes",
+            "yes" if family.positions == IN_EMBEDDINGS else "no",
+            "any" if family.since is None else f"{family.since} and newer",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(family_table())

@@ -1,0 +1,31 @@
+"""The table of families in the README is what the code says, and what the code says is so."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.family_table import family_table
+from sledgehammer_allennlp.encoders import LayeredEncoder
+from sledgehammer_allennlp.encoders.families import FAMILIES
+from sledgehammer_allennlp.encoders.family import IN_EMBEDDINGS
+from tests.tiny import needs_onnx, tiny_transformer
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readme_has_the_table():
+    assert family_table() in README.read_text(encoding="utf-8")
+
+
+def test_the_table_has_a_line_for_each_family():
+    assert len(family_table().splitlines()) == 2 + len(FAMILIES)
+
+
+@needs_onnx
+def test_what_it_says_of_onnx_runtime_is_so(family):
+    encoder = LayeredEncoder(tiny_transformer(family), runtime="onnxruntime")
+    if FAMILIES[family].positions == IN_EMBEDDINGS:
+        encoder.check_inference()
+        return
+    with pytest.raises(ValueError, match="it has no graph"):
+        encoder.check_inference()
