@@ -174,6 +174,20 @@ class OnnxLayers:
             vectors.unbind(1),
         )
 
+    def run_means(
+        self, layer: int, hidden: np.ndarray, texts: "PaddedTexts"
+    ) -> Tuple[np.ndarray, np.ndarray]:
+        """
+        `run_to` for pooling `"mean"`, from arrays to arrays, `(texts, tokens, hidden_size)`: the
+        output, of the last block of first tokens alone, and the means of what enters each layer,
+        `(texts, layers, hidden_size)`.
+        """
+        number = self._block_ending_at[layer]
+        output, _, means, _ = self._outputs[number]
+        feeds = {HIDDEN: hidden, **texts.feeds, **self._conditions[number]}
+        found, vectors = self._session.run([output, means], feeds)
+        return found, vectors
+
 
 class PaddedTexts:
     """

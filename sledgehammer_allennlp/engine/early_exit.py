@@ -8,7 +8,8 @@ The order of events, for any number of instances:
 3. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
    an exit sees; confident instances exit (`exit_decisions`), the others are compacted, and the
    layer is completed for them (`active_instances`). A chunk of few tokens runs the whole layer at
-   once, unless it is the last; a single short text in ONNX Runtime (`encoders.onnx_layers`).
+   once, unless it is the last; a single short text in ONNX Runtime (`encoders.onnx_layers`,
+   `one_text`).
 4. Survivors wait until there are enough of them for another chunk (`regrouping`).
 
 A prediction does not depend on the rest of the batch, its order or the budget, up to rounding.
@@ -29,6 +30,7 @@ from sledgehammer_allennlp.engine.chunks import (
 )
 from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
 from sledgehammer_allennlp.engine.exit_rule import ExitRule
+from sledgehammer_allennlp.engine.one_text import run_one_text
 from sledgehammer_allennlp.engine.output import EarlyExitOutput
 from sledgehammer_allennlp.engine.regrouping import WaitingSurvivors
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
@@ -80,18 +82,21 @@ def run_early_exit(
     """
     if token_budget is None:
         token_budget = default_token_budget(encoder)
-    device = texts.token_ids.device
+    device, num_texts = texts.token_ids.device, len(texts)
     with _inference_mode_without_gradients():
         decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
         texts, instances, scores = decide_by_ngrams(encoder.truncate(texts), exits, decisions)
-        if len(texts):
+        output = None
+        if num_texts == len(texts) == 1 and not record_exits and forced_exits is None:
+            output = run_one_text(encoder, exits, rule, texts, scores, decisions)
+        if output is None and len(texts):
             order, texts = sort_by_length(texts.to(encoder.device))
             in_order = order.to(encoder.device)
             scores = [
                 one and one.map(lambda part: part.to(encoder.device)[in_order]) for one in scores
             ]
             _run_layers(encoder, exits, texts, instances[order], scores, decisions, token_budget)
-        output = decisions.output(device)
+        output = output or decisions.output(device)
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
 
 

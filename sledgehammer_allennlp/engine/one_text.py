@@ -1,0 +1,187 @@
+"""A single short text: layers in ONNX Runtime, and between them NumPy and numbers of Python.
+
+What an exit computes for one text is little, and so is what the exit rule does; a call of torch
+takes longer than that, and there are some forty calls an exit. This is the same computation, for
+the exits and rules that most models have; any other takes the general way.
+"""
+
+import math
+from typing import Any, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from sledgehammer_allennlp.encoders import LayeredEncoder
+from sledgehammer_allennlp.encoders.onnx_layers import OnnxLayers, PaddedTexts
+from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
+from sledgehammer_allennlp.engine.exit_rule import ExitRule
+from sledgehammer_allennlp.engine.output import EarlyExitOutput
+from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
+from sledgehammer_allennlp.exits.confidence import max_probability
+
+_LARGEST = 1e30
+"""Of logits; what is larger, or no number, takes the general way, which keeps sums finite."""
+
+
+def run_one_text(
+    encoder: LayeredEncoder,
+    exits: ExitClassifiers,
+    rule: ExitRule,
+    text: TokenBatch,
+    scores: Sequence[Optional[ExitScores]],
+    decisions: ExitDecisions,
+) -> Optional[EarlyExitOutput]:
+    """
+    Runs a text that is still active after the exit over n-grams until it exits.
+
+    # Parameters
+
+    encoder : `LayeredEncoder`
+    exits : `ExitClassifiers`
+    rule : `ExitRule`
+    text : `TokenBatch`
+        Of one text.
+    scores : `Sequence[Optional[ExitScores]]`
+        Of the exit over n-grams, if there is one; `None` where no later exit depends on it.
+    decisions : `ExitDecisions`
+        Of this text alone: which scores make a difference.
+
+    # Returns
+
+    `EarlyExitOutput`, optional
+        `None` if this model, rule or text is to take the general way.
+    """
+    if not _is_usual(exits, rule):
+        return None
+    encoder.prepare()
+    layers = encoder.onnx_layers(exits.exit_layers, text.lengths)
+    if layers is None:
+        return None
+    logits = [None if one is None else one.logits[0].tolist() for one in scores]
+    run = _Run(encoder, layers, text)
+    for k in range(exits.num_fitted, len(exits.exit_layers)):
+        first_token = run.run_to(exits.exit_layers[k])
+        if not decisions.needs_scores_of(k):
+            logits.append(None)
+            continue
+        own = _score(exits.classifiers[k], run.layer_vectors, first_token)
+        logits.append(own)
+        if not decisions.may_exit_at(k):
+            continue
+        answer = _answer(rule, logits, k)
+        if answer is None:
+            return None
+        if decisions.is_last(k) or np.float32(answer.confidence) >= np.float32(rule.threshold):
+            return answer.output(k)
+    raise AssertionError("no exit took the text")
+
+
+def _is_usual(exits: ExitClassifiers, rule: ExitRule) -> bool:
+    return (
+        exits.pooling == "mean"
+        and exits.alignment is None
+        and not exits.use_previous_logits
+        and not exits.with_correctness
+        and not exits.training
+        and exits.dtype == torch.float32
+        and rule.measure.function is max_probability
+        and rule.ensemble is None
+        and not any(map(_has_hooks, exits.classifiers))
+    )
+
+
+def _has_hooks(classifier: nn.Module) -> bool:
+    """Whether somebody wants to see the modules at work."""
+    modules = (classifier, *classifier._modules.values())
+    return any(m is not None and (m._forward_hooks or m._forward_pre_hooks) for m in modules)
+
+
+class _Run:
+    """The text on its way, and the means over tokens of what entered each layer so far."""
+
+    def __init__(self, encoder: LayeredEncoder, layers: OnnxLayers, text: TokenBatch) -> None:
+        self._layers = layers
+        self._texts = PaddedTexts(text.lengths)
+        self._hidden = self._texts.pad(encoder.embed(text, for_onnx=True))
+        self.layer_vectors: List[np.ndarray] = []
+
+    def run_to(self, layer: int) -> Optional[np.ndarray]:
+        """Gives the first token's output of the layer, `(hidden_size,)`; `None` before layer 0."""
+        if layer == EMBEDDING_EXIT:
+            self.layer_vectors.append(self._hidden[0].mean(0))
+            return None
+        self._hidden, means = self._layers.run_means(layer, self._hidden, self._texts)
+        num_before = layer + 1 - means.shape[1]
+        # The exit before layer 0 has had the mean of what enters it.
+        self.layer_vectors.extend(means[0, len(self.layer_vectors) - num_before :])
+        first: np.ndarray = self._hidden[0, 0]
+        return first
+
+
+def _score(
+    classifier: Any, layer_vectors: List[np.ndarray], first_token: Optional[np.ndarray]
+) -> List[float]:
+    """The logits of an exit: its mix, norm and linear layer."""
+    mix = classifier.mix.weights
+    if mix is None:
+        seen = layer_vectors[0]
+    else:
+        weights = _array(mix)
+        seen = (weights / math.sqrt(weights @ weights)) @ np.stack(layer_vectors)
+    if first_token is not None:
+        seen = np.concatenate([seen, first_token])
+    norm, linear = classifier.norm, classifier.linear
+    seen = seen - seen.mean()
+    seen *= 1 / math.sqrt(seen @ seen / len(seen) + norm.eps)
+    seen *= _array(norm.weight)
+    seen += _array(norm.bias)
+    logits: List[float] = (_array(linear.weight) @ seen + _array(linear.bias)).tolist()
+    return logits
+
+
+def _array(parameter: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = parameter.detach().numpy()
+    return array
+
+
+class _Answer(NamedTuple):
+    logits: List[float]
+    probs: List[float]
+    confidence: float
+
+    def output(self, exit_index: int) -> EarlyExitOutput:
+        return EarlyExitOutput(
+            torch.tensor([self.logits]),
+            torch.tensor([self.probs]),
+            torch.tensor([self.confidence]),
+            torch.tensor([exit_index]),
+            [],
+        )
+
+
+def _answer(
+    rule: ExitRule, logits: Sequence[Optional[List[float]]], exit_index: int
+) -> Optional[_Answer]:
+    """What the rule predicts at an exit; `None` where logits are very large or not numbers."""
+    own = logits[-1]
+    assert own is not None
+    if rule.combination is None:
+        temperature = float(rule.temperatures[exit_index])
+        calibrated = [x / temperature for x in own]
+    else:
+        calibrated = [0.0] * len(own)
+        for weight, one in zip(rule.combination[exit_index], logits):
+            if weight != 0:
+                assert one is not None
+                mean = math.fsum(one) / len(one)
+                calibrated = [x + weight * (y - mean) for x, y in zip(calibrated, one)]
+        own = calibrated
+    if not all(-_LARGEST < x < _LARGEST for x in calibrated):
+        return None
+    largest = max(calibrated)
+    exponentials = [math.exp(x - largest) for x in calibrated]
+    total = math.fsum(exponentials)
+    probs = [x / total for x in exponentials]
+    return _Answer(own, probs, max(probs))

@@ -1,0 +1,178 @@
+"""A single short text in ONNX Runtime: as the general way, and as a plain computation."""
+
+from typing import List, Optional
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sledgehammer_allennlp.engine import EarlyExitOutput, ExitRule, early_exit, run_early_exit
+from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from tests.engine.plain_computation import (
+    Case,
+    assert_equals_plain,
+    combinations,
+    exit_layer_lists,
+    make_case,
+    plain_combined,
+    plain_logits,
+    plain_rule,
+    thresholds,
+)
+from tests.tiny import needs_onnx, random_inputs, texts_of
+
+pytestmark = needs_onnx
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> List[Optional[EarlyExitOutput]]:
+    """What this way answered, text by text; `None` where it left a text to the general way."""
+    return _watch(monkeypatch)
+
+
+def _watch(monkeypatch: pytest.MonkeyPatch) -> List[Optional[EarlyExitOutput]]:
+    found: List[Optional[EarlyExitOutput]] = []
+    run_one_text = early_exit.run_one_text
+
+    def watched(*args):
+        found.append(run_one_text(*args))
+        return found[-1]
+
+    monkeypatch.setattr(early_exit, "run_one_text", watched)
+    return found
+
+
+def _rule(case: Case, threshold: float, confidence: str = "max_probability", **settings):
+    return ExitRule(case.temperatures, confidence_by_name(confidence), threshold, **settings)
+
+
+def _run(case: Case, rule: ExitRule, inputs, record_exits: bool = False) -> EarlyExitOutput:
+    case.encoder.runtime = "onnxruntime"
+    with torch.no_grad():
+        return run_early_exit(
+            case.encoder, case.exits, rule, texts_of(inputs), record_exits=record_exits
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    exit_layers=exit_layer_lists,
+    with_ngrams=st.booleans(),
+    length=st.integers(1, 20),
+    threshold=thresholds,
+    data=st.data(),
+    is_combined=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_it_equals_a_plain_computation(
+    exit_layers, with_ngrams, length, threshold, data, is_combined, seed
+):
+    case = make_case("bert", "mean", exit_layers, with_ngrams)
+    inputs = random_inputs([length], seed=seed)
+    combination = data.draw(combinations(len(exit_layers))) if is_combined else None
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        answers = _watch(monkeypatch)
+        output = _run(case, _rule(case, threshold, combination=combination), inputs)
+    exited_at_ngrams = case.exits.ngrams is not None and int(output.exit_index) == 0
+    assert (len(answers) == 0) if exited_at_ngrams else (answers[0] is not None)
+    if combination is None:
+        assert_equals_plain(case, inputs, output, threshold, case.temperatures)
+        return
+    combined = plain_combined(plain_logits(case, *inputs), combination)
+    probs, (exit_index,) = plain_rule(combined, np.ones(len(exit_layers)), threshold)
+    assume(np.abs(probs.max(-1) - threshold).min() > 1e-4 or threshold in (0, 1))
+    assert output.exit_index.tolist() == [exit_index]
+    np.testing.assert_allclose(output.logits[0], combined[exit_index, 0], atol=1e-4)
+    np.testing.assert_allclose(output.probs[0], probs[exit_index, 0], atol=1e-5)
+    np.testing.assert_allclose(output.confidence, probs[exit_index].max(-1), atol=1e-5)
+
+
+def test_it_gives_ordinary_tensors_of_the_same_kinds(answers):
+    case = make_case("bert", "mean", [0, 3])
+    inputs = random_inputs([7])
+    fast = _run(case, _rule(case, 0.0), inputs)
+    general = _run(case, _rule(case, 0.0), inputs, record_exits=True)
+    assert len(answers) == 1
+    for name in ("logits", "probs", "confidence", "exit_index"):
+        one, other = getattr(fast, name), getattr(general, name)
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+        assert not one.is_inference()
+
+
+@pytest.mark.parametrize(
+    "settings, rule",
+    [
+        ({"pooling": "first"}, {}),
+        ({"use_previous_logits": True}, {}),
+        ({"with_correctness": True}, {}),
+        ({}, {"confidence": "entropy"}),
+        ({}, {"confidence": "patience"}),
+    ],
+    ids=str,
+)
+def test_other_exits_and_rules_take_the_general_way(settings, rule, answers):
+    case = make_case("bert", exit_layers=[0, 2, 3], **{"pooling": "mean", **settings})
+    _run(case, _rule(case, 0.9, **rule), random_inputs([7]))
+    assert answers == [None]
+
+
+def test_several_texts_records_and_forced_exits_take_the_general_way(answers):
+    case = make_case("bert", "mean", [0, 2, 3])
+    _run(case, _rule(case, 0.9), random_inputs([7, 3]))
+    _run(case, _rule(case, 0.9), random_inputs([7]), record_exits=True)
+    forced = torch.tensor([1])
+    texts = texts_of(random_inputs([7]))
+    with torch.no_grad():
+        output = run_early_exit(
+            case.encoder, case.exits, _rule(case, 0.0), texts, None, False, forced
+        )
+    assert output.exit_index.tolist() == [1]
+    assert answers == []
+
+
+def test_hooks_on_exits_see_them_at_work(answers):
+    case = make_case("bert", "mean", [0, 2, 3])
+    seen = []
+    hook = case.exits.classifiers[1].linear.register_forward_hook(lambda *x: seen.append(x))
+    _run(case, _rule(case, 1.0), random_inputs([7]), record_exits=False)
+    assert answers == [None]
+    hook.remove()
+    _run(case, _rule(case, 1.0), random_inputs([7]))
+    assert answers[1] is not None
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("combination", [None, [[1.0, 0, 0], [1.0, 1.0, 0], [0, 1.0, 1.0]]])
+def test_what_is_no_number_or_very_large_takes_the_general_way(weight, combination, answers):
+    case = make_case("bert", "mean", [0, 2, 3])
+    inputs = random_inputs([7])
+    linear = case.exits.classifiers[1].linear
+    before = linear.weight.detach().clone()
+    with torch.no_grad():
+        linear.weight.fill_(weight)
+    try:
+        rule = _rule(case, 0.9999999, combination=combination)
+        fast, general = _run(case, rule, inputs), _run(case, rule, inputs, record_exits=True)
+    finally:
+        with torch.no_grad():
+            linear.weight.copy_(before)
+    assert answers == [None]
+    assert fast.exit_index.tolist() == general.exit_index.tolist()
+    torch.testing.assert_close(fast.probs, general.probs, equal_nan=True)
+
+
+def test_changed_weights_of_exits_are_used(answers):
+    case = make_case("bert", "mean", [0, 3])
+    inputs = random_inputs([7])
+    bias = case.exits.classifiers[1].linear.bias
+    before = _run(case, _rule(case, 1.0), inputs)
+    with torch.no_grad():
+        bias += 1
+    changed = _run(case, _rule(case, 1.0), inputs)
+    with torch.no_grad():
+        bias -= 1
+    assert len(answers) == 2 and None not in answers
+    torch.testing.assert_close(changed.logits, before.logits + 1, atol=1e-5, rtol=0)
