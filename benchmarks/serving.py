@@ -1,10 +1,13 @@
 """
 A service under load: with how many requests a second, one text each, are 99 % answered within the
-limit? The service, and two that a user would write instead, with the same weights:
+limit? The service, and those that a user would write instead, with the same weights:
 
-plain        FastAPI, and the transformers library's own forward through all layers, text by text
-classifier   FastAPI, and load_archived_classifier, text by text, at the same threshold
-serve        `python -m sledgehammer_allennlp serve`
+plain                FastAPI, and the transformers library's own forward through all layers, text by
+                     text
+litserve onnx int8   LitServe's batches, and all layers in ONNX Runtime, in 8 bits
+classifier           FastAPI, and load_archived_classifier, text by text, at the same threshold
+litserve classifier  LitServe's batches, and load_archived_classifier, at the same threshold
+serve                `python -m sledgehammer_allennlp serve`
 
 Requests have fixed times (an open loop): a latency counts from when a request was due, so that a
 service that stalls cannot hide it. The generator is a process of its own. Services take turns.
@@ -13,21 +16,33 @@ service that stalls cannot hide it. The generator is a process of its own. Servi
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
 
+from benchmarks.serving_baselines import BASELINES, serve_baseline
 from benchmarks.subjects import add_arguments
 from benchmarks.timing import print_table, write
 
+SERVE = "serve"
+EXITING_EARLY = ("classifier", "litserve classifier", SERVE)
+
+_MOST_TRIES = 180
 _HEAD = "POST /answer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser, "runs/benchmarks/serving.json")
     parser.add_argument("--thresholds", type=float, nargs="+", default=[1.0, 0.9])
     parser.add_argument("--limit-ms", type=float, default=100.0)
@@ -35,21 +50,23 @@ def main() -> None:
     parser.add_argument("--first-rate", type=float, default=10.0, help="requests a second")
     parser.add_argument("--growth", type=float, default=1.5, help="of the rate, step by step")
     parser.add_argument("--options", default="", help="more options of serve")
-    parser.add_argument("--baseline", choices=("plain", "classifier"), help=argparse.SUPPRESS)
+    parser.add_argument("--baseline", choices=BASELINES, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--services", nargs="+", default=[*BASELINES, SERVE], choices=[*BASELINES, SERVE]
+    )
     arguments = parser.parse_args()
     if arguments.baseline:
-        _serve_baseline(arguments.baseline, arguments.archive, arguments.thresholds[0])
+        serve_baseline(arguments.baseline, arguments.archive, arguments.thresholds[0])
         return
     with open(arguments.data, encoding="utf-8") as file:
         texts = [line.rstrip("\n").split("\t")[1] for line in file][: arguments.max_texts]
     rows = []
-    for subject, threshold in _subjects(arguments.thresholds):
+    for subject, threshold in _subjects(arguments):
         service, port = _started(subject, arguments, threshold)
         try:
             rows += asyncio.run(_loads(subject, threshold, port, texts, arguments))
         finally:
-            service.terminate()
-            service.wait()
+            _end(service)
     print_table(rows, f"{arguments.archive}, {arguments.seconds:g} s of each load")
     held: Dict[str, float] = {}
     for row in rows:
@@ -61,27 +78,67 @@ def main() -> None:
     write(arguments.output, {"loads": rows, "held": held})
 
 
-def _subjects(thresholds: List[float]) -> List[Tuple[str, float]]:
-    subjects = [("plain", 1.0)]
-    return subjects + [(name, t) for t in thresholds for name in ("classifier", "serve")]
+def _subjects(arguments: argparse.Namespace) -> List[Tuple[str, float]]:
+    """Which services, and at which thresholds; those that run all layers once."""
+    return [
+        (name, threshold)
+        for threshold in (1.0, *(t for t in arguments.thresholds if t != 1))
+        for name in arguments.services
+        if (threshold in arguments.thresholds if name in EXITING_EARLY else threshold == 1)
+    ]
 
 
 def _started(
     subject: str, arguments: argparse.Namespace, threshold: float
 ) -> Tuple["subprocess.Popen[str]", int]:
-    if subject == "serve":
+    if subject == SERVE:
         command = ["sledgehammer_allennlp", "serve", arguments.archive, "--port", "0"]
         command += ["--threshold", str(threshold), *arguments.options.split()]
     else:
         command = ["benchmarks.serving", "--archive", arguments.archive, "--baseline", subject]
         command += ["--thresholds", str(threshold)]
-    process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stderr is not None
     for line in process.stderr:
         found = re.search(r" at http://127.0.0.1:(\d+) ", line)
         if found:
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            _wait_until_it_answers(process, int(found.group(1)))
             return process, int(found.group(1))
     raise SystemExit(f"{subject} did not start: {' '.join(command)}")
+
+
+def _end(service: "subprocess.Popen[str]") -> None:
+    """Ends a service and the processes that it started, which some leave behind."""
+    service.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        service.wait(10)
+    with suppress(ProcessLookupError):
+        os.killpg(service.pid, signal.SIGKILL)
+    service.wait()
+
+
+def _wait_until_it_answers(process: "subprocess.Popen[str]", port: int) -> None:
+    """Some listen before they can answer."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/answer",
+        json.dumps({"sentence": "warm up"}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    for _ in range(_MOST_TRIES):
+        with suppress(OSError):
+            urllib.request.urlopen(request, timeout=60).close()
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(1)
+    _end(process)
+    raise SystemExit(f"the service on port {port} did not answer")
 
 
 async def _loads(
@@ -163,48 +220,6 @@ class Generator:
         await reader.readexactly(int(length.group(1)))
         self._idle.append((reader, writer))
         return time.perf_counter() - due if head.startswith(b"HTTP/1.1 200") else None
-
-
-def _serve_baseline(kind: str, archive: str, threshold: float) -> None:
-    """What a user would write: each request is answered in a thread of FastAPI's pool."""
-    import socket
-    from concurrent.futures import ThreadPoolExecutor
-
-    import torch
-    import uvicorn
-    from fastapi import FastAPI, Request
-
-    from sledgehammer_allennlp import load_archived_classifier
-
-    classifier = load_archived_classifier(
-        archive, confidence_threshold=threshold, inference_only=kind == "classifier"
-    )
-    app = FastAPI()
-    one_at_a_time = ThreadPoolExecutor(1)  # with more, threads only share the cores
-
-    @torch.no_grad()
-    def plain(text: str) -> Dict[str, Any]:
-        assert classifier.tokenizer is not None
-        tokens = classifier.tokenizer([text], return_tensors="pt", truncation=True, max_length=512)
-        hidden = classifier.encoder.transformer(**tokens).last_hidden_state
-        return {"first": hidden[0, 0, :4].tolist()}  # a linear layer more would cost nothing
-
-    def by_classifier(text: str) -> Dict[str, Any]:
-        return classifier.predict([text])[0]
-
-    answer_one = plain if kind == "plain" else by_classifier
-
-    @app.post("/answer")
-    async def answer(request: Request) -> Dict[str, Any]:
-        text = (await request.json())["sentence"]
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(one_at_a_time, answer_one, text)
-
-    answer_one("warm up")
-    listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    print(f"Serving at http://127.0.0.1:{listening.getsockname()[1]} ", file=sys.stderr, flush=True)
-    config = uvicorn.Config(app, log_level="error", access_log=False)
-    uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ def _check_space(folder: str, full_depth: FullDepth) -> None:
 
 
 def _export(full_depth: FullDepth, file: str) -> None:
-    example = torch.randint(5, 100, (2, 16))
+    example = torch.randint(full_depth.transformer.config.vocab_size, (2, 16))
     names = ["input_ids", "attention_mask", "token_type_ids"]
     # The exporter does not know the fused attention of torch.
     attention = full_depth.transformer.config._attn_implementation
