@@ -46,6 +46,7 @@ def choose_columns(
     second_text_column: Optional[str],
     keep: Sequence[str],
     where: str,
+    num_sampled: Optional[int] = None,
 ) -> Columns:
     """
     # Parameters
@@ -58,6 +59,8 @@ def choose_columns(
         Names of columns; `["all"]` for all but the texts'.
     where : `str`
         What error messages call the input.
+    num_sampled : `int`, optional
+        How many rows the columns are those of, where it is not all.
 
     # Raises
 
@@ -82,9 +85,15 @@ def choose_columns(
         keep = [name for name in types if name not in texts]
     for name in [*texts, *keep]:
         if name not in types:
-            raise ValueError(f"{where}: there is no column {name!r}: found {found}")
+            raise ValueError(
+                f"{where}: there is no column {name!r}{_of_first_rows(num_sampled)}: found {found}"
+            )
     check_kept_names(keep)
     return Columns(text_column, second_text_column, {name: types[name] for name in keep})
+
+
+def _of_first_rows(num_sampled: Optional[int]) -> str:
+    return "" if num_sampled is None else f" in the first {num_sampled:,} rows"
 
 
 def check_kept_names(keep: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from sledgehammer_allennlp.bulk.columns import Columns, check_kept_names, choose_columns
 from sledgehammer_allennlp.bulk.inputs import InputFile
-from sledgehammer_allennlp.bulk.line_file import LineFile
+from sledgehammer_allennlp.bulk.line_file import NUM_SAMPLED, LineFile
 from sledgehammer_allennlp.bulk.parquet_file import ParquetFile
 from sledgehammer_allennlp.bulk.parts import PartRange
 
@@ -49,7 +49,9 @@ def columns_of(
     if not types_of:
         raise ValueError("the input has no rows: wanted some")
     (first, types), *_ = types_of.items()
-    chosen = choose_columns(types, text_column, second_text_column, keep, first.url)
+    chosen = choose_columns(
+        types, text_column, second_text_column, keep, first.url, _num_sampled(first)
+    )
     are_all = list(keep) == ["all"] and "all" not in types
     names = list(chosen.kept)
     if are_all:
@@ -62,7 +64,14 @@ def columns_of(
     for input_file, types in types_of.items():
         may_lack = are_all and input_file.format == "jsonl"
         wanted = [name for name in names if name in types or not may_lack]
-        here = choose_columns(types, chosen.text, chosen.second_text, wanted, input_file.url)
+        here = choose_columns(
+            types,
+            chosen.text,
+            chosen.second_text,
+            wanted,
+            input_file.url,
+            _num_sampled(input_file),
+        )
         for name, type_ in here.kept.items():
             file = first_with.setdefault(name, input_file.url)
             kept[name] = _common(kept.get(name, type_), type_, name, file, input_file.url)
@@ -70,6 +79,11 @@ def columns_of(
     return Columns(
         chosen.text, chosen.second_text, {name: kept[name] for name in names}, with_other_keys
     )
+
+
+def _num_sampled(input_file: InputFile) -> Optional[int]:
+    """Of how many rows the columns are known, where it is not all."""
+    return NUM_SAMPLED if input_file.format == "jsonl" else None
 
 
 def _column_types(input_file: InputFile) -> Dict[str, pa.DataType]:

@@ -175,7 +175,8 @@ def test_texts_are_found_by_their_usual_names(tmp_path):
     path.write_text('{"body": "x", "premise": "y"}')
     with pytest.raises(ValueError, match="found the columns 'body', 'premise': wanted 'text'"):
         columns_of(find_inputs([str(path)]))
-    with pytest.raises(ValueError, match="there is no column 'id': found 'body', 'premise'"):
+    wanted = "there is no column 'id' in the first 1,000 rows: found 'body', 'premise'"
+    with pytest.raises(ValueError, match=wanted):
         columns_of(find_inputs([str(path)]), "body", keep=["id"])
 
 

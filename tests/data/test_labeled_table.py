@@ -81,7 +81,7 @@ def test_labels_that_are_numbers_are_taken_as_they_are_written(tiny_bert, tmp_pa
 @pytest.mark.parametrize(
     "lines, message",
     [
-        ('{"text": "a"}', "there is no column 'label': found 'text'"),
+        ('{"text": "a"}', "there is no column 'label' in the first 1,000 rows: found 'text'"),
         ('{"text": "a", "label": "x"}\n{"text": "b"}', "row 2: the label is None: wanted a string"),
         ('{"text": "a", "label": " "}', "row 1: the label is ' '"),
         ('{"text": "a", "label": 0.5}', "row 1: the label is 0.5"),
