@@ -7,7 +7,7 @@
 # make benchmark-engine      and -latency, -precision, -limits, -predict, -bulk, -methods, -recipes, -serving, -soak: see benchmarks/; ARGS="--help"
 # make fuzz-reader           and -predictor_json, -command_inputs: see fuzz/; ARGS="-max_total_time=60"
 #
-# PYTHON=python3.12 make setup    chooses the interpreter, of 3.11 and 3.12
+# PYTHON=python3.12 make setup    chooses the interpreter, of 3.11 to 3.13
 
 # Or each of the many processes of the tests compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -166,8 +166,8 @@ FOR_CPU := -e '/^(nvidia|cuda)-/d' -e '/^triton==/d' -e 's/^(torch|torchvision)=
 
 # The mark is written last: after an interruption, set-up goes on where it was.
 $(INSTALLED): requirements.txt setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
-		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): wanted Python 3.11 or 3.12."; \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): wanted Python 3.11, 3.12 or 3.13."; \
 		echo "Choose one with PYTHON=..., for example: make setup PYTHON=python3.12"; exit 1; }
 	@echo "Setting up $(VENV): $(SIZE_$(CUDA))."
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || rm -rf $(VENV)

@@ -54,7 +54,7 @@ def test_an_unsupported_interpreter_is_refused_with_a_clear_message(tmp_path: Pa
     python.chmod(0o755)
     found = _make_setup(tmp_path, f"PYTHON={python}")
     assert found.returncode != 0
-    assert "is Python 3.9.1: wanted Python 3.11 or 3.12" in found.stdout
+    assert "is Python 3.9.1: wanted Python 3.11, 3.12 or 3.13" in found.stdout
     assert not (tmp_path / ".venv").exists()
 
 
@@ -83,7 +83,7 @@ def test_set_up_says_what_it_takes_and_leaves_cuda_out_for_the_cpu_build(tmp_pat
     if build == "CPU, installed before":
         (tmp_path / ".venv" / "bin").mkdir(parents=True)
         shutil.copy(python, tmp_path / ".venv" / "bin")
-        (tmp_path / ".venv/lib/python3.11/site-packages/torch-2.11.0+cpu.dist-info").mkdir(
+        (tmp_path / ".venv/lib/python3.11/site-packages/torch-2.14.1+cpu.dist-info").mkdir(
             parents=True
         )
     given = ["CUDA=no"] if build == "CPU" else []

@@ -14,9 +14,7 @@ _get_tokenizer = cached_transformers.get_tokenizer
 
 
 @wraps(_get_tokenizer)
-def _get_tokenizer_without_the_setting(
-    model_name: str, **kwargs: Any
-) -> PreTrainedTokenizerBase:
+def _get_tokenizer_without_the_setting(model_name: str, **kwargs: Any) -> PreTrainedTokenizerBase:
     # No tokenizer has ever read it: each call that tokenises says again whether it adds them. From
     # transformers 4.44 on, it "conflicts with the method add_special_tokens".
     kwargs.pop("add_special_tokens", None)
