@@ -7,7 +7,7 @@
 # make benchmark-engine      and -latency, -precision, -limits, -predict, -bulk, -methods, -recipes, -serving, -soak: see benchmarks/; ARGS="--help"
 # make fuzz-reader           and -predictor_json, -command_inputs: see fuzz/; ARGS="-max_total_time=60"
 #
-# PYTHON=python3.12 make setup    chooses the interpreter, of 3.11 to 3.13
+# PYTHON=python3.13 make setup    chooses the interpreter, of 3.11 to 3.13
 
 # Or each of the many processes of the tests compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -159,7 +159,7 @@ setup: $(INSTALLED)
 # CUDA=no: without CUDA's libraries, with the CPU build of torch, which pip must find (README, Install); also
 # where that is installed already.
 CUDA ?= $(if $(wildcard $(VENV)/lib/python3*/site-packages/torch-*+cpu.dist-info),no,yes)
-SIZE_yes := it downloads 3.2 GB and takes 6.3 GB of disk. The CPU build of torch takes 2.6 GB: see README, Install
+SIZE_yes := it downloads 3.6 GB and takes 8.0 GB of disk. The CPU build of torch takes 2.6 GB: see README, Install
 SIZE_no := it downloads 0.7 GB and takes 2.6 GB of disk
 REQUIREMENTS := $(VENV)/requirements.txt
 FOR_CPU := -e '/^(nvidia|cuda)-/d' -e '/^triton==/d' -e 's/^(torch|torchvision)==[0-9.]+/&+cpu/'
@@ -168,7 +168,7 @@ FOR_CPU := -e '/^(nvidia|cuda)-/d' -e '/^triton==/d' -e 's/^(torch|torchvision)=
 $(INSTALLED): requirements.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' || { \
 		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1): wanted Python 3.11, 3.12 or 3.13."; \
-		echo "Choose one with PYTHON=..., for example: make setup PYTHON=python3.12"; exit 1; }
+		echo "Choose one with PYTHON=..., for example: make setup PYTHON=python3.13"; exit 1; }
 	@echo "Setting up $(VENV): $(SIZE_$(CUDA))."
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || rm -rf $(VENV)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -20,7 +20,7 @@ def require_allennlp(module: str) -> None:
     if not has_allennlp():
         raise ModuleNotFoundError(
             f"{module} needs AllenNLP: pip install 'sledgehammer_allennlp[train]' with Python "
-            "3.10, or requirements.txt with --no-deps with Python 3.11 or 3.12 (see README, "
+            "3.10, or requirements.txt with --no-deps with Python 3.11 to 3.13 (see README, "
             "Install)",
             name="allennlp",
         )
