@@ -7,7 +7,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
-from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
+from sledgehammer_allennlp.encoders.tokenizing import max_tokens, tokenize
 from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
     ExitCombination,
@@ -127,17 +128,43 @@ class ArchivedClassifier(nn.Module):
         ValueError
             If `texts` is something else, or both texts and pairs, or the archive has no tokenizer.
         """
+        first, second = _texts_and_second_texts(texts)
+        tokens = self.tokenize(first, second)
+        if not first:
+            return []
+        with torch.no_grad():
+            output = self(tokens)
+        return as_dicts(output, self.exits.exit_layers, self.labels, self.abstain_below)
+
+    def tokenize(
+        self,
+        texts: Sequence[str],
+        second_texts: Optional[Sequence[str]] = None,
+        cut: Optional[CutTexts] = None,
+    ) -> TokenBatch:
+        """
+        Texts, or pairs of texts, as the archive's reader tokenises them; see `encoders.tokenizing`.
+
+        # Raises
+
+        ValueError
+            If the archive has no tokenizer.
+        """
+        return tokenize(self._known_tokenizer, texts, second_texts, self.max_length, cut)
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a text, or of a pair together; more are cut off. Raises as `tokenize` does."""
+        return min(max_tokens(self._known_tokenizer, self.max_length), self.encoder.max_positions)
+
+    @property
+    def _known_tokenizer(self) -> PreTrainedTokenizerBase:
         if self.tokenizer is None:
             raise ValueError(
                 "how the archive's reader makes tokens is not known without AllenNLP: wanted a "
                 "TokenBatch, given to this classifier as to a function"
             )
-        first, second = _texts_and_second_texts(texts)
-        if not first:
-            return []
-        with torch.no_grad():
-            output = self(tokenize(self.tokenizer, first, second, self.max_length))
-        return as_dicts(output, self.exits.exit_layers, self.labels, self.abstain_below)
+        return self.tokenizer
 
 
 def _texts_and_second_texts(texts: Any) -> Tuple[List[str], Optional[List[str]]]:

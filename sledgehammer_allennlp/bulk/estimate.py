@@ -12,7 +12,6 @@ from sledgehammer_allennlp.bulk.part_worker import PredictionSettings, load_clas
 from sledgehammer_allennlp.bulk.parts import Part
 from sledgehammer_allennlp.bulk.tables import OpenTables, plan_parts
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine.costs import cost_of_exits
 
 THRESHOLDS = (0.0, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -96,14 +95,11 @@ def _tokenized(
     batch_size: int,
 ) -> Tuple[List[TokenBatch], float]:
     """The batches of tokens, and how many seconds making them took."""
-    assert classifier.tokenizer is not None
     start = time.perf_counter()
     batches = [
-        tokenize(
-            classifier.tokenizer,
+        classifier.tokenize(
             texts[first : first + batch_size],
             second_texts and second_texts[first : first + batch_size],
-            classifier.max_length,
         )
         for first in range(0, len(texts), batch_size)
     ]

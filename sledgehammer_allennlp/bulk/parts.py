@@ -53,6 +53,8 @@ class PartResult(NamedTuple):
         The first bad rows.
     other_keys : `Dict[str, int]`, optional (default = none)
         In how many rows there were keys that have no column, by their names; of the first 100.
+    num_cut : `int`, optional (default = 0)
+        Rows whose texts were too long and were cut.
     """
 
     input_index: int
@@ -63,3 +65,4 @@ class PartResult(NamedTuple):
     size: int
     errors: List[str]
     other_keys: Mapping[str, int] = {}
+    num_cut: int = 0

@@ -15,6 +15,7 @@ def summarize(
     exit_layers: Sequence[int],
     costs: Sequence[float],
     names: Sequence[str],
+    max_tokens: int,
 ) -> Dict[str, Any]:
     """
     What became of the parts of a job, of plain JSON.
@@ -27,6 +28,8 @@ def summarize(
         Of each exit, in layer-equivalents; the last is what a row costs at threshold 1.
     names : `Sequence[str]`
         Of the inputs.
+    max_tokens : `int`
+        To which longer texts were cut.
     """
     results = sorted(results)
     exits = [sum(counts) for counts in zip(*(result.exits for result in results))]
@@ -41,6 +44,8 @@ def summarize(
         "answered": num_answered,
         "bad_rows": sum(result.num_bad for result in results),
         "first_bad_rows": errors[:_NUM_ERRORS_SHOWN],
+        "cut_rows": sum(result.num_cut for result in results),
+        "max_tokens": max_tokens,
         "other_keys": dict(_other_keys(results)),
         "parts": len(results),
         "exits": {str(layer): count for layer, count in zip(exit_layers, exits)},
@@ -74,6 +79,11 @@ def as_text(summary: Dict[str, Any], seconds: float, rows_now: int) -> str:
     """The summary, and how fast it went, as it is printed."""
     lines = [f"{summary['rows']:,} rows, {summary['bad_rows']:,} of them bad"]
     lines += [f"  {error}" for error in summary["first_bad_rows"][:3]]
+    if summary["cut_rows"]:
+        lines.append(
+            f"{summary['cut_rows']:,} rows had more than {summary['max_tokens']:,} word pieces "
+            "and were cut"
+        )
     lines += _other_keys_as_text(summary["other_keys"])
     if summary["answered"]:
         lines.append("Exits:")

@@ -15,6 +15,7 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Seque
 import torch
 
 from sledgehammer_allennlp.archives.archived_classifier import ArchivedClassifier, as_dicts
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine.requests import Request
@@ -114,6 +115,10 @@ class Answerer:
                 "how the archive's reader makes tokens is not known without AllenNLP: wanted a "
                 "reader that only tokenises"
             )
+        self.max_tokens = classifier.max_tokens
+        """Of a text, or of a pair together; more are cut off."""
+        self.cut = CutTexts(self.max_tokens)
+        """Counts the texts that are."""
         self.classifier = classifier
         self.control = control
         self._max_queued_tokens = max_queued_tokens
@@ -136,14 +141,6 @@ class Answerer:
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def max_tokens(self) -> int:
-        """Of a text, or of a pair together; more are cut off."""
-        classifier = self.classifier
-        assert classifier.tokenizer is not None
-        wanted = classifier.max_length or classifier.tokenizer.model_max_length
-        return min(wanted, classifier.encoder.max_positions)
 
     @property
     def num_queued_tokens(self) -> int:
@@ -279,7 +276,7 @@ class Answerer:
 
     def _tokens(self, questions: Sequence[Question]) -> Tuple[TokenBatch, List[int]]:
         """Of all questions, and which of them are too long and to be refused for it."""
-        tokenizer, max_length = self.classifier.tokenizer, self.classifier.max_length
+        tokenizer = self.classifier.tokenizer
         assert tokenizer is not None
         too_long = []
         for place, question in enumerate(questions):
@@ -291,16 +288,16 @@ class Answerer:
                     too_long.append(place)
         singles = [i for i, question in enumerate(questions) if len(question.texts) == 1]
         pairs = [i for i, question in enumerate(questions) if len(question.texts) == 2]
-        of_singles = tokenize(
-            tokenizer, [questions[i].texts[0] for i in singles], max_length=max_length
+        self.cut.add(-len(too_long), -len(too_long))  # they are refused
+        of_singles = self.classifier.tokenize(
+            [questions[i].texts[0] for i in singles], cut=self.cut
         )
         if not pairs:
             return of_singles, too_long
-        of_pairs = tokenize(
-            tokenizer,
+        of_pairs = self.classifier.tokenize(
             [questions[i].texts[0] for i in pairs],
             [questions[i].texts[1] for i in pairs],
-            max_length,
+            self.cut,
         )
         if not singles:
             return of_pairs, too_long
