@@ -37,26 +37,27 @@ class UnknownPieces:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._unknown_id: Optional[int] = tokenizer.unk_token_id
-        self._specials = [tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True)]
+        self._specials = set(tokenizer.all_special_ids) - {self._unknown_id}
         self._texts: List[str] = []
         self.num_pieces = 0
         self.num_unknown = 0
 
     def add(self, ids: Sequence[int], *texts: str) -> None:
         """
-        Counts a text, or a pair of texts.
+        Counts the pieces of a text, of a pair of texts, or of several.
 
         # Parameters
 
         ids : `Sequence[int]`
-            Its token ids, with special tokens.
+            Token ids; special ones do not count.
         texts : `str`
-            The text, or both.
+            The texts, if they are known, of which some may be shown.
         """
-        self.num_pieces += max(len(ids) - self._specials[len(texts) > 1], 0)
-        num_unknown = 0 if self._unknown_id is None else list(ids).count(self._unknown_id)
+        ids = list(ids)
+        self.num_pieces += len(ids) - sum(map(ids.count, self._specials))
+        num_unknown = 0 if self._unknown_id is None else ids.count(self._unknown_id)
         self.num_unknown += num_unknown
-        if num_unknown and len(self._texts) < _NUM_TEXTS_KEPT:
+        if num_unknown and texts and len(self._texts) < _NUM_TEXTS_KEPT:
             self._texts.append(" ".join(text[:_CHARACTERS_TO_SEARCH] for text in texts))
 
     @property
