@@ -20,6 +20,7 @@ from sledgehammer_allennlp.engine import (
 from sledgehammer_allennlp.engine.chunks import check_token_budget
 from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
 from sledgehammer_allennlp.engine.exit_rule import abstained, check_abstain_below, check_threshold
+from sledgehammer_allennlp.engine.windows import NO_PAIRS, check_windows, read_in_windows
 from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.values import short_repr
@@ -49,6 +50,8 @@ class ArchivedClassifier(nn.Module):
         About how many tokens run through a layer together.
     abstain_below : `float`, optional (default = `None`)
         In [0, 1]. Below this confidence an answer is "none of these", see `as_dicts`.
+    windows : optional (default = `None`)
+        How longer texts are read, see `engine.windows`. Of a text no more than `max_length` tokens.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ArchivedClassifier(nn.Module):
         confidence_threshold: Optional[float] = None,
         token_budget: Optional[int] = None,
         abstain_below: Optional[float] = None,
+        windows: Any = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -75,6 +79,7 @@ class ArchivedClassifier(nn.Module):
         self._ensemble = check_ensemble(ensemble, len(exits.exit_layers))
         self._token_budget = check_token_budget(token_budget)
         self.abstain_below = check_abstain_below(abstain_below)
+        self.windows = check_windows(windows, encoder.max_positions, self._measure, exits.alignment)
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
         self.combination = ExitCombination(len(exits.exit_layers))
@@ -103,15 +108,20 @@ class ArchivedClassifier(nn.Module):
         )
 
     def forward(self, texts: TokenBatch) -> EarlyExitOutput:
-        """Early exit for any number of texts, see `engine.early_exit`."""
-        return run_early_exit(
-            self.encoder,
-            self.exits,
-            self.rule(),
-            texts,
-            self._token_budget,
-            record_exits=False,
-        )
+        """
+        Early exit for any number of texts, see `engine.early_exit`, and of their windows, see
+        `engine.windows`.
+        """
+        rule = self.rule()
+
+        def run(texts: TokenBatch) -> EarlyExitOutput:
+            return run_early_exit(
+                self.encoder, self.exits, rule, texts, self._token_budget, record_exits=False
+            )
+
+        if self.windows is None:
+            return run(texts)
+        return read_in_windows(run, texts, self.windows, rule, len(self.exits.exit_layers))
 
     def predict(self, texts: Sequence[Union[str, Tuple[str, str]]]) -> List[Dict[str, Any]]:
         """
@@ -121,7 +131,8 @@ class ArchivedClassifier(nn.Module):
 
         `List[Dict[str, Any]]`
             For each text what `allennlp predict` writes: `logits`, `probs`, `confidence`,
-            `exit_layer`, `label`; with `abstain_below` also `best_label`.
+            `exit_layer`, `label`; with `abstain_below` also `best_label`; with windows also
+            `windows` and `windows_read`.
 
         # Raises
 
@@ -148,14 +159,17 @@ class ArchivedClassifier(nn.Module):
         # Raises
 
         ValueError
-            If the archive has no tokenizer.
+            If the archive has no tokenizer, or there are pairs and windows.
         """
+        if self.windows is not None and second_texts is not None:
+            raise ValueError(NO_PAIRS)
         return tokenize(self._known_tokenizer, texts, second_texts, self.max_length, cut)
 
     @property
     def max_tokens(self) -> int:
         """Of a text, or of a pair together; more are cut off. Raises as `tokenize` does."""
-        return min(max_tokens(self._known_tokenizer, self.max_length), self.encoder.max_positions)
+        limit = max_tokens(self._known_tokenizer, self.max_length)
+        return min(limit, self.encoder.max_positions) if self.windows is None else limit
 
     @property
     def _known_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -220,6 +234,10 @@ def as_dicts(
             most_probable(output.logits, output.probs).tolist(),
         )
     ]
+    if output.windows is not None:
+        numbers, exits = output.windows
+        for answer, number, num_read in zip(answers, numbers.tolist(), exits.sum(1).tolist()):
+            answer.update(windows=number, windows_read=num_read)
     if abstain_below is not None:
         abstains = abstained(output.confidence, abstain_below).tolist()
         for answer, is_none in zip(answers, abstains):

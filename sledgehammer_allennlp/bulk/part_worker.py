@@ -87,6 +87,7 @@ class PartWorker:
             settings.top_labels,
             with_errors=settings.bad_rows == "skip",
             abstain_below=self.classifier.abstain_below,
+            with_windows=self.classifier.windows is not None,
         )
 
     def run(self, parts: Iterable[Part]) -> Generator[PartResult, None, None]:
@@ -131,6 +132,7 @@ class PartWorker:
         found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "num_cut": 0}
         found.update(errors=[], other_keys={})
         exits = torch.zeros(len(self.classifier.exits.exit_layers), dtype=torch.long)
+        windows_exits = None if self.classifier.windows is None else torch.zeros_like(exits)
 
         def tables() -> Iterator[Any]:
             for _, batch in prepared:
@@ -141,6 +143,8 @@ class PartWorker:
                     with torch.no_grad():
                         output = self.classifier(batch.tokens)
                     exits.add_(torch.bincount(output.exit_index.cpu(), minlength=len(exits)))
+                    if windows_exits is not None and output.windows is not None:
+                        windows_exits.add_(output.windows.exits.sum(0).cpu())
                 found["num_rows"] += batch.rows.num_rows
                 found["num_bad"] += len(batch.rows.errors)
                 found["num_cut"] += batch.num_cut
@@ -153,6 +157,8 @@ class PartWorker:
 
         name = part_name(part.input_index, part.part_index, self._settings.format)
         size = write_part(self._folder, name, tables(), self._answers.schema)
+        if windows_exits is not None:
+            found["windows_exits"] = windows_exits.tolist()
         return PartResult(
             part.input_index, part.part_index, exits=exits.tolist(), size=size, **found
         )

@@ -32,10 +32,11 @@ def summarize(
         To which longer texts were cut.
     """
     results = sorted(results)
-    exits = [sum(counts) for counts in zip(*(result.exits for result in results))]
-    exits = exits or [0] * len(exit_layers)
+    exits = _sums(exit_layers, [result.exits for result in results])
+    # A text that is not read in windows is one.
+    windows_exits = _sums(exit_layers, [result.windows_exits or result.exits for result in results])
     num_answered = sum(exits)
-    spent = sum(count * cost for count, cost in zip(exits, costs))
+    spent = sum(count * cost for count, cost in zip(windows_exits, costs))
     errors: List[str] = [
         f"{names[result.input_index]}, {error}" for result in results for error in result.errors
     ]
@@ -49,9 +50,15 @@ def summarize(
         "other_keys": dict(_other_keys(results)),
         "parts": len(results),
         "exits": {str(layer): count for layer, count in zip(exit_layers, exits)},
+        "windows_read": sum(windows_exits),
         "layer_equivalents": spent / num_answered if num_answered else None,
         "layer_equivalents_at_threshold_1": costs[-1],
     }
+
+
+def _sums(exit_layers: Sequence[int], of_parts: Sequence[Sequence[int]]) -> List[int]:
+    """Of each exit, over all parts."""
+    return [sum(counts) for counts in zip(*of_parts)] or [0] * len(exit_layers)
 
 
 def _other_keys(results: Iterable[PartResult]) -> List[Tuple[str, int]]:
@@ -89,6 +96,8 @@ def as_text(summary: Dict[str, Any], seconds: float, rows_now: int) -> str:
         lines.append("Exits:")
         for layer, count in summary["exits"].items():
             lines.append(f"  layer {layer:>2}  {count:>13,}  {count / summary['answered']:7.2%}")
+        if summary["windows_read"] != summary["answered"]:
+            lines.append(f"{summary['windows_read']:,} windows read")
         spent = summary["layer_equivalents"]
         at_one = summary["layer_equivalents_at_threshold_1"]
         lines.append(

@@ -260,7 +260,9 @@ class MultiExitClassifierPredictor(Predictor):
         if not isinstance(reader, LabeledTsvReader) or not isinstance(model, MultiExitClassifier):
             return None
         limit = reader.max_tokens
-        return None if limit is None else CutTexts(min(limit, model.encoder.max_positions))
+        if limit is not None and model.windows is None:
+            limit = min(limit, model.encoder.max_positions)
+        return None if limit is None else CutTexts(limit)
 
     def _json_to_instance(self, json_dict: JsonDict) -> Instance:
         texts = texts_in(json_dict)

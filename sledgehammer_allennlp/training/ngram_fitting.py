@@ -113,7 +113,7 @@ def _training_texts(
         batch: Dict[str, Any] = allennlp_collate(few)
         if "label" not in batch:
             raise ConfigurationError("the n-gram exit needs training data with labels")
-        tokens = model.encoder.truncate(texts_in(batch["tokens"]))
+        tokens = model.first_windows(texts_in(batch["tokens"]))
         texts.add(tokens, batch["label"].numpy())
         pieces = pieces or _unknown_pieces(few[0])
         if pieces is not None:
