@@ -15,6 +15,8 @@ def answer_of_each_exit(classifier: ArchivedClassifier, texts: Texts) -> List[Di
     and `layer_equivalents`, what it costs to exit there.
     """
     tokens = classifier.tokenize(texts[:1], list(texts[1:]) or None)
+    if classifier.windows is not None:
+        tokens = classifier.windows.first(tokens)
     exits, rule = classifier.exits, classifier.rule()
     last = torch.tensor([len(exits.exit_layers) - 1])
     with torch.no_grad():

@@ -73,12 +73,11 @@ class Metrics:
     def answered(self, job: Job, answers: Sequence[Dict[str, Any]], now: float) -> None:
         """A job is done without error."""
         self._texts.inc(len(answers))
-        cost = 0.0
-        for answer in answers:
-            layer = answer["exit_layer"]
+        layers = [answer["exit_layer"] for answer in answers]
+        for layer in layers:
             self._exits[layer].inc()
-            cost += self._exit_costs[layer]
-        self._cost.inc(cost)
+        spent_at = job.windows_exits.elements() if job.windows_exits else layers
+        self._cost.inc(sum(self._exit_costs[layer] for layer in spent_at))
         if job.started_at is not None:
             self._queue.observe(job.started_at - job.came_at)
         self._total.observe(now - job.came_at)
