@@ -71,10 +71,10 @@ def test_a_text_of_very_many_windows_is_read_on_and_on(answerer, threshold):
     """However many of them exit at the n-grams, where they are done while they are added."""
     classifier = answerer.classifier
     classifier.max_length, classifier.windows = 10_000, Windows(2, 1)
-    text = " ".join(SENTENCES * 8)
+    text = " ".join(SENTENCES)
     (answer,) = Done(answerer, [Question((text,), threshold)]).wait().answers
     wanted = wanted_of(classifier, text, threshold)
-    assert answer["windows_read"] == wanted["windows_read"] <= wanted["windows"] > 1000
+    assert answer["windows_read"] == wanted["windows_read"] <= wanted["windows"] > 150
     assert answer["probs"] == pytest.approx(wanted["probs"], abs=1e-5)
 
 
