@@ -7,7 +7,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
-from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
+from sledgehammer_allennlp.encoders.tokenizing import max_tokens, tokenize
 from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
     ExitCombination,
@@ -19,6 +20,7 @@ from sledgehammer_allennlp.engine import (
 from sledgehammer_allennlp.engine.chunks import check_token_budget
 from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
 from sledgehammer_allennlp.engine.exit_rule import abstained, check_abstain_below, check_threshold
+from sledgehammer_allennlp.engine.windows import NO_PAIRS, check_windows, read_in_windows
 from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.values import short_repr
@@ -48,6 +50,8 @@ class ArchivedClassifier(nn.Module):
         About how many tokens run through a layer together.
     abstain_below : `float`, optional (default = `None`)
         In [0, 1]. Below this confidence an answer is "none of these", see `as_dicts`.
+    windows : optional (default = `None`)
+        How longer texts are read, see `engine.windows`. Of a text no more than `max_length` tokens.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class ArchivedClassifier(nn.Module):
         confidence_threshold: Optional[float] = None,
         token_budget: Optional[int] = None,
         abstain_below: Optional[float] = None,
+        windows: Any = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -74,6 +79,7 @@ class ArchivedClassifier(nn.Module):
         self._ensemble = check_ensemble(ensemble, len(exits.exit_layers))
         self._token_budget = check_token_budget(token_budget)
         self.abstain_below = check_abstain_below(abstain_below)
+        self.windows = check_windows(windows, encoder.max_positions, self._measure, exits.alignment)
         self.temperatures: torch.Tensor
         self.register_buffer("temperatures", torch.ones(len(exits.exit_layers)))
         self.combination = ExitCombination(len(exits.exit_layers))
@@ -102,15 +108,20 @@ class ArchivedClassifier(nn.Module):
         )
 
     def forward(self, texts: TokenBatch) -> EarlyExitOutput:
-        """Early exit for any number of texts, see `engine.early_exit`."""
-        return run_early_exit(
-            self.encoder,
-            self.exits,
-            self.rule(),
-            texts,
-            self._token_budget,
-            record_exits=False,
-        )
+        """
+        Early exit for any number of texts, see `engine.early_exit`, and of their windows, see
+        `engine.windows`.
+        """
+        rule = self.rule()
+
+        def run(texts: TokenBatch) -> EarlyExitOutput:
+            return run_early_exit(
+                self.encoder, self.exits, rule, texts, self._token_budget, record_exits=False
+            )
+
+        if self.windows is None:
+            return run(texts)
+        return read_in_windows(run, texts, self.windows, rule, len(self.exits.exit_layers))
 
     def predict(self, texts: Sequence[Union[str, Tuple[str, str]]]) -> List[Dict[str, Any]]:
         """
@@ -120,24 +131,54 @@ class ArchivedClassifier(nn.Module):
 
         `List[Dict[str, Any]]`
             For each text what `allennlp predict` writes: `logits`, `probs`, `confidence`,
-            `exit_layer`, `label`; with `abstain_below` also `best_label`.
+            `exit_layer`, `label`; with `abstain_below` also `best_label`; with windows also
+            `windows` and `windows_read`.
 
         # Raises
 
         ValueError
             If `texts` is something else, or both texts and pairs, or the archive has no tokenizer.
         """
+        first, second = _texts_and_second_texts(texts)
+        tokens = self.tokenize(first, second)
+        if not first:
+            return []
+        with torch.no_grad():
+            output = self(tokens)
+        return as_dicts(output, self.exits.exit_layers, self.labels, self.abstain_below)
+
+    def tokenize(
+        self,
+        texts: Sequence[str],
+        second_texts: Optional[Sequence[str]] = None,
+        cut: Optional[CutTexts] = None,
+    ) -> TokenBatch:
+        """
+        Texts, or pairs of texts, as the archive's reader tokenises them; see `encoders.tokenizing`.
+
+        # Raises
+
+        ValueError
+            If the archive has no tokenizer, or there are pairs and windows.
+        """
+        if self.windows is not None and second_texts is not None:
+            raise ValueError(NO_PAIRS)
+        return tokenize(self._known_tokenizer, texts, second_texts, self.max_length, cut)
+
+    @property
+    def max_tokens(self) -> int:
+        """Of a text, or of a pair together; more are cut off. Raises as `tokenize` does."""
+        limit = max_tokens(self._known_tokenizer, self.max_length)
+        return min(limit, self.encoder.max_positions) if self.windows is None else limit
+
+    @property
+    def _known_tokenizer(self) -> PreTrainedTokenizerBase:
         if self.tokenizer is None:
             raise ValueError(
                 "how the archive's reader makes tokens is not known without AllenNLP: wanted a "
                 "TokenBatch, given to this classifier as to a function"
             )
-        first, second = _texts_and_second_texts(texts)
-        if not first:
-            return []
-        with torch.no_grad():
-            output = self(tokenize(self.tokenizer, first, second, self.max_length))
-        return as_dicts(output, self.exits.exit_layers, self.labels, self.abstain_below)
+        return self.tokenizer
 
 
 def _texts_and_second_texts(texts: Any) -> Tuple[List[str], Optional[List[str]]]:
@@ -193,6 +234,10 @@ def as_dicts(
             most_probable(output.logits, output.probs).tolist(),
         )
     ]
+    if output.windows is not None:
+        numbers, exits = output.windows
+        for answer, number, num_read in zip(answers, numbers.tolist(), exits.sum(1).tolist()):
+            answer.update(windows=number, windows_read=num_read)
     if abstain_below is not None:
         abstains = abstained(output.confidence, abstain_below).tolist()
         for answer, is_none in zip(answers, abstains):

@@ -9,7 +9,7 @@ For example,
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
 
 import torch
 
@@ -50,6 +50,8 @@ def load_archived_classifier(
     trust: bool = False,
     abstain_below: Optional[float] = None,
     runtime: Optional[str] = None,
+    windows: Optional[Mapping[str, int]] = None,
+    max_length: Optional[int] = None,
 ) -> ArchivedClassifier:
     """
     A trained model, without AllenNLP. No code of the archive is run: weights are read as tensors
@@ -61,9 +63,12 @@ def load_archived_classifier(
     archive : `str`
         A `model.tar.gz`, or the folder of a training run.
     confidence_threshold, precision, token_budget, confidence, ensemble : optional
-    abstain_below, runtime : optional
+    abstain_below, runtime, windows : optional
         (default = what the archive has)
         As in the model's config.
+    max_length : `int`, optional (default = what the archive has)
+        As in the config of the reader's tokenizer: of a text no more tokens are read, special ones
+        included. Windows want more than the model has positions for.
     device : optional (default = `"cpu"`)
     inference_only : `bool`, optional (default = `False`)
         Whether to give up the weights of which there is a copy for inference, see
@@ -87,9 +92,14 @@ def load_archived_classifier(
         "ensemble": ensemble,
         "runtime": runtime,
         "abstain_below": abstain_below,
+        "windows": windows,
     }
     with archive_folder(archive) as folder:
         classifier = _load(folder, given, device, trust)
+    if max_length is not None:
+        if type(max_length) is not int or max_length < 3:
+            raise ValueError(f"max_length is {short_repr(max_length)}: wanted a number from 3 on")
+        classifier.max_length = max_length
     if inference_only:
         classifier.encoder.give_up_weights(classifier.exits.exit_layers)
     return classifier
@@ -134,6 +144,7 @@ def _load(
         settings.get("confidence_threshold"),
         settings.get("token_budget"),
         settings.get("abstain_below"),
+        settings.get("windows"),
     )
     state = read_weights(find_weights(folder))
     if exits.with_correctness and not any(HEAD in name for name in state):

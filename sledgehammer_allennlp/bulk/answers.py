@@ -19,8 +19,9 @@ class AnswerTable:
     Makes tables of answers. Their columns are those that are kept of the input, `other_keys`, as
     JSON, where the columns are with other keys, `label`,
     `confidence`, `exit_layer`, `probs` in the order of the labels, or with `top_labels` instead
-    `top_labels` and `top_probs`, the most probable first; `best_label` with `abstain_below`; and
-    `error` where bad rows are skipped.
+    `top_labels` and `top_probs`, the most probable first; `best_label` with `abstain_below`;
+    `windows` and `windows_read` where texts are read in windows; and `error` where bad rows are
+    skipped.
 
     # Parameters
 
@@ -32,6 +33,7 @@ class AnswerTable:
     abstain_below : `float`, optional (default = `None`)
         If given, there is no `label` where confidence is below it, and `best_label` is the most
         probable one in any case.
+    with_windows : `bool`, optional (default = `False`)
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class AnswerTable:
         top_labels: Optional[int] = None,
         with_errors: bool = False,
         abstain_below: Optional[float] = None,
+        with_windows: bool = False,
     ) -> None:
         self._labels = pa.array(labels, pa.string())
         self._exit_layers = np.asarray(exit_layers, dtype=np.int32)
@@ -61,6 +64,7 @@ class AnswerTable:
             + [("label", pa.string()), ("confidence", pa.float32()), ("exit_layer", pa.int32())]
             + probs
             + ([] if abstain_below is None else [("best_label", pa.string())])
+            + ([("windows", pa.int32()), ("windows_read", pa.int32())] if with_windows else [])
             + ([("error", pa.string())] if with_errors else [])
         )
 
@@ -105,16 +109,19 @@ class AnswerTable:
             pa.array(output.confidence.float().cpu().numpy()),
             pa.array(self._exit_layers[output.exit_index.cpu().numpy()]),
         ]
-        best_labels = [] if self._abstain_below is None else [best]
+        others = [] if self._abstain_below is None else [best]
+        if output.windows is not None:
+            for numbers in (output.windows.numbers, output.windows.exits.sum(1)):
+                others.append(pa.array(numbers.cpu().numpy(), pa.int32()))
         if self._num_top is None:
-            return [*columns, _lists(pa.array(probs.flatten().numpy()), len(probs)), *best_labels]
+            return [*columns, _lists(pa.array(probs.flatten().numpy()), len(probs)), *others]
         # The label stands first, also where another is as probable.
         is_label = torch.zeros_like(probs).scatter_(1, labels.unsqueeze(1), 1.0)
         order = (probs + is_label).sort(dim=1, descending=True, stable=True).indices
         order = order[:, : self._num_top]
         names = self._labels.take(pa.array(order.flatten().numpy()))
         top = pa.array(probs.gather(1, order).flatten().numpy())
-        return [*columns, _lists(names, len(probs)), _lists(top, len(probs)), *best_labels]
+        return [*columns, _lists(names, len(probs)), _lists(top, len(probs)), *others]
 
     def _of_nothing(self) -> List[pa.Array]:
         return [

@@ -4,6 +4,7 @@ import time
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
+from torch.nn.functional import one_hot
 
 from sledgehammer_allennlp.archives import ArchivedClassifier
 from sledgehammer_allennlp.bulk.columns import Columns
@@ -12,7 +13,7 @@ from sledgehammer_allennlp.bulk.part_worker import PredictionSettings, load_clas
 from sledgehammer_allennlp.bulk.parts import Part
 from sledgehammer_allennlp.bulk.tables import OpenTables, plan_parts
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.engine import EarlyExitOutput
 from sledgehammer_allennlp.engine.costs import cost_of_exits
 
 THRESHOLDS = (0.0, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -96,14 +97,11 @@ def _tokenized(
     batch_size: int,
 ) -> Tuple[List[TokenBatch], float]:
     """The batches of tokens, and how many seconds making them took."""
-    assert classifier.tokenizer is not None
     start = time.perf_counter()
     batches = [
-        tokenize(
-            classifier.tokenizer,
+        classifier.tokenize(
             texts[first : first + batch_size],
             second_texts and second_texts[first : first + batch_size],
-            classifier.max_length,
         )
         for first in range(0, len(texts), batch_size)
     ]
@@ -123,11 +121,17 @@ def _run(
         classifier(batches[0].select(few))
         start = time.perf_counter()
         # Copying the result to the CPU waits for a GPU.
-        exits = torch.cat([classifier(batch).exit_index.cpu() for batch in batches])
+        exits = torch.cat([_exits(classifier(batch), len(costs)) for batch in batches])
         seconds = time.perf_counter() - start
-    return Estimate(
-        threshold, tokenizing_seconds + seconds / len(exits), costs[exits].mean().item()
-    )
+    spent = (exits * costs).sum(1).mean().item()
+    return Estimate(threshold, tokenizing_seconds + seconds / len(exits), spent)
+
+
+def _exits(output: EarlyExitOutput, num_exits: int) -> torch.Tensor:
+    """How often each text exited at each exit, of all its windows, `(num_texts, num_exits)`."""
+    if output.windows is not None:
+        return output.windows.exits.cpu()
+    return one_hot(output.exit_index.cpu(), num_exits)
 
 
 def _as_text(found: Sequence[Estimate], num_rows: int, num_sampled: int, device: str) -> str:

@@ -115,6 +115,7 @@ def run_job(
             classifier.exits.exit_layers,
             cost_of_exits(classifier.encoder, classifier.exits),
             [one.url for one in inputs],
+            classifier.max_tokens,
         )
         summary["labels"] = classifier.labels
         folder.write(SUMMARY, json.dumps(summary, indent=2) + "\n")

@@ -5,7 +5,7 @@ OTHER_KEYS = "other_keys"
 
 ANSWER_NAMES = (
     *("label", "confidence", "exit_layer", "probs", "logits", "top_labels", "top_probs"),
-    *("best_label", "error", "line"),
+    *("best_label", "error", "line", "windows", "windows_read"),
 )
 
 

@@ -26,7 +26,7 @@ from sledgehammer_allennlp.bulk.read_ahead import read_ahead
 from sledgehammer_allennlp.bulk.rows import RowBatch
 from sledgehammer_allennlp.bulk.tables import OpenTables
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
 
 _NUM_ERRORS_SHOWN = 3
 
@@ -87,6 +87,7 @@ class PartWorker:
             settings.top_labels,
             with_errors=settings.bad_rows == "skip",
             abstain_below=self.classifier.abstain_below,
+            with_windows=self.classifier.windows is not None,
         )
 
     def run(self, parts: Iterable[Part]) -> Generator[PartResult, None, None]:
@@ -115,21 +116,23 @@ class PartWorker:
                 if rows.errors and self._settings.bad_rows == "stop":
                     error = rows.errors[min(rows.errors)]
                     raise ValueError(f"{self._inputs[part.input_index].url}, {error}")
-                yield part, _Prepared(rows, self._tokens(rows))
+                yield part, self._tokenized(rows)
             yield part, None
 
-    def _tokens(self, rows: RowBatch) -> Optional[TokenBatch]:
+    def _tokenized(self, rows: RowBatch) -> "_Prepared":
         if not rows.good:
-            return None
-        tokenizer = self.classifier.tokenizer
-        assert tokenizer is not None
-        return tokenize(tokenizer, rows.texts, rows.second_texts, self.classifier.max_length)
+            return _Prepared(rows, None)
+        cut = CutTexts(self.classifier.max_tokens)
+        tokens = self.classifier.tokenize(rows.texts, rows.second_texts, cut)
+        return _Prepared(rows, tokens, cut.num_cut)
 
     def _write(
         self, part: Part, prepared: "Iterator[Tuple[Part, Optional[_Prepared]]]"
     ) -> PartResult:
-        found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "errors": [], "other_keys": {}}
+        found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "num_cut": 0}
+        found.update(errors=[], other_keys={})
         exits = torch.zeros(len(self.classifier.exits.exit_layers), dtype=torch.long)
+        windows_exits = None if self.classifier.windows is None else torch.zeros_like(exits)
 
         def tables() -> Iterator[Any]:
             for _, batch in prepared:
@@ -140,8 +143,11 @@ class PartWorker:
                     with torch.no_grad():
                         output = self.classifier(batch.tokens)
                     exits.add_(torch.bincount(output.exit_index.cpu(), minlength=len(exits)))
+                    if windows_exits is not None and output.windows is not None:
+                        windows_exits.add_(output.windows.exits.sum(0).cpu())
                 found["num_rows"] += batch.rows.num_rows
                 found["num_bad"] += len(batch.rows.errors)
+                found["num_cut"] += batch.num_cut
                 found["errors"] += [error for _, error in sorted(batch.rows.errors.items())]
                 del found["errors"][_NUM_ERRORS_SHOWN:]
                 _count_other_keys(batch.rows, found["other_keys"])
@@ -151,6 +157,8 @@ class PartWorker:
 
         name = part_name(part.input_index, part.part_index, self._settings.format)
         size = write_part(self._folder, name, tables(), self._answers.schema)
+        if windows_exits is not None:
+            found["windows_exits"] = windows_exits.tolist()
         return PartResult(
             part.input_index, part.part_index, exits=exits.tolist(), size=size, **found
         )
@@ -167,6 +175,7 @@ def _count_other_keys(rows: RowBatch, counts: Dict[str, int]) -> None:
 class _Prepared(NamedTuple):
     rows: RowBatch
     tokens: Optional[TokenBatch]
+    num_cut: int = 0
 
 
 def load_classifier(archive: str, settings: PredictionSettings, device: str) -> ArchivedClassifier:

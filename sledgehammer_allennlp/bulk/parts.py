@@ -1,6 +1,6 @@
 """Parts of a job: where they lie, and what became of them."""
 
-from typing import List, Mapping, NamedTuple
+from typing import List, Mapping, NamedTuple, Optional
 
 MAX_OTHER_KEYS_COUNTED = 100
 """Where keys are data, there is a new one in every row."""
@@ -53,6 +53,10 @@ class PartResult(NamedTuple):
         The first bad rows.
     other_keys : `Dict[str, int]`, optional (default = none)
         In how many rows there were keys that have no column, by their names; of the first 100.
+    num_cut : `int`, optional (default = 0)
+        Rows whose texts were too long and were cut.
+    windows_exits : `List[int]`, optional (default = none)
+        Of texts that are read in windows, how many windows exited at each exit.
     """
 
     input_index: int
@@ -63,3 +67,5 @@ class PartResult(NamedTuple):
     size: int
     errors: List[str]
     other_keys: Mapping[str, int] = {}
+    num_cut: int = 0
+    windows_exits: Optional[List[int]] = None

@@ -15,6 +15,7 @@ def summarize(
     exit_layers: Sequence[int],
     costs: Sequence[float],
     names: Sequence[str],
+    max_tokens: int,
 ) -> Dict[str, Any]:
     """
     What became of the parts of a job, of plain JSON.
@@ -27,12 +28,15 @@ def summarize(
         Of each exit, in layer-equivalents; the last is what a row costs at threshold 1.
     names : `Sequence[str]`
         Of the inputs.
+    max_tokens : `int`
+        To which longer texts were cut.
     """
     results = sorted(results)
-    exits = [sum(counts) for counts in zip(*(result.exits for result in results))]
-    exits = exits or [0] * len(exit_layers)
+    exits = _sums(exit_layers, [result.exits for result in results])
+    # A text that is not read in windows is one.
+    windows_exits = _sums(exit_layers, [result.windows_exits or result.exits for result in results])
     num_answered = sum(exits)
-    spent = sum(count * cost for count, cost in zip(exits, costs))
+    spent = sum(count * cost for count, cost in zip(windows_exits, costs))
     errors: List[str] = [
         f"{names[result.input_index]}, {error}" for result in results for error in result.errors
     ]
@@ -41,12 +45,20 @@ def summarize(
         "answered": num_answered,
         "bad_rows": sum(result.num_bad for result in results),
         "first_bad_rows": errors[:_NUM_ERRORS_SHOWN],
+        "cut_rows": sum(result.num_cut for result in results),
+        "max_tokens": max_tokens,
         "other_keys": dict(_other_keys(results)),
         "parts": len(results),
         "exits": {str(layer): count for layer, count in zip(exit_layers, exits)},
+        "windows_read": sum(windows_exits),
         "layer_equivalents": spent / num_answered if num_answered else None,
         "layer_equivalents_at_threshold_1": costs[-1],
     }
+
+
+def _sums(exit_layers: Sequence[int], of_parts: Sequence[Sequence[int]]) -> List[int]:
+    """Of each exit, over all parts."""
+    return [sum(counts) for counts in zip(*of_parts)] or [0] * len(exit_layers)
 
 
 def _other_keys(results: Iterable[PartResult]) -> List[Tuple[str, int]]:
@@ -74,11 +86,18 @@ def as_text(summary: Dict[str, Any], seconds: float, rows_now: int) -> str:
     """The summary, and how fast it went, as it is printed."""
     lines = [f"{summary['rows']:,} rows, {summary['bad_rows']:,} of them bad"]
     lines += [f"  {error}" for error in summary["first_bad_rows"][:3]]
+    if summary["cut_rows"]:
+        lines.append(
+            f"{summary['cut_rows']:,} rows had more than {summary['max_tokens']:,} word pieces "
+            "and were cut"
+        )
     lines += _other_keys_as_text(summary["other_keys"])
     if summary["answered"]:
         lines.append("Exits:")
         for layer, count in summary["exits"].items():
             lines.append(f"  layer {layer:>2}  {count:>13,}  {count / summary['answered']:7.2%}")
+        if summary["windows_read"] != summary["answered"]:
+            lines.append(f"{summary['windows_read']:,} windows read")
         spent = summary["layer_equivalents"]
         at_one = summary["layer_equivalents_at_threshold_1"]
         lines.append(

@@ -1,6 +1,7 @@
 """What the subcommands share: an archive, labelled data, and the scores of all exits for it."""
 
 import argparse
+import logging
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, Dict, Iterator, List, Tuple
@@ -22,6 +23,8 @@ from sledgehammer_allennlp.models.checked_archive import load_checked_archive
 from sledgehammer_allennlp.models.quiet_loading import without_lists_of_settings
 from sledgehammer_allennlp.training.full_depth import FullDepth, run_at_full_depth
 from sledgehammer_allennlp.values import short_repr
+
+logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256
 
@@ -170,6 +173,11 @@ def run_all_exits_on(
     ConfigurationError
         If logits are not finite numbers.
     """
+    if model.windows is not None:
+        logger.warning(
+            "The model reads long texts in windows. What follows is of their first windows alone; "
+            "`allennlp evaluate` measures them as they are read."
+        )
     loader = SimpleDataLoader(instances, batch_size, vocab=model.vocab)
     full_depth = run_at_full_depth(model, loader, model.encoder.device, "running all exits")
     for exit_layer, exit_logits in zip(model.exit_layers, full_depth.logits):

@@ -69,7 +69,7 @@ def all_choices(
     train, dev : `DataSummary`
     model : `PretrainedModel`
     lengths : `np.ndarray`
-        Of training texts, see `sampled_lengths`.
+        Of training texts, see `tokenize_sample`.
     """
     exit_layers, why_exits = choose_exits(model.num_layers)
     max_length, why_length = choose_max_length(lengths, model.max_tokens, train.num_texts)

@@ -72,12 +72,16 @@ def run(args: argparse.Namespace) -> int:
     # Only now: it takes seconds to import what reads models.
     from sledgehammer_allennlp.configs.choices import all_choices
     from sledgehammer_allennlp.configs.config_text import config_text
-    from sledgehammer_allennlp.configs.pretrained_model import read_model, sampled_lengths
+    from sledgehammer_allennlp.configs.pretrained_model import read_model, tokenize_sample
 
     model = read_model(args.model)
-    choices = all_choices(train, dev, model, sampled_lengths(train, model))
+    lengths, pieces = tokenize_sample(train, model)
+    choices = all_choices(train, dev, model, lengths)
     found = [_description(train), _description(dev)]
     to_know = [*warnings(train, dev), *model.warnings()]
+    unknown = pieces.warning()
+    if unknown is not None:
+        to_know.append(f"{model.name}: {unknown}.")
     head = _head(config_file, found + to_know)
     texts = {config_file: config_text(head, choices)}
     is_there = settings_file.exists() and has_same_settings(settings_file, settings)

@@ -26,6 +26,9 @@
   confidence:: 'max_probability',
   dropout:: 0.1,
   max_length:: 128,
+  // For single texts that are longer than the model takes: { size: 256, stride: 128 } reads them in
+  // windows of so many word pieces until the classifier is sure; max_length is then how much is read.
+  windows:: null,
 
   // The training
   loss:: 'joint',
@@ -50,7 +53,7 @@
   local settings = self,
   local known = std.set([
     'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
-    'use_previous_logits', 'alignment', 'confidence', 'dropout', 'max_length', 'loss', 'trainable',
+    'use_previous_logits', 'alignment', 'confidence', 'dropout', 'max_length', 'windows', 'loss', 'trainable',
     'num_epochs', 'batch_size', 'learning_rate', 'embedding_learning_rate', 'exit_learning_rate',
     'warmup_share', 'seed', 'max_accuracy_drop', 'max_recall_drop', 'combine_exits',
   ]),
@@ -90,6 +93,7 @@
     alignment: settings.alignment,
     confidence: settings.confidence,
     dropout: settings.dropout,
+    windows: settings.windows,
     loss: settings.loss,
     trainable: settings.trainable,
   },

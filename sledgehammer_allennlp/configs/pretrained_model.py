@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from typing import Iterator, List
+from typing import Iterator, List, Tuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -11,6 +11,7 @@ from sledgehammer_allennlp.configs.data_summary import DataSummary, chosen_rows
 from sledgehammer_allennlp.encoders.families import family_of, max_positions_of
 from sledgehammer_allennlp.encoders.loading import load_config
 from sledgehammer_allennlp.encoders.tokenizing import load_tokenizer, tokenize
+from sledgehammer_allennlp.encoders.unknown_pieces import UnknownPieces
 from sledgehammer_allennlp.labeled_lines import Row
 
 MAX_SAMPLE = 20_000
@@ -58,13 +59,14 @@ def read_model(name: str) -> PretrainedModel:
     return PretrainedModel(name, config.model_type, config.num_hidden_layers, max_tokens, tokenizer)
 
 
-def sampled_lengths(data: DataSummary, model: PretrainedModel) -> np.ndarray:
+def tokenize_sample(data: DataSummary, model: PretrainedModel) -> Tuple[np.ndarray, UnknownPieces]:
     """
-    The lengths of texts in tokens, special tokens included; of a pair, of both texts together.
+    The lengths of texts in tokens, special tokens included; of a pair, of both texts together. And
+    how many of the word pieces are unknown.
 
     Of at most `MAX_SAMPLE` texts, which depend on the number of texts alone. Texts that are longer
-    than the model takes count one token more than it takes. Shape `(num_sampled,)`, in the order
-    of the file.
+    than the model takes count one token more than it takes. Lengths are of shape `(num_sampled,)`,
+    in the order of the file.
     """
     lines = np.arange(1, data.num_texts + 1)
     if data.num_texts > MAX_SAMPLE:
@@ -72,13 +74,17 @@ def sampled_lengths(data: DataSummary, model: PretrainedModel) -> np.ndarray:
         lines = lines[sorted(chosen)]
     rows = chosen_rows(data.path, lines, f"Tokenising texts of {data.path}")
     found: List[int] = []
+    pieces = UnknownPieces(model.tokenizer)
     for batch in _batches(rows):
         seconds = [row.second_text for row in batch if row.second_text is not None]
         tokens = tokenize(
             model.tokenizer, [row.text for row in batch], seconds or None, model.max_tokens + 1
         )
-        found += tokens.lengths.tolist()
-    return np.array(found)
+        lengths = tokens.lengths.tolist()
+        found += lengths
+        for row, ids in zip(batch, tokens.token_ids.split(lengths)):
+            pieces.add(ids.tolist(), *filter(None, (row.text, row.second_text)))
+    return np.array(found), pieces
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[List[Row]]:

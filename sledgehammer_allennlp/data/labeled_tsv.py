@@ -1,8 +1,9 @@
 """The dataset reader: labelled texts, one a line."""
 
 import codecs
+import logging
 from os import PathLike
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Union
 
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
@@ -12,9 +13,13 @@ from allennlp.data.token_indexers import PretrainedTransformerIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer
 
 from sledgehammer_allennlp.data.pretrained_transformer import ArchivedTransformerIndexer
+from sledgehammer_allennlp.data.read_texts import ReadTexts
 from sledgehammer_allennlp.encoders import TokenBatch
-from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
+from sledgehammer_allennlp.encoders.tokenizing import max_tokens, tokenize
 from sledgehammer_allennlp.labeled_lines import Row, checked_rows, unreadable, unseen_label
+
+logger = logging.getLogger(__name__)
 
 
 @DatasetReader.register("labeled_tsv")
@@ -28,6 +33,9 @@ class LabeledTsvReader(DatasetReader):
     Gives instances with the fields `tokens` (a `TextField`, of both texts for pairs), `label`
     (a `LabelField`), `exit_layer` (another one) if asked for, and `metadata` with the number of
     the `line` and the `gold_label`.
+
+    When a file is read, warns if texts were truncated, of how many, and if more than 5 % of their
+    word pieces are unknown to the tokenizer; of the same file once.
 
     Registered as a `DatasetReader` with name "labeled_tsv".
 
@@ -79,6 +87,8 @@ class LabeledTsvReader(DatasetReader):
             )
         self._label_namespace = label_namespace
         self._with_exit_layers = with_exit_layers
+        self._cut: Optional[CutTexts] = None  # of the file whose text is made an instance now
+        self._warned: Set[str] = set()
 
     def _default_indexers(self) -> Dict[str, TokenIndexer]:
         if not isinstance(self._tokenizer, PretrainedTransformerTokenizer):
@@ -95,8 +105,11 @@ class LabeledTsvReader(DatasetReader):
         }
 
     def _read(self, file_path: Union[str, "PathLike[str]"]) -> Iterator[Instance]:
+        counts = None
+        if isinstance(self._tokenizer, PretrainedTransformerTokenizer):
+            counts = ReadTexts(self._tokenizer)
         for row in self.shard_iterable(self.rows(file_path)):
-            instance = self.text_to_instance(row.text, row.second_text)
+            instance = self._counted_instance(row, counts)
             source = f"{file_path}, line {row.line_number}"
             label = _SourcedLabelField(row.label, self._label_namespace, source)
             instance.add_field("label", label)
@@ -105,6 +118,21 @@ class LabeledTsvReader(DatasetReader):
             about = {"line": row.line_number, "gold_label": row.label}
             instance.add_field("metadata", MetadataField(about))
             yield instance
+        for sentence in counts.sentences() if counts else ():
+            warning = f"{file_path}: {sentence}."
+            if warning not in self._warned:  # by an epoch before
+                self._warned.add(warning)
+                logger.warning("%s", warning)
+
+    def _counted_instance(self, row: Row, counts: Optional[ReadTexts]) -> Instance:
+        self._cut = None if counts is None else counts.cut
+        try:
+            instance = self.text_to_instance(row.text, row.second_text)
+        finally:
+            self._cut = None
+        if counts is not None:
+            counts.add(instance, row.text, row.second_text)
+        return instance
 
     def rows(self, file_path: Union[str, "PathLike[str]"]) -> Iterator[Row]:
         """The lines of a file, checked; raises as reading does."""
@@ -143,7 +171,8 @@ class LabeledTsvReader(DatasetReader):
             return self._tokenizer.add_special_tokens(
                 self._tokenizer.tokenize(text), self._tokenizer.tokenize(second_text)
             )
-        tokens = self._token_ids([text], None if second_text is None else [second_text])
+        second_texts = None if second_text is None else [second_text]
+        tokens = self._token_ids([text], second_texts, self._cut)
         ids = tokens.token_ids.tolist()
         pieces = self._tokenizer.tokenizer.convert_ids_to_tokens(ids)
         return [
@@ -152,11 +181,15 @@ class LabeledTsvReader(DatasetReader):
         ]
 
     def token_batch(
-        self, texts: Sequence[str], second_texts: Optional[Sequence[str]] = None
+        self,
+        texts: Sequence[str],
+        second_texts: Optional[Sequence[str]] = None,
+        cut: Optional[CutTexts] = None,
     ) -> Optional[TokenBatch]:
         """
         The token ids that `text_to_instance` and the token indexers would give, without making
-        instances; `None` if the ids cannot be computed without them.
+        instances; `None` if the ids cannot be computed without them. `cut` counts the texts that
+        are truncated.
         """
         indexers = list(self._token_indexers.values())
         is_plain = (
@@ -168,11 +201,24 @@ class LabeledTsvReader(DatasetReader):
             and type(self).text_to_instance is LabeledTsvReader.text_to_instance
             and type(self).apply_token_indexers is LabeledTsvReader.apply_token_indexers
         )
-        return self._token_ids(texts, second_texts) if is_plain else None
+        return self._token_ids(texts, second_texts, cut) if is_plain else None
 
-    def _token_ids(self, texts: Sequence[str], second_texts: Optional[Sequence[str]]) -> TokenBatch:
+    @property
+    def max_tokens(self) -> Optional[int]:
+        """To how many tokens texts are truncated; `None` if only the tokenizer knows."""
+        if not isinstance(self._tokenizer, PretrainedTransformerTokenizer):
+            return None
+        return max_tokens(self._tokenizer.tokenizer, self._tokenizer._max_length)
+
+    def _token_ids(
+        self,
+        texts: Sequence[str],
+        second_texts: Optional[Sequence[str]],
+        cut: Optional[CutTexts],
+    ) -> TokenBatch:
         assert isinstance(self._tokenizer, PretrainedTransformerTokenizer)
-        return tokenize(self._tokenizer.tokenizer, texts, second_texts, self._tokenizer._max_length)
+        tokenizer, max_length = self._tokenizer.tokenizer, self._tokenizer._max_length
+        return tokenize(tokenizer, texts, second_texts, max_length, cut)
 
     def apply_token_indexers(self, instance: Instance) -> None:
         text_field = instance["tokens"]

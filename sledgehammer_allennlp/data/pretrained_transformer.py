@@ -12,6 +12,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.data.token_indexers import PretrainedTransformerIndexer, TokenIndexer
 from allennlp.data.tokenizers import PretrainedTransformerTokenizer, Token, Tokenizer
 
+from sledgehammer_allennlp.data import verification_tokens as verification_tokens
 from sledgehammer_allennlp.encoders.archived_files import (
     find_tokenizer,
     is_trained,

@@ -4,9 +4,10 @@ import re
 from contextlib import contextmanager
 from typing import Iterator, List, Optional, Sequence
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 
 from sledgehammer_allennlp.encoders.archived_files import StrPath
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
 from sledgehammer_allennlp.encoders.locks import fork_safe_lock
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 
@@ -70,6 +71,7 @@ def tokenize(
     texts: Sequence[str],
     second_texts: Optional[Sequence[str]] = None,
     max_length: Optional[int] = None,
+    cut: Optional[CutTexts] = None,
 ) -> TokenBatch:
     """
     Texts, or pairs of texts, as token ids with special tokens. Can be called by several threads.
@@ -81,23 +83,67 @@ def tokenize(
     max_length : `int`, optional (default = what the tokenizer says its model takes)
         Longer texts are truncated; of a pair, the longer first. (Where both are very long, the
         token that is left over when room is shared may be of the other one.)
+    cut : `CutTexts`, optional (default = `None`)
+        Counts the texts, and those of them that have more tokens than its limit.
     """
     if not texts:
         return TokenBatch.from_lists([])
-    num_tokens = tokenizer.model_max_length if max_length is None else max_length
+    num_tokens = max_tokens(tokenizer, max_length)
     with TOKENIZER_LOCK, panics_as_errors():
+        given = [_cut(tokenizer, _readable(text), num_tokens) for text in texts]
+        second_given = second_texts and [
+            _cut(tokenizer, _readable(text), num_tokens) for text in second_texts
+        ]
         encoded = tokenizer(
-            [_cut(tokenizer, _readable(text), num_tokens) for text in texts],
-            second_texts
-            and [_cut(tokenizer, _readable(text), num_tokens) for text in second_texts],
+            given,
+            second_given,
             add_special_tokens=True,
             truncation="longest_first",
             max_length=max_length,
             return_token_type_ids=True,
             return_attention_mask=False,
         )
+        if cut is not None:
+            cut.add(
+                len(texts),
+                sum(
+                    len(ids) > cut.limit
+                    or (
+                        len(ids) >= num_tokens
+                        and _was_longer(tokenizer, encoded, i, given, second_given, num_tokens)
+                    )
+                    for i, ids in enumerate(encoded["input_ids"])
+                ),
+            )
     token_ids: List[List[int]] = encoded["input_ids"]
     return TokenBatch.from_lists(token_ids, encoded["token_type_ids"])
+
+
+def _was_longer(
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: BatchEncoding,
+    i: int,
+    texts: Sequence[str],
+    second_texts: Optional[Sequence[str]],
+    num_tokens: int,
+) -> bool:
+    """Whether a text that has so many tokens had more of them before it was truncated."""
+    if encoded.encodings is not None:
+        return bool(encoded.encodings[i].overflowing)
+    # Tokenizers that are written in Python do not say.
+    one_more = tokenizer(
+        texts[i],
+        second_texts and second_texts[i],
+        truncation="longest_first",
+        max_length=num_tokens + 1,
+    )
+    return len(one_more["input_ids"]) > num_tokens
+
+
+def max_tokens(tokenizer: PreTrainedTokenizerBase, max_length: Optional[int]) -> int:
+    """To how many tokens `tokenize` cuts a text, or a pair together."""
+    limit: int = tokenizer.model_max_length if max_length is None else max_length
+    return limit
 
 
 def _readable(text: str) -> str:

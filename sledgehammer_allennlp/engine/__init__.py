@@ -15,3 +15,4 @@ from sledgehammer_allennlp.engine.output import ExitRecord as ExitRecord
 from sledgehammer_allennlp.engine.prediction import Prediction as Prediction
 from sledgehammer_allennlp.engine.prediction import most_probable as most_probable
 from sledgehammer_allennlp.engine.training_pass import run_exits as run_exits
+from sledgehammer_allennlp.engine.windows import Windows as Windows

@@ -1,7 +1,7 @@
 """The output of early exit."""
 
 from dataclasses import dataclass
-from typing import List, NamedTuple, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import torch
 
@@ -47,6 +47,17 @@ def combine_records(records: Sequence[ExitRecord], weights: Sequence[float]) -> 
     return combine([*logits, own.scores.logits], [*used, weights[len(earlier)]])
 
 
+class WindowsRead(NamedTuple):
+    """
+    Of texts that are read in windows: the `numbers` of windows that each has, `(num_texts,)`, on
+    the CPU; and of those that were read, at which exit they exited, how many each, `exits`,
+    `(num_texts, num_exits)`.
+    """
+
+    numbers: torch.Tensor
+    exits: torch.Tensor
+
+
 @dataclass
 class EarlyExitOutput:
     """
@@ -67,6 +78,9 @@ class EarlyExitOutput:
         `(num_instances,)`, which exit, counted from 0.
     exit_records : `List[ExitRecord]`
         For each exit, which instances reached it, and their scores. Empty unless `record_exits`.
+    windows : `WindowsRead`, optional (default = `None`)
+        Of texts that are read in windows. Of one of which several windows were read, `logits` are
+        the mean of the logarithms of their probabilities, and `exit_index` is that of the last.
     """
 
     logits: torch.Tensor
@@ -74,6 +88,7 @@ class EarlyExitOutput:
     confidence: torch.Tensor
     exit_index: torch.Tensor
     exit_records: List[ExitRecord]
+    windows: Optional[WindowsRead] = None
 
     def as_ordinary_tensors(self) -> "EarlyExitOutput":
         """Copies that can be changed and used with gradients, as those of inference mode cannot."""

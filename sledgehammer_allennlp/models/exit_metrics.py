@@ -26,7 +26,9 @@ class ExitMetrics(Metric):
     - `mean_exit_accuracy`: the mean of those, only where every instance reached every exit;
     - `average_exit_layer`, `exit_rate_layer_<i>`: where instances left; -1 is the layer of an exit
       before layer 0;
-    - `layer_equivalents`: the mean cost of an instance in full transformer layers;
+    - `layer_equivalents`: the mean cost of an instance in full transformer layers; of one that is
+      read in windows the sum of those that were read, in layers over a window;
+    - `windows_read`: of instances that are read in windows, the mean number of those that were;
     - `abstain_rate`, `accuracy_answered`: where answers may be "none of these", the share that is,
       and the accuracy of the others, if there are any. `accuracy` is of all, by the best guess.
 
@@ -57,6 +59,7 @@ class ExitMetrics(Metric):
         self._num_reached = [0.0] * num_exits
         self._num_correct_at_exit = [0.0] * num_exits
         self._num_exited = [0.0] * num_exits
+        self._num_windows_exited = [0.0] * num_exits  # instances that are not read so count as one
         # Of each label: instances that are predicted rightly, and instances plus predictions.
         self._num_right_of_label = [0.0] * self._num_labels
         self._num_of_label = [0.0] * self._num_labels
@@ -104,7 +107,7 @@ class ExitMetrics(Metric):
             correct[k] = (exit_logits.detach().argmax(-1) == gold_labels).sum()
         size = gold_labels.new_tensor([gold_labels.numel()])
         exited, answered = torch.zeros_like(correct), gold_labels.new_zeros(3)
-        self._add(size, predicted, labels, reached, correct, exited, answered)
+        self._add(size, predicted, labels, reached, correct, exited, exited, answered)
 
     def add_early_exit(
         self,
@@ -137,12 +140,15 @@ class ExitMetrics(Metric):
             correct_at_exit[k] = (logits.argmax(-1) == gold_labels[instances]).sum()
         predicted = most_probable(output.logits, output.probs)
         exited = output.exit_index.bincount(minlength=num_exits)
+        windows_exited = exited if output.windows is None else output.windows.exits.sum(0)
         size = gold_labels.new_tensor([gold_labels.numel()])
         answered = gold_labels.new_zeros(3)
         if abstains is not None:
             is_right = ~abstains & (predicted == gold_labels)
             answered = torch.stack([size[0], (~abstains).sum(), is_right.sum()])
-        self._add(size, predicted, gold_labels, reached, correct_at_exit, exited, answered)
+        reached_and_right = reached, correct_at_exit
+        exits = exited, windows_exited
+        self._add(size, predicted, gold_labels, *reached_and_right, *exits, answered)
 
     def _add(
         self,
@@ -164,6 +170,7 @@ class ExitMetrics(Metric):
             self._num_reached,
             self._num_correct_at_exit,
             self._num_exited,
+            self._num_windows_exited,
             self._num_answered,
             self._num_right_of_label,
             self._num_of_label,
@@ -214,7 +221,10 @@ class ExitMetrics(Metric):
             )
             for layer, rate in zip(self._exit_layers, rates):
                 metrics[f"exit_rate_layer_{layer}"] = rate
-            metrics["layer_equivalents"] = sum(
-                rate * cost for rate, cost in zip(rates, self._costs)
+            metrics["layer_equivalents"] = (
+                sum(number * cost for number, cost in zip(self._num_windows_exited, self._costs))
+                / num_exited
             )
+            if sum(self._num_windows_exited) != num_exited:
+                metrics["windows_read"] = sum(self._num_windows_exited) / num_exited
         return metrics

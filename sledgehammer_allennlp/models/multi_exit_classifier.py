@@ -39,6 +39,7 @@ from sledgehammer_allennlp.engine.chunks import check_token_budget
 from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
 from sledgehammer_allennlp.engine.exit_rule import abstained, check_abstain_below, check_threshold
 from sledgehammer_allennlp.engine.temperature_scaling import scale_by_temperature
+from sledgehammer_allennlp.engine.windows import check_windows, read_in_windows
 from sledgehammer_allennlp.exits import ExitScores, build_encoder_and_exits
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from sledgehammer_allennlp.models.exit_metrics import ExitMetrics
@@ -101,6 +102,12 @@ class MultiExitClassifier(Model):
         In [0, 1]. An answer whose confidence is below it is "none of these": its `label` is null.
         Predictions then have `best_label`, the most probable label, beside it. Where instances exit
         does not change.
+    windows : `Dict[str, int]`, optional (default = `None`)
+        `{"size": …, "stride": …}`: a single text of more than `size` word pieces is read in windows
+        of so many, which begin `stride` pieces apart, until it is confident, see `engine.windows`.
+        The tokenizer's `max_length` is how much of a text is read at most. Training, the fit of the
+        exit on n-grams and calibration see first windows alone. Predictions then also have
+        `windows` and `windows_read`, their numbers; `exit_layer` is of the last that was read.
     loss : `Objective`, optional (default = `"joint"`)
         What training minimises, see `objectives`.
     label_weights : optional (default = `None`)
@@ -154,6 +161,7 @@ class MultiExitClassifier(Model):
         confidence: str = "max_probability",
         ensemble: Any = None,
         abstain_below: Any = None,
+        windows: Any = None,
         loss: Optional[Objective] = None,
         label_weights: Any = None,
         use_previous_logits: Any = False,
@@ -202,6 +210,9 @@ class MultiExitClassifier(Model):
             self.exit_layers = self.exits.exit_layers
             """The layer of each exit; -1 for an exit before layer 0."""
             self._ensemble = check_ensemble(_as_plain(ensemble), len(self.exit_layers))
+            self.windows = check_windows(
+                _as_plain(windows), self.encoder.max_positions, measure, alignment
+            )
             self.encoder.freeze(check_trainable(_as_plain(trainable), self.encoder.num_layers))
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
@@ -294,8 +305,11 @@ class MultiExitClassifier(Model):
         texts = texts_in(tokens)
         if self.training:
             return self._forward_in_training(texts, label)
-        forced_exits = None if exit_layer is None else self._exits_at(exit_layer)
-        output = self._run_early_exit(texts, self.exit_rule, label is not None, forced_exits)
+        if exit_layer is None:
+            output = self.run_early_exit(texts, record_exits=label is not None)
+        else:
+            texts, forced_exits = self.first_windows(texts), self._exits_at(exit_layer)
+            output = self._run_early_exit(texts, self.exit_rule, label is not None, forced_exits)
         outputs = self._as_outputs(output)
         if label is not None:
             abstains = None
@@ -308,6 +322,9 @@ class MultiExitClassifier(Model):
     def _evaluation_loss(self, output: EarlyExitOutput, label: torch.Tensor) -> torch.Tensor:
         if self._ensemble is not None:
             return F.cross_entropy(output.logits, label)
+        if output.windows is not None:
+            tiny = torch.finfo(output.probs.dtype).tiny
+            return F.nll_loss(output.probs.clamp(min=tiny).log(), label)
         temperatures = self.temperatures[output.exit_index].unsqueeze(1)
         if self.combination.weights is not None:
             temperatures = torch.ones_like(temperatures)
@@ -342,15 +359,36 @@ class MultiExitClassifier(Model):
 
     def run_early_exit(self, texts: TokenBatch, record_exits: bool = False) -> EarlyExitOutput:
         """
-        Early exit for any number of texts, at this model's threshold; see `engine.early_exit`.
-        Texts may be on another device than the model; then only those go there that have to.
+        Early exit for any number of texts, at this model's threshold; see `engine.early_exit`, and
+        `engine.windows`. Texts may be on another device than the model; then only those go there
+        that have to.
 
         # Raises
 
         ConfigurationError
-            If the device cannot compute in this model's precision, or by its runtime.
+            If the device cannot compute in this model's precision, or by its runtime, or there are
+            pairs and windows.
         """
-        return self._run_early_exit(texts, self.exit_rule, record_exits)
+        rule = self.exit_rule
+        if self.windows is None:
+            return self._run_early_exit(texts, rule, record_exits)
+
+        def run(texts: TokenBatch) -> EarlyExitOutput:
+            return self._run_early_exit(texts, rule, record_exits)
+
+        try:
+            return read_in_windows(run, texts, self.windows, rule, len(self.exit_layers))
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+
+    def first_windows(self, texts: TokenBatch) -> TokenBatch:
+        """What training and calibration see of texts: all, or the first of their windows."""
+        if self.windows is None:
+            return self.encoder.truncate(texts)
+        try:
+            return self.windows.first(texts)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
 
     def _run_early_exit(
         self,
@@ -387,6 +425,7 @@ class MultiExitClassifier(Model):
         plan = self.objective.plan(len(self.exit_layers) - num_fitted)
         trained = [num_fitted + k for k in sorted(plan.exits)]
         wanted = [*range(num_fitted), *trained]
+        texts = self.first_windows(texts)
         scores = run_exits(self.encoder, self.exits, texts, wanted, plan.encoder_learns)
         deepest = scores[wanted[-1]].logits.detach()
         # Confidence makes no difference in training.
@@ -406,16 +445,21 @@ class MultiExitClassifier(Model):
 
     def _as_outputs(self, output: EarlyExitOutput) -> Dict[str, torch.Tensor]:
         exit_layers = output.exit_index.new_tensor(self.exit_layers)
-        return {
+        outputs = {
             "logits": output.logits,
             "probs": output.probs,
             "confidence": output.confidence,
             "exit_layer": exit_layers[output.exit_index],
         }
+        if output.windows is not None:
+            outputs["windows"] = output.windows.numbers
+            outputs["windows_read"] = output.windows.exits.sum(1)
+        return outputs
 
     def all_exits(self, tokens: TextFieldTensors) -> List[ExitScores]:
         """
-        The scores of every exit for every instance, at full depth.
+        The scores of every exit for every instance, at full depth; of what is read in windows, for
+        the first.
 
         # Parameters
 
@@ -423,7 +467,8 @@ class MultiExitClassifier(Model):
             From a "pretrained_transformer" indexer.
         """
         rule = replace(self.exit_rule, threshold=1.0)
-        output = self._run_early_exit(texts_in(tokens), rule, record_exits=True)
+        texts = self.first_windows(texts_in(tokens))
+        output = self._run_early_exit(texts, rule, record_exits=True)
         return [record.scores_in_order() for record in output.exit_records]
 
     def all_exit_logits(self, tokens: TextFieldTensors) -> torch.Tensor:

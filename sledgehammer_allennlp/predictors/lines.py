@@ -2,7 +2,9 @@
 
 import logging
 import weakref
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
+
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +37,17 @@ class BadLine(Line):
 
 class LineCounts:
     """
-    How many lines were read, answered and skipped; it says so in the log when `owner` is gone, or
-    the process ends.
+    How many lines were read, answered and skipped, and of how many the text was cut; it says so in
+    the log when `owner` is gone, or the process ends.
+
+    # Parameters
+
+    owner : `object`
+    cut : `CutTexts`, optional (default = `None`)
     """
 
-    def __init__(self, owner: object) -> None:
+    def __init__(self, owner: object, cut: Optional[CutTexts] = None) -> None:
+        self.cut = cut
         self.num_read = 0
         self.num_answered = 0
         self.num_skipped = 0
@@ -64,3 +72,6 @@ class LineCounts:
             self.num_skipped,
             f" (lines {which})" if which else "",
         )
+        said = self.cut and self.cut.sentence()
+        if said:
+            logger.warning("%s.", said)

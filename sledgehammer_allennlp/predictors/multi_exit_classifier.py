@@ -16,6 +16,7 @@ from sledgehammer_allennlp.archives.archived_classifier import as_dicts
 from sledgehammer_allennlp.bulk.kept_names import kept_name
 from sledgehammer_allennlp.data.labeled_tsv import LabeledTsvReader
 from sledgehammer_allennlp.encoders import TokenBatch
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
 from sledgehammer_allennlp.json_texts import TEXT_KEYS, WANTED, texts_in
 from sledgehammer_allennlp.models.multi_exit_classifier import MultiExitClassifier
 from sledgehammer_allennlp.predictors.lines import BadLine, Line, LineCounts
@@ -111,7 +112,7 @@ class MultiExitClassifierPredictor(Predictor):
 
     def load_line(self, line: str) -> JsonDict:
         if self._line_counts is None:
-            self._line_counts = LineCounts(owner=self)
+            self._line_counts = LineCounts(owner=self, cut=self._cut_texts())
         self._line_counts.num_read += 1
         number = self._line_counts.num_read
         try:
@@ -249,7 +250,19 @@ class MultiExitClassifierPredictor(Predictor):
         texts = [texts_in(json_dict) for json_dict in inputs]
         if len({len(texts_of_one) for texts_of_one in texts}) > 1:
             return None
-        return reader.token_batch(*zip(*texts))
+        cut = None if self._line_counts is None else self._line_counts.cut
+        first, *others = zip(*texts)
+        return reader.token_batch(first, others[0] if others else None, cut)
+
+    def _cut_texts(self) -> Optional[CutTexts]:
+        """Counts the texts that are too long, for the reader or the model."""
+        reader, model = self._dataset_reader, self._model
+        if not isinstance(reader, LabeledTsvReader) or not isinstance(model, MultiExitClassifier):
+            return None
+        limit = reader.max_tokens
+        if limit is not None and model.windows is None:
+            limit = min(limit, model.encoder.max_positions)
+        return None if limit is None else CutTexts(limit)
 
     def _json_to_instance(self, json_dict: JsonDict) -> Instance:
         texts = texts_in(json_dict)

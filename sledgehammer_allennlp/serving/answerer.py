@@ -7,23 +7,33 @@ could not run each other's texts together.
 
 import math
 import threading
-import time
 from collections import deque
 from functools import partial
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Deque, List, Optional, Sequence, Tuple
 
 import torch
 
 from sledgehammer_allennlp.archives.archived_classifier import ArchivedClassifier, as_dicts
+from sledgehammer_allennlp.encoders.cut_texts import CutTexts
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.engine import EarlyExitOutput
 from sledgehammer_allennlp.engine.requests import Request
 from sledgehammer_allennlp.engine.scheduler import Scheduler
+from sledgehammer_allennlp.engine.windows import NO_PAIRS, TextsInWindows
+from sledgehammer_allennlp.serving.jobs import Job as Job
+from sledgehammer_allennlp.serving.jobs import Piece, Reading, of_each
+from sledgehammer_allennlp.serving.jobs import Question as Question
+from sledgehammer_allennlp.serving.jobs import Texts as Texts
 from sledgehammer_allennlp.serving.latency import LatencyControl, Speed
-from sledgehammer_allennlp.serving.refusal import CLOSING, FAILED, OVERLOADED, TOO_LARGE, Refusal
-
-Texts = Tuple[str, ...]
-"""One text, or the two of a pair."""
+from sledgehammer_allennlp.serving.refusal import (
+    CLOSING,
+    FAILED,
+    OVERLOADED,
+    TOO_LARGE,
+    Refusal,
+    bad_value,
+)
 
 TOKENS_AT_A_TIME = 512
 """
@@ -33,55 +43,6 @@ What runs together by default: with more, a step takes longer and a layer's prod
 _TEXTS_OF_A_PIECE = 32
 _PIECES_AT_A_TIME = 2
 _TEXTS_TOKENIZED_TOGETHER = 128
-
-
-class Question(NamedTuple):
-    """
-    What is to be classified: `texts`; the `threshold` that was asked for, or `None`; and whether a
-    text that is too long is refused, not truncated.
-    """
-
-    texts: Texts
-    threshold: Optional[float] = None
-    refuse_long: bool = False
-
-
-class Job:
-    """
-    Questions that are answered together. `answers` and `error` are there when it is done.
-
-    A job of many texts is run in pieces, few at a time, so that it takes its turn with others.
-    """
-
-    def __init__(self, questions: Sequence[Question], on_done: Callable[["Job"], None]) -> None:
-        self.questions = questions
-        self.error: Optional[Refusal] = None
-        self.came_at = time.monotonic()
-        self.started_at: Optional[float] = None
-        self.is_dropped = False
-        self._on_done = on_done
-        self._answers: List[List[Dict[str, Any]]] = []
-        self._requests: List[Request] = []
-        self._next = 0
-        self._num_open = len(questions)
-
-    @property
-    def answers(self) -> List[Dict[str, Any]]:
-        """In the order of the questions, each as a prediction, with its `threshold`."""
-        return [answer for of_piece in self._answers for answer in of_piece]
-
-    @property
-    def num_left(self) -> int:
-        """How many questions have not been taken yet."""
-        return len(self.questions) - self._next
-
-
-class Piece(NamedTuple):
-    """Some neighbouring questions of a job."""
-
-    job: Job
-    number: int
-    questions: Sequence[Question]
 
 
 class Answerer:
@@ -114,6 +75,10 @@ class Answerer:
                 "how the archive's reader makes tokens is not known without AllenNLP: wanted a "
                 "reader that only tokenises"
             )
+        self.max_tokens = classifier.max_tokens
+        """Of a text, or of a pair together; more are cut off."""
+        self.cut = CutTexts(self.max_tokens)
+        """Counts the texts that are."""
         self.classifier = classifier
         self.control = control
         self._max_queued_tokens = max_queued_tokens
@@ -127,6 +92,7 @@ class Answerer:
         self._tokens_per_text = 32.0
         self._changed = threading.Condition()  # of what follows
         self._jobs: Deque[Job] = deque()
+        self._to_read_on: Deque[Reading] = deque()
         self._num_texts_left = 0
         self._num_jobs_open = 0
         self._is_closed = False
@@ -136,14 +102,6 @@ class Answerer:
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def max_tokens(self) -> int:
-        """Of a text, or of a pair together; more are cut off."""
-        classifier = self.classifier
-        assert classifier.tokenizer is not None
-        wanted = classifier.max_length or classifier.tokenizer.model_max_length
-        return min(wanted, classifier.encoder.max_positions)
 
     @property
     def num_queued_tokens(self) -> int:
@@ -169,8 +127,11 @@ class Answerer:
         # Raises
 
         Refusal
-            If there is too much to do, or the service is closing.
+            If there is too much to do, the service is closing, or there are pairs and windows.
         """
+        has_pairs = any(len(question.texts) > 1 for question in job.questions)
+        if has_pairs and self.classifier.windows is not None:
+            raise bad_value(NO_PAIRS)
         wait = self.expected_wait
         is_full = self.num_queued_tokens >= self._max_queued_tokens
         if is_full or self.control.refuses(wait):
@@ -211,15 +172,23 @@ class Answerer:
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._jobs or (self._is_closed and not self._num_jobs_open)
+                    lambda: (
+                        self._jobs
+                        or self._to_read_on
+                        or (self._is_closed and not self._num_jobs_open)
+                    )
                 )
-                if not self._jobs:
+                readings = [*self._to_read_on]
+                self._to_read_on.clear()
+                if not self._jobs and not readings:
                     break
                 pieces = self._take_pieces()
             try:
+                for reading in readings:
+                    self._read_on(reading)
                 self._start(pieces)
             except Exception as error:  # whatever a tokenizer raises
-                for piece in pieces:
+                for piece in [*pieces, *(reading.piece for reading in readings)]:
                     self._fail(piece.job, error)
         self._scheduler.close()
 
@@ -256,7 +225,7 @@ class Answerer:
             places = torch.tensor(
                 [
                     place
-                    for place, (piece, _) in enumerate(_of_each(pieces))
+                    for place, (piece, _) in enumerate(of_each(pieces))
                     if piece.job.error is None
                 ],
                 dtype=torch.long,
@@ -264,10 +233,16 @@ class Answerer:
             texts = texts.select(places)
             pieces = [piece for piece in pieces if piece.job.error is None]
         requests = []
+        first_text = 0
         for piece in pieces:
             thresholds = [
                 threshold if q.threshold is None else q.threshold for q in piece.questions
             ]
+            if self.classifier.windows is not None:
+                places = torch.arange(first_text, first_text + len(thresholds))
+                first_text += len(thresholds)
+                self._read_on(self._reading(piece, texts.select(places), thresholds))
+                continue
             request = Request(thresholds, partial(self._done, piece))
             piece.job._requests.append(request)
             requests.append(request)
@@ -277,9 +252,43 @@ class Answerer:
             if piece.job.is_dropped:  # meanwhile
                 self._scheduler.drop(request)
 
+    def _reading(self, piece: Piece, texts: TokenBatch, thresholds: Sequence[float]) -> Reading:
+        classifier = self.classifier
+        assert classifier.windows is not None
+        num_exits = len(classifier.exits.exit_layers)
+        in_windows = TextsInWindows(
+            texts, classifier.windows, thresholds, classifier.rule().measure, num_exits
+        )
+        return Reading(piece, in_windows, thresholds)
+
+    def _read_on(self, reading: Reading) -> None:
+        """Gives the next windows of a piece to the scheduler."""
+        job, texts = reading.piece.job, reading.texts
+        thresholds = [reading.thresholds[text] for text in texts.active]
+        request = Request(thresholds, partial(self._read, reading))
+        job._requests.append(request)
+        self._scheduler.add([request], texts.next_windows())
+        if job.is_dropped:
+            self._scheduler.drop(request)
+
+    def _read(self, reading: Reading, request: Request) -> None:
+        """Windows are classified: the next are to be read, or their texts are answered."""
+        if request.error is not None:
+            self._fail(reading.piece.job, request.error)
+            return
+        reading.texts.add(request.output())
+        if not reading.texts.active:
+            self._answer(reading.piece, reading.texts.output(), reading.thresholds, request)
+            return
+        with self._changed:
+            # Not at once: what exits at the n-grams is done while it is added.
+            reading.piece.job._requests.remove(request)
+            self._to_read_on.append(reading)
+            self._changed.notify()
+
     def _tokens(self, questions: Sequence[Question]) -> Tuple[TokenBatch, List[int]]:
         """Of all questions, and which of them are too long and to be refused for it."""
-        tokenizer, max_length = self.classifier.tokenizer, self.classifier.max_length
+        tokenizer = self.classifier.tokenizer
         assert tokenizer is not None
         too_long = []
         for place, question in enumerate(questions):
@@ -291,16 +300,16 @@ class Answerer:
                     too_long.append(place)
         singles = [i for i, question in enumerate(questions) if len(question.texts) == 1]
         pairs = [i for i, question in enumerate(questions) if len(question.texts) == 2]
-        of_singles = tokenize(
-            tokenizer, [questions[i].texts[0] for i in singles], max_length=max_length
+        self.cut.add(-len(too_long), -len(too_long))  # they are refused
+        of_singles = self.classifier.tokenize(
+            [questions[i].texts[0] for i in singles], cut=self.cut
         )
         if not pairs:
             return of_singles, too_long
-        of_pairs = tokenize(
-            tokenizer,
+        of_pairs = self.classifier.tokenize(
             [questions[i].texts[0] for i in pairs],
             [questions[i].texts[1] for i in pairs],
-            max_length,
+            self.cut,
         )
         if not singles:
             return of_pairs, too_long
@@ -312,7 +321,7 @@ class Answerer:
         return together.select(torch.tensor(singles + pairs).argsort()), too_long
 
     def _refuse_long(self, pieces: List[Piece], too_long: List[int]) -> None:
-        for place, (piece, _) in enumerate(_of_each(pieces)):
+        for place, (piece, _) in enumerate(of_each(pieces)):
             if place in too_long:
                 message = (
                     f"a text has more than {self.max_tokens} tokens, and 'truncate' is false: "
@@ -328,18 +337,21 @@ class Answerer:
         self._scheduler.run(after_step)
 
     def _done(self, piece: Piece, request: Request) -> None:
-        job = piece.job
         if request.error is not None:
-            self._fail(job, request.error)
+            self._fail(piece.job, request.error)
             return
-        classifier = self.classifier
-        answers = as_dicts(
-            request.output(),
-            classifier.exits.exit_layers,
-            classifier.labels,
-            classifier.abstain_below,
-        )
-        for answer, threshold in zip(answers, request.thresholds):
+        self._answer(piece, request.output(), request.thresholds, request)
+
+    def _answer(
+        self, piece: Piece, output: EarlyExitOutput, thresholds: Sequence[float], request: Request
+    ) -> None:
+        """The answers to a piece, whose last request is done."""
+        job, classifier = piece.job, self.classifier
+        exit_layers = classifier.exits.exit_layers
+        answers = as_dicts(output, exit_layers, classifier.labels, classifier.abstain_below)
+        if output.windows is not None:
+            job.windows_exits.update(dict(zip(exit_layers, output.windows.exits.sum(0).tolist())))
+        for answer, threshold in zip(answers, thresholds):
             answer["threshold"] = threshold
         job._answers[piece.number] = answers
         if job.started_at is None:
@@ -379,7 +391,3 @@ class Answerer:
         job._next = len(job.questions)
         self._num_jobs_open -= 1
         self._changed.notify_all()
-
-
-def _of_each(pieces: Sequence[Piece]) -> List[Tuple[Piece, Question]]:
-    return [(piece, question) for piece in pieces for question in piece.questions]

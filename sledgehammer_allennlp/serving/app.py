@@ -220,7 +220,10 @@ class _Service:
     async def metrics(self) -> Response:
         answerer = self._answerer
         written = self._metrics.written(
-            answerer.num_queued_tokens, answerer.threshold, answerer.expected_wait
+            answerer.num_queued_tokens,
+            answerer.threshold,
+            answerer.expected_wait,
+            answerer.cut.num_cut,
         )
         return Response(written, media_type=CONTENT_TYPE)
 

@@ -146,6 +146,9 @@ def run(args: argparse.Namespace) -> int:
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         logger.info("Serving %s at %s (its page), %s/docs", settings.model_name, address, address)
         server.run(sockets=[listening])
+    cut = answerer.cut.sentence()
+    if cut:
+        logger.warning("%s.", cut)
     logger.info("Ended: all requests that were taken are answered")
     return 0
 

@@ -5,7 +5,6 @@ from typing import Any, Dict, List
 import torch
 
 from sledgehammer_allennlp.archives.archived_classifier import ArchivedClassifier
-from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine import cost_of_exits, most_probable, run_early_exit
 from sledgehammer_allennlp.serving.answerer import Texts
 
@@ -15,9 +14,9 @@ def answer_of_each_exit(classifier: ArchivedClassifier, texts: Texts) -> List[Di
     In the order in which a text comes to the exits: `exit_layer`, `label`, `confidence`, `probs`,
     and `layer_equivalents`, what it costs to exit there.
     """
-    tokens = tokenize(
-        classifier.tokenizer, texts[:1], list(texts[1:]) or None, classifier.max_length
-    )
+    tokens = classifier.tokenize(texts[:1], list(texts[1:]) or None)
+    if classifier.windows is not None:
+        tokens = classifier.windows.first(tokens)
     exits, rule = classifier.exits, classifier.rule()
     last = torch.tensor([len(exits.exit_layers) - 1])
     with torch.no_grad():

@@ -49,7 +49,17 @@ def read_own(value: Any, labels: Sequence[str]) -> Asked:
     return Asked(questions, write)
 
 
-_ANSWER_KEYS = ("label", "probs", "confidence", "exit_layer", "logits", "threshold", "top_labels")
+_ANSWER_KEYS = (
+    "label",
+    "probs",
+    "confidence",
+    "exit_layer",
+    "logits",
+    "threshold",
+    "top_labels",
+    "windows",
+    "windows_read",
+)
 
 
 def _own_answer(

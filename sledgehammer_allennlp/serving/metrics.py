@@ -30,6 +30,9 @@ class Metrics:
             "sledgehammer_requests", "Requests.", ["interface", "status"], **made
         )
         self._texts = Counter("sledgehammer_texts", "Texts, or pairs, answered.", **made)
+        self._cut = Counter(
+            "sledgehammer_texts_cut", "Texts, or pairs, that were too long and were cut.", **made
+        )
         exits = Counter("sledgehammer_exits", "Texts that exited here.", ["exit_layer"], **made)
         self._exits = {layer: exits.labels(str(layer)) for layer in exit_costs}
         self._cost = Counter(
@@ -70,19 +73,21 @@ class Metrics:
     def answered(self, job: Job, answers: Sequence[Dict[str, Any]], now: float) -> None:
         """A job is done without error."""
         self._texts.inc(len(answers))
-        cost = 0.0
-        for answer in answers:
-            layer = answer["exit_layer"]
+        layers = [answer["exit_layer"] for answer in answers]
+        for layer in layers:
             self._exits[layer].inc()
-            cost += self._exit_costs[layer]
-        self._cost.inc(cost)
+        spent_at = job.windows_exits.elements() if job.windows_exits else layers
+        self._cost.inc(sum(self._exit_costs[layer] for layer in spent_at))
         if job.started_at is not None:
             self._queue.observe(job.started_at - job.came_at)
         self._total.observe(now - job.came_at)
         self._recent.append(now - job.came_at)
 
-    def written(self, queued_tokens: int, threshold: float, expected_wait: float) -> bytes:
+    def written(
+        self, queued_tokens: int, threshold: float, expected_wait: float, num_cut: int
+    ) -> bytes:
         """In Prometheus' text format, with the present state."""
+        self._cut.inc(num_cut - self._cut._value.get())
         self._queued_tokens.set(queued_tokens)
         self._threshold.set(threshold)
         self._expected_wait.set(expected_wait)

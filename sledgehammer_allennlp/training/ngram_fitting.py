@@ -12,9 +12,11 @@ import torch.distributed as dist
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.tqdm import Tqdm
 from allennlp.common.util import is_distributed
-from allennlp.data import DataLoader, allennlp_collate
+from allennlp.data import DataLoader, Instance, allennlp_collate
+from allennlp.data.token_indexers import PretrainedTransformerIndexer
 from allennlp.training import TrainerCallback, gradient_descent_trainer
 
+from sledgehammer_allennlp.encoders.unknown_pieces import UnknownPieces
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.models.text_fields import texts_in
 from sledgehammer_allennlp.ngrams import NgramClassifier
@@ -66,7 +68,7 @@ class NgramFitting(TrainerCallback):
             with patient_group() as group:
                 # As after a recovery, when nothing is read for fitting.
                 with same_random_numbers_after():
-                    texts = _training_texts(trainer.data_loader, model, seed)
+                    texts = _training_texts(trainer.data_loader, model, seed, is_primary)
                 embeddings = model.encoder.word_embeddings
                 weights = label_weights_of(trainer, is_primary)
                 fit_on_all_workers(
@@ -89,22 +91,42 @@ if NgramFitting not in gradient_descent_trainer.DEFAULT_CALLBACKS:
 
 
 def _training_texts(
-    data_loader: DataLoader, model: MultiExitClassifier, seed: int
+    data_loader: DataLoader, model: MultiExitClassifier, seed: int, is_primary: bool
 ) -> TrainingTexts:
-    """The token ids and labels of this worker's data, as the exit gets them."""
+    """
+    The token ids and labels of this worker's data, as the exit gets them. The primary worker warns
+    if many of the word pieces are unknown.
+    """
     num_workers = dist.get_world_size() if is_distributed() else 1
     texts = TrainingTexts(model.exits.num_labels, seed, MAX_TOKENS // num_workers)
+    pieces: Optional[UnknownPieces] = None
     instances = iter(Tqdm.tqdm(data_loader.iter_instances(), desc="reading n-grams"))
     while True:
         few = list(islice(instances, _INSTANCES_AT_ONCE))
         if not few:
+            warning = pieces and pieces.warning()
+            if warning and is_primary:
+                logger.warning("Of the texts that the n-gram exit is fitted to, %s.", warning)
             return texts
         for instance in few:
             instance.index_fields(model.vocab)
         batch: Dict[str, Any] = allennlp_collate(few)
         if "label" not in batch:
             raise ConfigurationError("the n-gram exit needs training data with labels")
-        texts.add(model.encoder.truncate(texts_in(batch["tokens"])), batch["label"].numpy())
+        tokens = model.first_windows(texts_in(batch["tokens"]))
+        texts.add(tokens, batch["label"].numpy())
+        pieces = pieces or _unknown_pieces(few[0])
+        if pieces is not None:
+            pieces.add(tokens.token_ids.tolist())
+
+
+def _unknown_pieces(instance: Instance) -> Optional[UnknownPieces]:
+    """Counts those of the tokenizer of an instance; `None` if it has none of ours."""
+    for field in instance.fields.values():
+        for indexer in (getattr(field, "token_indexers", None) or {}).values():
+            if isinstance(indexer, PretrainedTransformerIndexer):
+                return UnknownPieces(indexer._tokenizer)
+    return None
 
 
 @contextmanager

@@ -76,6 +76,17 @@ def test_answers_are_the_classifiers_in_the_order_of_the_rows(
     assert f"{len(rows):,} rows, 0 of them bad" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+def test_rows_that_are_cut_are_counted_over_all_parts(trained, tmp_path, capsys, format_):
+    texts = ["good " * (62 + number % 3) for number in range(99)]  # the model has 64 positions
+    path = tmp_path / "in.txt"
+    path.write_text("".join(text + "\n" for text in texts))
+    assert predict_files(trained["archive"], [path], tmp_path / "out", "--format", format_) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["cut_rows"] == 66 and summary["max_tokens"] == 64 and summary["rows"] == 99
+    assert "66 rows had more than 64 word pieces and were cut" in capsys.readouterr().out
+
+
 def test_pairs_of_csv_and_parquet_are_answered(trained, tmp_path):
     pairs = [(text, "it was a day") for text in SENTENCES]
     table = pa.table(

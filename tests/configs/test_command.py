@@ -43,6 +43,20 @@ def made(folder: Path) -> set:
     return {path.name for path in folder.iterdir()} - {"my data", "model"}
 
 
+@pytest.mark.parametrize("text, is_warned_of", [("the film was good", False), ("映画 good", True)])
+def test_a_model_that_lacks_the_script_of_the_texts_is_warned_of(
+    folder, capsys, text, is_warned_of
+):
+    write(folder / "my data" / "train.tsv", [*TRAIN, *[("it's good", text)] * 5])
+    assert new_config() == 0
+    out = " ".join(capsys.readouterr().out.split())
+    # 10 of 105 pieces.
+    warning = "Warning: model: 9.5% of the word pieces are [UNK], unknown to the tokenizer, for"
+    assert (warning in out) == is_warned_of
+    written = (folder / "mine.jsonnet").read_text(encoding="utf-8")
+    assert ("9.5% of the word pieces" in written) == is_warned_of
+
+
 def test_a_config_is_written_that_trains_and_whose_archive_predicts(folder, capsys):
     pytest.importorskip("allennlp")
     from allennlp.commands.train import train_model

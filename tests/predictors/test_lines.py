@@ -1,6 +1,7 @@
 """`allennlp predict` over files in which some lines cannot be answered."""
 
 import bz2
+import gc
 import gzip
 import io
 import json
@@ -102,10 +103,10 @@ def test_a_text_that_cannot_be_tokenised_is_a_bad_line(archive, monkeypatch):
     predictor = _predictor(archive, bad_lines="skip")
     token_ids = predictor._dataset_reader._token_ids
 
-    def refusing(texts, second_texts):
+    def refusing(texts, second_texts, cut):
         if "odd" in texts:
             raise TypeError("odd text")
-        return token_ids(texts, second_texts)
+        return token_ids(texts, second_texts, cut)
 
     monkeypatch.setattr(predictor._dataset_reader, "_token_ids", refusing)
     lines = [json.dumps({"sentence": text}) for text in ("good", "odd", "bad")]
@@ -115,6 +116,22 @@ def test_a_text_that_cannot_be_tokenised_is_a_bad_line(archive, monkeypatch):
     stopping = _predictor(archive)
     with pytest.raises(ValueError, match="line 2, .*: TypeError: odd text"):
         stopping.predict_batch_json([stopping.load_line(line) for line in lines])
+
+
+@pytest.mark.parametrize("max_length", [None, 9, 100])  # which the model has not
+def test_the_log_says_at_the_end_how_many_texts_were_cut(trained, caplog, max_length):
+    overrides = {"dataset_reader.tokenizer.max_length": max_length}
+    archive = load_archive(trained["archive"], overrides=json.dumps(overrides))
+    predictor = _predictor(archive, bad_lines="skip")
+    limit = min(max_length or 64, 64)
+    for num_words in (limit - 2, limit - 1, 200):
+        line = json.dumps({"sentence": " ".join(["good"] * num_words)})
+        predictor.predict_json(predictor.load_line(line))
+    predictor.predict_json(predictor.load_line("no JSON"))
+    assert "were cut" not in caplog.text
+    del predictor
+    gc.collect()
+    assert f"2 of 3 texts were cut to {limit} word pieces" in caplog.text
 
 
 def test_an_error_that_is_no_lines_fault_is_raised_when_lines_are_skipped(archive, monkeypatch):

@@ -108,6 +108,8 @@ def test_a_text_that_is_too_long_is_refused_if_told_so_and_others_are_answered(a
         assert done.wait().error is None
         assert_answered(done.job.answers, [text], [1.0], alone)
     assert refused.times_done == 1
+    # What is refused is not cut, be it that other texts of its request were tokenised.
+    assert (answerer.cut.num_cut, answerer.cut.num_texts) == (1, 3)
 
 
 def test_when_too_many_tokens_wait_more_are_refused(classifier):

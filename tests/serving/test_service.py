@@ -144,7 +144,7 @@ def test_metrics_count_texts_where_they_exit_and_what_they_cost(service):
 
     before = numbers()
     asked = [{"sentence": text, "threshold": 1} for text in SENTENCES[:3]]
-    service.send("/answer", [*asked, {"sentence": "a", "threshold": 0}])
+    service.send("/answer", [*asked, {"sentence": "a" + " a" * 62, "threshold": 0}])
     service.send("/answer", 3)
     after = numbers()
 
@@ -152,6 +152,7 @@ def test_metrics_count_texts_where_they_exit_and_what_they_cost(service):
         return after[name] - before.get(name, 0)
 
     assert increase("sledgehammer_texts_total") == 4
+    assert increase("sledgehammer_texts_cut_total") == 1
     assert increase('sledgehammer_exits_total{exit_layer="3"}') == 3
     assert increase('sledgehammer_exits_total{exit_layer="-1"}') == 1
     per_text = 3 + 2 * 32 / (4 * 32 + 2 * 64)

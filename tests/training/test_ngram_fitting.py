@@ -203,6 +203,26 @@ def test_it_is_fitted_to_texts_as_long_as_the_exit_sees_them(tiny_bert, tmp_path
     assert (table[:, :-1] != 0).any(1).sum() == 0  # nothing that it sees says anything
 
 
+@pytest.mark.parametrize("word, is_known", [("film", True), ("映", False)])
+def test_whoever_reads_it_is_said_if_many_word_pieces_are_unknown(
+    tiny_bert, tmp_path, word, is_known
+):
+    lines = [
+        json.dumps({"text": f"{'a day ' * 9}{word} {number}", "label": str(number)})
+        for number in (0, 1) * 20
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    data = str(tmp_path / "data.jsonl")
+    config = config_with(tiny_bert, {"train": data, "dev": data})
+    config["dataset_reader"] = stock_reader(tiny_bert)
+    config["trainer"]["num_epochs"] = 1
+    train_model(Params(config), str(tmp_path / "run"))
+    log = (tmp_path / "run" / "out.log").read_text()
+    # Digits are unknown, too: 1 of 20 pieces is not more than 5 %, 2 of 20 are.
+    said = "Of the texts that the n-gram exit is fitted to, 10.0% of the word pieces are [UNK]"
+    assert log.count(said) == (not is_known)
+
+
 def test_labels_that_the_model_has_not_are_named(tiny_bert, tmp_path):
     lines = [json.dumps({"text": text, "label": i % 5}) for i, text in enumerate(SENTENCES)]
     (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")

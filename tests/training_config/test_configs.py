@@ -135,6 +135,7 @@ def test_the_papers_sweep_is_of_the_papers_model_and_trains(
             "pooling": "first",
             "use_previous_logits": False,
             "alignment": None,
+            "windows": None,
             "confidence": "max_probability",
             "dropout": 0.1,
             "loss": "joint",
