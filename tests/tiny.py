@@ -1,9 +1,12 @@
 """What the tiny models and data of the tests are made of."""
 
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -130,6 +133,13 @@ def tiny_transformer(family: str, seed: int = 0, **settings: Any) -> transformer
     return transformer
 
 
+@contextmanager
+def names_of_old_numpy() -> Iterator[None]:
+    """For the library's DeBERTa of transformers 4.20, which the newer NumPy beside it breaks."""
+    with mock.patch.object(np, "int", int, create=True):
+        yield
+
+
 @torch.no_grad()
 def library_hidden_states(
     transformer: transformers.PreTrainedModel,
@@ -138,6 +148,16 @@ def library_hidden_states(
     type_ids: torch.Tensor,
 ) -> List[torch.Tensor]:
     """By the library's forward: the embeddings, then each layer's output, before a last norm."""
+    with names_of_old_numpy():
+        return _library_hidden_states(transformer, token_ids, mask, type_ids)
+
+
+def _library_hidden_states(
+    transformer: transformers.PreTrainedModel,
+    token_ids: torch.Tensor,
+    mask: torch.Tensor,
+    type_ids: torch.Tensor,
+) -> List[torch.Tensor]:
     inputs = {"input_ids": token_ids, "attention_mask": mask.long()}
     if getattr(transformer.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = type_ids
