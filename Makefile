@@ -103,7 +103,7 @@ define install_wheel
 	$(1)/bin/python -m pip wheel --no-deps --wheel-dir $(1)/copy/dist $(1)/copy
 	rm -rf $(1)/copy/sledgehammer_allennlp $(1)/copy/build $(1)/copy/*.egg-info
 	$(1)/bin/python -m pip uninstall --quiet --yes sledgehammer_allennlp
-	$(1)/bin/python -m pip install "$$(echo $(1)/copy/dist/*.whl)$(2)" $(3)
+	$(1)/bin/python -m pip install --no-compile "$$(echo $(1)/copy/dist/*.whl)$(2)" $(3)
 	configs=$$(echo $(CURDIR)/$(1)/lib/python3*/site-packages/sledgehammer_allennlp/configs); test ! -d "$$configs" \
 		|| { mkdir $(1)/copy/sledgehammer_allennlp && ln -s "$$configs" $(1)/copy/sledgehammer_allennlp/configs; }
 endef
