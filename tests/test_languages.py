@@ -81,7 +81,9 @@ def test_predictions_equal_a_plain_computation(classifier, pretrained, run, thre
     library = AutoModel.from_pretrained(pretrained).eval()
     state = classifier.encoder.transformer.state_dict()
     wrong_keys = library.load_state_dict(state, strict=False)
-    assert all("pooler" in key for keys in wrong_keys for key in keys)
+    # Old versions of the library keep their numbers of positions among the weights.
+    others = [key for keys in wrong_keys for key in keys if "position_ids" not in key]
+    assert all("pooler" in key for key in others)
     encoded = AutoTokenizer.from_pretrained(pretrained)(texts, padding=True, return_tensors="pt")
     ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
     case = Case(classifier.encoder, classifier.exits, library)
