@@ -137,7 +137,8 @@ def _score(
     seen *= 1 / math.sqrt(seen @ seen / len(seen) + norm.eps)
     seen *= _array(norm.weight)
     seen += _array(norm.bias)
-    logits: List[float] = (_array(linear.weight) @ seen + _array(linear.bias)).tolist()
+    with np.errstate(all="ignore"):  # what is very large or no number is seen to later
+        logits: List[float] = (_array(linear.weight) @ seen + _array(linear.bias)).tolist()
     return logits
 
 

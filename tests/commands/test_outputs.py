@@ -125,7 +125,9 @@ def run_on_full_disk(arguments: List[Any], num_bytes: int, without: bool) -> Tup
         os.dup2(writing, 2)
         os.close(writing)
         sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-        logging.disable()  # Its handlers write to files that the tests have open.
+        # Both write to files that the tests have open.
+        logging.disable()
+        sys.modules["allennlp_models"] = None  # type: ignore[assignment]
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
         status = 1
