@@ -11,8 +11,9 @@ import pytest
 import torch
 import transformers
 
-from sledgehammer_allennlp.encoders import TokenBatch, layer_products
+from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch, layer_products
 from sledgehammer_allennlp.encoders.layer_products import check_precision
+from sledgehammer_allennlp.encoders.token_batch import Layout
 
 CPU = torch.device("cpu")
 
@@ -191,6 +192,16 @@ def random_inputs(
 def texts_of(inputs: Sequence[torch.Tensor]) -> TokenBatch:
     """The same without padding."""
     return TokenBatch.from_padded(*inputs)
+
+
+def hidden_after_all_layers(encoder: LayeredEncoder, texts: TokenBatch) -> torch.Tensor:
+    """`(num_tokens, hidden_size)`"""
+    layout = Layout(texts.lengths, CPU)
+    encoder.prepare()
+    hidden = encoder.embed(texts)
+    for i in range(encoder.num_layers):
+        hidden = encoder.layer(i, hidden, layout)
+    return hidden
 
 
 def save_tiny_bert(folder: Path, family: str = "bert") -> Path:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from sledgehammer_allennlp.encoders.family import Family
@@ -16,6 +17,7 @@ from sledgehammer_allennlp.encoders.layer_parts import LayerParts
 from sledgehammer_allennlp.encoders.positions import (
     DisentangledPositions,
     DistanceBuckets,
+    Positions,
     RelativeBias,
     log_buckets,
 )
@@ -23,71 +25,75 @@ from sledgehammer_allennlp.encoders.rotary_families import GTE, MODERNBERT, NOMI
 
 
 def _bert_layers(transformer: PreTrainedModel) -> List[LayerParts]:
-    config = transformer.config
     return [
-        LayerParts(
-            query=layer.attention.self.query,
-            key=layer.attention.self.key,
-            value=layer.attention.self.value,
-            attention_output=layer.attention.output.dense,
-            attention_norm=layer.attention.output.LayerNorm,
-            feed_forward_in=layer.intermediate.dense,
-            activation=layer.intermediate.intermediate_act_fn,
-            activation_name=config.hidden_act,
-            feed_forward_out=layer.output.dense,
-            output_norm=layer.output.LayerNorm,
-            attention_dropout=config.attention_probs_dropout_prob,
-            hidden_dropout=config.hidden_dropout_prob,
-            output_dropout=config.hidden_dropout_prob,
+        _bert_layer(
+            transformer.config,
+            layer,
+            layer.attention.self.query,
+            layer.attention.self.key,
+            layer.attention.self.value,
         )
         for layer in transformer.encoder.layer
     ]
 
 
+def _bert_layer(
+    config: PretrainedConfig,
+    layer: Any,
+    query: nn.Module,
+    key: nn.Module,
+    value: nn.Module,
+    attention_output: Optional[nn.Module] = None,
+    attention_norm: Optional[nn.Module] = None,
+    positions: Optional[Positions] = None,
+) -> LayerParts:
+    """A layer whose parts, but for those of its attention, are called as BERT's are."""
+    return LayerParts(
+        query=query,
+        key=key,
+        value=value,
+        attention_output=attention_output or layer.attention.output.dense,
+        attention_norm=attention_norm or layer.attention.output.LayerNorm,
+        feed_forward_in=layer.intermediate.dense,
+        activation=layer.intermediate.intermediate_act_fn,
+        activation_name=config.hidden_act,
+        feed_forward_out=layer.output.dense,
+        output_norm=layer.output.LayerNorm,
+        attention_dropout=config.attention_probs_dropout_prob,
+        hidden_dropout=config.hidden_dropout_prob,
+        output_dropout=config.hidden_dropout_prob,
+        positions=positions,
+    )
+
+
 def _mpnet_layers(transformer: PreTrainedModel) -> List[LayerParts]:
-    config = transformer.config
     # The library's own number of buckets, whatever the configuration says.
     buckets = DistanceBuckets(type(transformer.encoder).relative_position_bucket)
     positions = RelativeBias(transformer.encoder.relative_attention_bias, buckets)
     return [
-        LayerParts(
-            query=layer.attention.attn.q,
-            key=layer.attention.attn.k,
-            value=layer.attention.attn.v,
-            attention_output=layer.attention.attn.o,
-            attention_norm=layer.attention.LayerNorm,
-            feed_forward_in=layer.intermediate.dense,
-            activation=layer.intermediate.intermediate_act_fn,
-            activation_name=config.hidden_act,
-            feed_forward_out=layer.output.dense,
-            output_norm=layer.output.LayerNorm,
-            attention_dropout=config.attention_probs_dropout_prob,
-            hidden_dropout=config.hidden_dropout_prob,
-            output_dropout=config.hidden_dropout_prob,
-            positions=positions,
+        _bert_layer(
+            transformer.config,
+            layer,
+            layer.attention.attn.q,
+            layer.attention.attn.k,
+            layer.attention.attn.v,
+            layer.attention.attn.o,
+            layer.attention.LayerNorm,
+            positions,
         )
         for layer in transformer.encoder.layer
     ]
 
 
 def _deberta_layers(transformer: PreTrainedModel) -> List[LayerParts]:
-    config = transformer.config
-    buckets = DistanceBuckets(_deberta_buckets(config))
+    buckets = DistanceBuckets(_deberta_buckets(transformer.config))
     return [
-        LayerParts(
-            query=layer.attention.self.query_proj,
-            key=layer.attention.self.key_proj,
-            value=layer.attention.self.value_proj,
-            attention_output=layer.attention.output.dense,
-            attention_norm=layer.attention.output.LayerNorm,
-            feed_forward_in=layer.intermediate.dense,
-            activation=layer.intermediate.intermediate_act_fn,
-            activation_name=config.hidden_act,
-            feed_forward_out=layer.output.dense,
-            output_norm=layer.output.LayerNorm,
-            attention_dropout=config.attention_probs_dropout_prob,
-            hidden_dropout=config.hidden_dropout_prob,
-            output_dropout=config.hidden_dropout_prob,
+        _bert_layer(
+            transformer.config,
+            layer,
+            layer.attention.self.query_proj,
+            layer.attention.self.key_proj,
+            layer.attention.self.value_proj,
             positions=_deberta_positions(transformer, layer.attention.self, buckets),
         )
         for layer in transformer.encoder.layer

@@ -16,9 +16,9 @@ from sledgehammer_allennlp.encoders.layer_products import (
     check_precision,
     with_round_number_of_rows,
 )
-from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.tiny import (
     PRECISIONS_OF_CPUS,
+    hidden_after_all_layers,
     needs_int8,
     needs_layout,
     needs_vnni,
@@ -32,14 +32,7 @@ TOLERANCES = {"float32": 1e-5, "bfloat16": 0.1, "int8": 0.1 if module._has_vnni(
 
 
 def _hidden(encoder: LayeredEncoder, inputs) -> torch.Tensor:
-    """After all layers."""
-    texts = texts_of(inputs)
-    layout = Layout(texts.lengths, torch.device("cpu"))
-    encoder.prepare()
-    hidden = encoder.embed(texts)
-    for i in range(encoder.num_layers):
-        hidden = encoder.layer(i, hidden, layout)
-    return hidden
+    return hidden_after_all_layers(encoder, texts_of(inputs))
 
 
 def _by_modules(encoder: LayeredEncoder, inputs) -> torch.Tensor:

@@ -14,6 +14,7 @@ from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.tiny import (
     FAMILIES_HERE,
     WITHOUT_GRAPHS,
+    hidden_after_all_layers,
     library_hidden_states,
     names_of_old_numpy,
     random_inputs,
@@ -139,12 +140,12 @@ def test_scaled_rotary_positions_are_refused(family, settings):
 def test_a_copy_has_positions_of_its_own_and_changes_are_seen(family):
     encoder = LayeredEncoder(tiny_transformer(family)).eval()
     texts = texts_of(random_inputs([9, 4]))
-    before = _last(encoder, texts)
+    before = hidden_after_all_layers(encoder, texts)
     other = copy.deepcopy(encoder)
     for parameter in other.transformer.parameters():
         parameter.mul_(1.5)
-    assert torch.equal(_last(encoder, texts), before)
-    assert not torch.equal(_last(other, texts), before)
+    assert torch.equal(hidden_after_all_layers(encoder, texts), before)
+    assert not torch.equal(hidden_after_all_layers(other, texts), before)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +155,9 @@ def test_a_copy_has_positions_of_its_own_and_changes_are_seen(family):
 def test_changed_distances_are_laid_out_anew(family, module):
     encoder = LayeredEncoder(tiny_transformer(family)).eval()
     texts = texts_of(random_inputs([9, 4]))
-    before = _last(encoder, texts)
+    before = hidden_after_all_layers(encoder, texts)
     getattr(encoder.transformer.encoder, module).weight.mul_(2)
-    assert not torch.equal(_last(encoder, texts), before)
+    assert not torch.equal(hidden_after_all_layers(encoder, texts), before)
 
 
 @pytest.mark.parametrize("family", WITH_POSITIONS)
@@ -164,14 +165,14 @@ def test_a_text_that_was_predicted_in_inference_mode_can_be_trained_on(family):
     encoder = LayeredEncoder(tiny_transformer(family, max_position_embeddings=402)).eval()
     texts = texts_of(random_inputs([150, 4]))
     with torch.inference_mode():
-        _last(encoder, texts)
-    _last(encoder, texts).sum().backward()
+        hidden_after_all_layers(encoder, texts)
+    hidden_after_all_layers(encoder, texts).sum().backward()
 
 
 @needs_modernbert
 def test_texts_of_padding_in_a_window_give_gradients_that_are_numbers():
     encoder = LayeredEncoder(tiny_transformer("modernbert", local_attention=4)).train()
-    _last(encoder, texts_of(random_inputs([30, 20, 17]))).sum().backward()
+    hidden_after_all_layers(encoder, texts_of(random_inputs([30, 20, 17]))).sum().backward()
     gradients = [p.grad for p in encoder.parameters() if p.grad is not None]
     assert gradients and all(bool(gradient.isfinite().all()) for gradient in gradients)
 
@@ -182,13 +183,3 @@ def test_layers_before_the_first_trained_one_keep_the_distances_they_share():
     trained = {name for name, p in encoder.transformer.named_parameters() if p.requires_grad}
     assert all(name.startswith(("encoder.layer.2.", "encoder.layer.3.")) for name in trained)
     assert len(trained) == 2 * 16
-
-
-def _last(encoder: LayeredEncoder, texts) -> torch.Tensor:
-    """After all layers, `(num_tokens, hidden_size)`."""
-    layout = Layout(texts.lengths, torch.device("cpu"))
-    encoder.prepare()
-    hidden = encoder.embed(texts)
-    for i in range(encoder.num_layers):
-        hidden = encoder.layer(i, hidden, layout)
-    return hidden
