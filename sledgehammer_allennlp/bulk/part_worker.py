@@ -129,8 +129,8 @@ class PartWorker:
     def _write(
         self, part: Part, prepared: "Iterator[Tuple[Part, Optional[_Prepared]]]"
     ) -> PartResult:
-        found: Dict[str, Any] = {"num_rows": 0, "num_bad": 0, "num_cut": 0}
-        found.update(errors=[], other_keys={})
+        counts = {"num_rows": 0, "num_bad": 0, "num_cut": 0}
+        found: Dict[str, Any] = {**counts, "errors": [], "other_keys": {}}
         exits = torch.zeros(len(self.classifier.exits.exit_layers), dtype=torch.long)
         windows_exits = None if self.classifier.windows is None else torch.zeros_like(exits)
 

@@ -89,16 +89,27 @@ class LayerParts:
 
     def linears(self) -> List[Linear]:
         """The matrix products."""
+        attention = [self.query, self.key, self.value, self.attention_output]
+        return [*attention, *self._inner_linears(), self.feed_forward_out]
+
+    def _inner_linears(self) -> List[Linear]:
         gate = [] if self.feed_forward_gate is None else [self.feed_forward_gate]
-        return [
-            self.query,
-            self.key,
-            self.value,
-            self.attention_output,
-            self.feed_forward_in,
-            *gate,
-            self.feed_forward_out,
-        ]
+        return [self.feed_forward_in, *gate]
+
+    @property
+    def feed_forward_size(self) -> int:
+        """How many numbers the feed-forward part computes for a token within it."""
+        return sum(_shape(linear)[0] for linear in self._inner_linears())
+
+    @property
+    def work(self) -> int:
+        """The multiply-adds of all products, for one token."""
+        return sum(map(_work, self.linears()))
+
+    @property
+    def work_of_keys_values(self) -> int:
+        """Those of the keys and values."""
+        return _work(self.key) + _work(self.value)
 
     def linear_modules(self) -> List[nn.Module]:
         """The modules that compute them."""
@@ -108,3 +119,14 @@ class LayerParts:
     def modules(self) -> List[nn.Module]:
         """The modules that have weights, without those that `positions` shares among layers."""
         return [*self.linear_modules(), self.attention_norm, self.output_norm]
+
+
+def _work(linear: Linear) -> int:
+    outputs, inputs = _shape(linear)
+    return outputs * inputs
+
+
+def _shape(linear: Linear) -> torch.Size:
+    """`(outputs, inputs)`"""
+    assert isinstance(linear.weight, torch.Tensor)
+    return linear.weight.shape

@@ -19,7 +19,6 @@ from sledgehammer_allennlp.encoders.families import (
     max_positions_of,
 )
 from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens
-from sledgehammer_allennlp.encoders.layer_parts import Linear
 from sledgehammer_allennlp.encoders.layer_products import (
     PRECISIONS,
     AddResidual,
@@ -111,14 +110,14 @@ class LayeredEncoder(nn.Module):
             if parts.positions is not None
             for module in parts.positions.modules
         ]
+        modules = list(dict.fromkeys(modules))  # several layers may share some
         parts = self._layers[0]
-        gate = [] if parts.feed_forward_gate is None else [parts.feed_forward_gate]
-        self.feed_forward_size: int = sum(map(_num_outputs, [parts.feed_forward_in, *gate]))
+        # Now, because weights may be given up.
+        self.feed_forward_size: int = parts.feed_forward_size
         """How many numbers the feed-forward part of a layer computes for a token within it."""
-        sizes = [_num_outputs(linear) * _num_inputs(linear) for linear in parts.linears()]
-        self.work_of_layer: int = sum(sizes)
+        self.work_of_layer: int = parts.work
         """The multiply-adds of a layer's products, for one token."""
-        self.first_token_share: float = sum(sizes[1:3]) / self.work_of_layer
+        self.first_token_share: float = parts.work_of_keys_values / parts.work
         """
         The share of a layer's work that its first token alone takes: the key and value projections
         of all tokens. 1/6 for the usual feed-forward size of four hidden sizes. Products are
@@ -519,16 +518,6 @@ def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
     for module in transformer.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             module.register_buffer(name, buffer, persistent=False)
-
-
-def _num_outputs(linear: Linear) -> int:
-    assert isinstance(linear.weight, torch.Tensor)
-    return linear.weight.size(0)
-
-
-def _num_inputs(linear: Linear) -> int:
-    assert isinstance(linear.weight, torch.Tensor)
-    return linear.weight.size(1)
 
 
 def _stamp(parameters: Iterable[torch.Tensor]) -> List[Tuple[int, object]]:

@@ -138,7 +138,7 @@ def check_no_pairs(texts: TokenBatch) -> None:
 class TextsInWindows:
     """
     Texts of which windows are read until each is answered. Who reads classifies `next_windows()`,
-    and adds what came out, until it `is_done`.
+    and adds what came out, while texts are `active`.
 
     # Parameters
 
