@@ -1,5 +1,6 @@
 # make demo    train, calibrate, predict and choose a threshold on movie reviews with a small pretrained model
 # make test    ruff, mypy and pytest
+# make docs    the pages of docs/ and the reference, into runs/site; make docs-serve shows them at 127.0.0.1:8800
 # make setup   the set-up alone; the others do it first when it is missing. CUDA=no: for the CPU build of torch
 #
 # make test-plain            the tests of inference on the wheel as pip installs it (PLAIN_PYTHON=...)
@@ -28,7 +29,7 @@ TRAINED := $(DEMO_RUN)/.trained
 REVIEWS := .demo/vaderSentiment-0.5.zip
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test test-classic has-python310 install-plain test-plain setup clean
+.PHONY: demo test test-classic has-python310 install-plain test-plain docs docs-serve setup clean
 
 demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
 	@echo "Predicting the sentences of $(DEMO_DATA)/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -149,6 +150,16 @@ benchmark-%: $(BENCHMARKS)/.installed
 fuzz-%: $(FUZZ)/.installed
 	PYTHONPATH=$(FUZZ) $(BIN)/python -m fuzz.$* $(ARGS)
 
+# Warnings are errors: dead links, names that have no entry, pages that nothing leads to.
+SITE := runs/site
+
+docs: .docs/.installed
+	PYTHONPATH=.docs $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs $(SITE)
+	@echo "Written to $(SITE): open $(SITE)/index.html"
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) 8800
+
 .PRECIOUS: .%/.installed
 .%/.installed: requirements-%.txt | $(INSTALLED)
 	rm -rf .$*
@@ -181,4 +192,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) .models $(dir $(REVIEWS)) data runs
+	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) .models .docs $(dir $(REVIEWS)) data runs
