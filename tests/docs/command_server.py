@@ -1,0 +1,104 @@
+"""Runs commands quickly: a process that has imported the package, and forks for each of them.
+
+`python -m tests.docs.command_server SOCKET` listens on a socket in the file system. A client sends
+the arguments, the folder and the environment as JSON, and its three standard files; it gets the
+number of the process, and when that ends the exit status.
+"""
+
+import array
+import atexit
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+READY = "ready"
+
+
+def serve(path: str) -> None:
+    """Answers until it is killed."""
+    import torch
+    from allennlp import commands  # noqa: F401
+
+    import sledgehammer_allennlp.__main__  # noqa: F401
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forked processes
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    print(READY, flush=True)
+    while True:
+        client, _ = listener.accept()
+        request, files = _receive(client)
+        if os.fork() == 0:
+            listener.close()
+            _run(client, request, files)
+        client.close()
+        for file in files:
+            os.close(file)
+
+
+def _receive(client: socket.socket) -> Tuple[Dict[str, Any], List[int]]:
+    head, ancillary, _, _ = client.recvmsg(8, socket.CMSG_SPACE(3 * 4))
+    files = array.array("i")
+    for _, _, data in ancillary:
+        files.frombytes(data)
+    size = int(head)
+    parts = b""
+    while len(parts) < size:
+        parts += client.recv(size - len(parts))
+    return json.loads(parts), list(files)
+
+
+def _run(client: socket.socket, request: Dict[str, Any], files: List[int]) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for standard, file in enumerate(files):
+        os.dup2(file, standard)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    client.sendall(b"%8d" % os.getpid())
+    try:
+        _run_as_main(request["arguments"])
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        client.sendall(b"%8d" % status)
+        os._exit(status)
+
+
+def _run_as_main(arguments: List[str]) -> None:
+    """As `allennlp …`, `python -m MODULE …` and `python FILE …` do."""
+    program, *rest = arguments
+    if program == "allennlp":
+        sys.argv = arguments
+        sys.path[0] = str(Path(sys.executable).parent)  # where the command is
+        from allennlp.__main__ import run
+
+        run()
+    elif rest[0] == "-m":
+        sys.argv, sys.path[0] = rest[1:], ""
+        runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = rest, str(Path(rest[0]).resolve().parent)
+        runpy.run_path(rest[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

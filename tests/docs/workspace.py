@@ -1,0 +1,77 @@
+"""What a reader of the pages has: a clone, data, pretrained models and a trained one, all tiny."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Dict, List
+
+import transformers
+
+from tests.docs.reader import ROOT, CommandServer, Reader
+from tests.tiny import save_tiny_bert, tiny_transformer
+
+PAIRS = ("snli", "mnli")
+_SUBJECTS = ("the film", "a day", "this book", "her song", "the play", "his hat", "a tale")
+_ADJECTIVES = ("good", "bad", "very good", "very bad", "so good", "so bad")
+_ENDINGS = ("", " indeed", " at last", " to me", " and long", " all in all", " he said", " again")
+TEXTS = [
+    (f"{subject} was {adjective}{ending}", "pos" if "good" in adjective else "neg")
+    for ending, subject, adjective in itertools.product(_ENDINGS, _SUBJECTS, _ADJECTIVES)
+]
+
+
+def write_workspace(folder: Path) -> None:
+    """The folder, but for what training makes; see `write_trained`."""
+    folder.mkdir()
+    for name in ("scripts", "sledgehammer_allennlp"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "training_config", folder / "training_config")
+    shutil.copy(ROOT / ".allennlp_plugins", folder)
+    data = folder / "data"
+    for name in ("mine", "sst2", "ag_news", "imdb", "bbc_news", "movie_reviews", *PAIRS):
+        _write_data(data / name, is_pairs=name in PAIRS)
+    columns = ["id,sentence,label", *(f"{i},{text},{y}" for i, (text, y) in enumerate(TEXTS))]
+    (data / "texts.csv").write_text("\n".join(columns) + "\n")
+    lines = [json.dumps({"sentence": text, "id": i}) for i, (text, _) in enumerate(TEXTS[:20])]
+    (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
+    _write_pretrained(folder / "bert-base-uncased", num_hidden_layers=12)
+    _write_pretrained(data / "minilm", num_hidden_layers=6)
+
+
+def _write_data(folder: Path, is_pairs: bool) -> None:
+    folder.mkdir(parents=True)
+    lines = [f"{label}\t{text}" + "\tit was so" * is_pairs for text, label in TEXTS]
+    parts: Dict[str, List[str]] = {
+        "train": lines[:150],
+        "dev": lines[150:220],
+        "test": lines[220:],
+        "other": lines[150:],
+    }
+    for name, part in parts.items():
+        (folder / f"{name}.tsv").write_text("\n".join(part) + "\n")
+    examples = [json.dumps({"sentence": text}) for text, _ in TEXTS[:5]]
+    (folder / "examples.jsonl").write_text("\n".join(examples) + "\n")
+
+
+def _write_pretrained(folder: Path, num_hidden_layers: int) -> None:
+    save_tiny_bert(folder)
+    tokenizer = transformers.BertTokenizerFast.from_pretrained(folder, model_max_length=512)
+    tokenizer.save_pretrained(folder)
+    settings = {"vocab_size": len(tokenizer), "max_position_embeddings": 512}
+    model = tiny_transformer("bert", num_hidden_layers=num_hidden_layers, **settings)
+    model.save_pretrained(folder)
+
+
+def write_trained(folder: Path, server: CommandServer) -> None:
+    """`mine.jsonnet`, and `runs/mine` as its training leaves it."""
+    reader = Reader(folder, server)
+    reader.shell(
+        "python -m sledgehammer_allennlp new-config mine.jsonnet --train data/mine/train.tsv "
+        "--dev data/mine/dev.tsv --model bert-base-uncased"
+    )
+    reader.shell(
+        "allennlp train mine.jsonnet -s runs/mine --include-package sledgehammer_allennlp "
+        """--overrides '{"trainer.num_epochs": 2}'"""
+    )
+    shutil.copy(folder / "runs/mine/model.tar.gz", folder / "their.tar.gz")
