@@ -4,6 +4,8 @@ import math
 from collections import defaultdict
 from typing import Any, Dict, List, Mapping, Tuple
 
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
 from scripts.pictures.picture import GREY, STYLES, Picture, new_figure
 
 
@@ -21,6 +23,10 @@ def draw_load(serving: Mapping[str, Any]) -> Picture:
     axes.axhline(limit, color=GREY, linewidth=1)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("requests a second, one text each")
     axes.set_ylabel("ms in which 99 % are answered")
     figure.legend(loc="outside upper left", ncols=1, handlelength=2.6)

@@ -62,7 +62,7 @@ def active_in_layers(
 def draw_thinning(rates: Mapping[str, Any]) -> Picture:
     """The picture, from what `exit_rates` gives."""
     num_layers = rates["num_layers"]
-    figure, axes = new_figure(3.2)
+    figure, axes = new_figure(3.7)
     sentences = []
     for at, line in zip(rates["at"], STYLES):
         shares = active_in_layers(rates["exit_layers"], at["exit_counts"], num_layers)
@@ -77,7 +77,7 @@ def draw_thinning(rates: Mapping[str, Any]) -> Picture:
     axes.set_xlabel("layer")
     axes.set_ylabel("active texts in %")
     axes.set_ylim(0, 105)
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside upper left", handlelength=2.6)
     return Picture(
         "thinning-out",
         "How a batch thins out: of all texts, how many run through each layer, because no exit "
