@@ -29,7 +29,7 @@ TRAINED := $(DEMO_RUN)/.trained
 REVIEWS := .demo/vaderSentiment-0.5.zip
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test test-classic has-python310 test-plain docs docs-serve setup clean
+.PHONY: demo test test-classic has-python310 install-plain test-plain docs docs-serve setup clean
 
 demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
 	@echo "Predicting the sentences of $(DEMO_DATA)/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -109,15 +109,17 @@ define install_wheel
 		|| { mkdir $(1)/copy/sledgehammer_allennlp && ln -s "$$configs" $(1)/copy/sledgehammer_allennlp/configs; }
 endef
 
-test-plain: $(PLAIN)/.made $(INSTALLED)
+install-plain: $(PLAIN)/.made
 	$(call install_wheel,$(PLAIN),$(PLAIN_EXTRAS),httpx hypothesis pytest pytest-xdist)
+
+test-plain: install-plain $(INSTALLED)
 	rm -rf $(PLAIN)/archives
 	ALLENNLP_LOG_LEVEL=WARNING $(BIN)/python -m tests.make_archives $(PLAIN)/archives
 	cd $(PLAIN)/copy && INSTALL=plain MAIN_STACK_ARCHIVES=$(CURDIR)/$(PLAIN)/archives \
 		../bin/python -m pytest $(PYTEST_ARGS) $(PLAIN_TESTS)
 
-# They run other commands and programs, in which these versions have no part, and take long.
-CLASSIC_IGNORED := --ignore tests/sweeps --ignore tests/commands/test_sweep.py --ignore tests/test_setup.py
+# In what they test these versions have no part, or hardly any, and they take long; the other environments run them.
+CLASSIC_IGNORED := $(addprefix --ignore tests/,bulk configs docs scripts serving sweeps commands/test_sweep.py test_setup.py)
 
 test-classic: $(CLASSIC)/.made
 	$(call install_wheel,$(CLASSIC),[test],$(CLASSIC_PINS))
