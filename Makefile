@@ -1,6 +1,7 @@
 # make demo    train, calibrate, predict and choose a threshold on movie reviews with a small pretrained model
 # make test    ruff, mypy and pytest
 # make docs    the pages of docs/ and the reference, into runs/site; make docs-serve shows them at 127.0.0.1:8800
+# make pictures  the pictures of the documentation, from the numbers in docs/results
 # make setup   the set-up alone; the others do it first when it is missing. CUDA=no: for the CPU build of torch
 #
 # make test-plain            the tests of inference on the wheel as pip installs it (PLAIN_PYTHON=...)
@@ -29,7 +30,7 @@ TRAINED := $(DEMO_RUN)/.trained
 REVIEWS := .demo/vaderSentiment-0.5.zip
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test test-classic has-python310 install-plain test-plain docs docs-serve setup clean
+.PHONY: demo test docs docs-serve pictures test-classic has-python310 install-plain test-plain setup clean
 
 demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
 	@echo "Predicting the sentences of $(DEMO_DATA)/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -74,6 +75,9 @@ test: $(INSTALLED) .models/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=.models $(BIN)/pytest $(PYTEST_ARGS)
+
+pictures: $(INSTALLED)
+	$(BIN)/python -m scripts.pictures
 
 # What pip installs, beside the checkout: of each environment, `copy` has all files that git knows but
 # the package's, so that the tests import what pip installed.

@@ -75,7 +75,7 @@ def main() -> None:
             held[key] = max(held.get(key, 0), row["due a second"])
     for key, rate in held.items():
         print(f"{key}: 99 % within {arguments.limit_ms:g} ms at {rate:.0f} requests a second")
-    write(arguments.output, {"loads": rows, "held": held})
+    write(arguments.output, {"limit_ms": arguments.limit_ms, "loads": rows, "held": held})
 
 
 def _subjects(arguments: argparse.Namespace) -> List[Tuple[str, float]]:

@@ -261,5 +261,5 @@ def tiny_experiment(
             "optimizer": {"type": "huggingface_adamw", "lr": 1e-3, "correct_bias": True},
             "callbacks": ["temperature_calibration"],
         },
-        "include_in_archive": ["calibration.json"],
+        "include_in_archive": ["calibration.json", "model_card.md"],
     }

@@ -5,8 +5,9 @@ import io
 import logging
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from allennlp.commands.subcommand import Subcommand
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.file_utils import cached_path
+from allennlp.data import Instance
 from allennlp.models.archival import CONFIG_NAME
 
+from sledgehammer_allennlp.archives.contents import read_config
 from sledgehammer_allennlp.archives.extraction import archive_folder
+from sledgehammer_allennlp.archives.model_card import MODEL_CARD_FILE, base_model_line
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     load,
@@ -29,6 +33,12 @@ from sledgehammer_allennlp.commands.wishes import add_metric_argument
 from sledgehammer_allennlp.files import temporary_folder, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff.results import shortest, times
+from sledgehammer_allennlp.training.card_of_model import (
+    card_of,
+    look_like_pairs,
+    pretrained_model_in,
+)
+from sledgehammer_allennlp.training.full_depth import FullDepth
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
@@ -151,7 +161,8 @@ def calibrate_from_args(args: argparse.Namespace) -> ModelCalibration:
         combine_exits,
     )
     with writing("--output-archive"):
-        _write_archive(args.archive_file, output, model, calibration)
+        card_in = partial(_card_in, args, model, calibration, full_depth, instances)
+        _write_archive(args.archive_file, output, model, calibration, card_in)
     print(_summary(calibration, output))
     return calibration
 
@@ -205,10 +216,42 @@ def _check_labels(labels: np.ndarray, names: List[str], path: str) -> None:
         )
 
 
+def _card_in(
+    args: argparse.Namespace,
+    model: MultiExitClassifier,
+    calibration: ModelCalibration,
+    full_depth: FullDepth,
+    instances: List[Instance],
+    folder: Path,
+) -> str:
+    """The card of the new archive, which has the config of the old one, in this folder."""
+    config = read_config(folder)
+    old_card = folder / MODEL_CARD_FILE
+    name = pretrained_model_in(config)
+    # Where training was, it was known whether there was a folder of that name.
+    line = f"\n{base_model_line(name or '')}\n"
+    is_on_hub = old_card.is_file() and line in old_card.read_text("utf-8", errors="replace")
+    return card_of(
+        model,
+        calibration,
+        full_depth,
+        config,
+        calibrated_on=args.input_file,
+        training_counts=None,
+        is_on_hub=is_on_hub,
+        are_pairs=look_like_pairs(instances),
+        overrides=overrides_in(args),
+    )
+
+
 def _write_archive(
-    archive_file: str, output: Path, model: MultiExitClassifier, calibration: ModelCalibration
+    archive_file: str,
+    output: Path,
+    model: MultiExitClassifier,
+    calibration: ModelCalibration,
+    card_in: Callable[[Path], str],
 ) -> None:
-    """A copy of the old archive, with other weights and another `calibration.json`."""
+    """A copy of the old archive, with other weights, another `calibration.json` and card."""
     old = Path(cached_path(archive_file))
     with temporary_folder() as folder:
         if old.is_dir():
@@ -222,8 +265,10 @@ def _write_archive(
                 )
             )
         with archive_folder(old) as content:
+            card = card_in(content)
             write_whole(
-                output, lambda beside: _copy_with_calibration(content, beside, model, calibration)
+                output,
+                lambda beside: _copy_with_calibration(content, beside, model, calibration, card),
             )
 
 
@@ -233,7 +278,7 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _copy_with_calibration(
-    old: Path, new: Path, model: MultiExitClassifier, calibration: ModelCalibration
+    old: Path, new: Path, model: MultiExitClassifier, calibration: ModelCalibration, card: str
 ) -> None:
     """An archive of a folder's files, of which none is a link or has rights or an owner."""
     if not (old / WEIGHTS_FILE).is_file():
@@ -243,9 +288,10 @@ def _copy_with_calibration(
             name = path.relative_to(old).as_posix()
             if name == WEIGHTS_FILE:
                 _add(target, WEIGHTS_FILE, _calibrated_weights(path, model))
-            elif name != CALIBRATION_FILE:
+            elif name not in (CALIBRATION_FILE, MODEL_CARD_FILE):
                 target.add(path, name, recursive=False, filter=_without_owner)
         _add(target, CALIBRATION_FILE, calibration.report().encode("utf-8"))
+        _add(target, MODEL_CARD_FILE, card.encode("utf-8"))
 
 
 def _calibrated_weights(weights: Path, model: MultiExitClassifier) -> bytes:

@@ -1,7 +1,6 @@
 """`allennlp tradeoff`: speed against accuracy of a trained model, and which threshold to take."""
 
 import argparse
-import platform
 import shlex
 import sys
 import time
@@ -10,10 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Dict, List, Tuple
 
-import allennlp.version
 import numpy as np
 import torch
-import transformers
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 from allennlp.common.tqdm import Tqdm
@@ -22,7 +19,6 @@ from allennlp.data.data_loaders import SimpleDataLoader
 from allennlp.nn.util import move_to_device
 from scipy.special import log_softmax
 
-from sledgehammer_allennlp import __version__
 from sledgehammer_allennlp.calibration import (
     apply_combination,
     calibrated_logits,
@@ -64,6 +60,7 @@ from sledgehammer_allennlp.tradeoff.results import (
     write_csv,
     write_json,
 )
+from sledgehammer_allennlp.training.card_of_model import package_versions
 from sledgehammer_allennlp.training.full_depth import (
     FullDepth,
     better_exit_of,
@@ -285,13 +282,7 @@ def _origin(args: argparse.Namespace, config: Any, model: MultiExitClassifier) -
         "num_layers": model.exit_layers[-1] + 1,
         "precision": model.encoder.precision,
         "device": str(model.encoder.device),
-        "versions": {
-            "sledgehammer_allennlp": __version__,
-            "allennlp": allennlp.version.VERSION,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": package_versions(),
     }
 
 

@@ -160,5 +160,5 @@
   },
   // With --predictions-output-file, `allennlp evaluate` writes a line for each text.
   evaluation: { batch_serializer: 'instances' },
-  include_in_archive: ['calibration.json'],
+  include_in_archive: ['calibration.json', 'model_card.md'],
 }

@@ -66,15 +66,24 @@ def label_weights_of(
     assert isinstance(model, MultiExitClassifier)
     objective = model.objective
     if model.label_weights == BALANCED and objective.label_weights is None:
-        weights = balanced_weights(_label_counts(trainer, model))
+        weights = balanced_weights(label_counts(trainer))
         objective.label_weights = torch.tensor(weights, dtype=torch.float32)
         if is_primary:
             logger.info("Weights of labels: %s", described(weights.tolist(), model.label_names()))
     return None if objective.label_weights is None else objective.label_weights.double().numpy()
 
 
-def _label_counts(trainer: "GradientDescentTrainer", model: MultiExitClassifier) -> np.ndarray:
-    """How many instances of the training data have each label, `(num_labels,)`."""
+def label_counts(trainer: "GradientDescentTrainer") -> np.ndarray:
+    """
+    How many instances of the training data, that of all workers, have each label, `(num_labels,)`.
+
+    # Raises
+
+    ConfigurationError
+        If there are instances without.
+    """
+    model = trainer.model
+    assert isinstance(model, MultiExitClassifier)
     counts = np.zeros(model.exits.num_labels, dtype=np.int64)
     with same_random_numbers_after():  # which reading may draw
         for instance in trainer.data_loader.iter_instances():

@@ -4,18 +4,30 @@ import json
 import logging
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import torch
 from allennlp.common.checks import ConfigurationError
 from allennlp.training import TrainerCallback
 
+from sledgehammer_allennlp.archives.model_card import MODEL_CARD_FILE
 from sledgehammer_allennlp.calibration import calibration_metrics
 from sledgehammer_allennlp.files import write_text_whole, write_whole
 from sledgehammer_allennlp.models import MultiExitClassifier
 from sledgehammer_allennlp.tradeoff.results import shortest
+from sledgehammer_allennlp.training.card_of_model import (
+    card_of,
+    is_hub_name,
+    look_like_pairs,
+    pretrained_model_in,
+)
 from sledgehammer_allennlp.training.enough_steps import train_longer
-from sledgehammer_allennlp.training.full_depth import better_exit_of, run_at_full_depth
+from sledgehammer_allennlp.training.full_depth import (
+    FullDepth,
+    better_exit_of,
+    run_at_full_depth,
+)
+from sledgehammer_allennlp.training.label_weighting import label_counts
 from sledgehammer_allennlp.training.model_calibration import (
     CALIBRATION_FILE,
     ModelCalibration,
@@ -50,8 +62,9 @@ class TemperatureCalibration(TrainerCallback):
     each row this is temperature scaling. Predictions, accuracy included, are of these logits.
 
     Negative log-likelihood and expected calibration error of each exit, before and after, go to
-    the metrics and to `calibration.json` in the serialization directory. To have that file in the
-    archive too, list it in the config's `include_in_archive`.
+    the metrics and to `calibration.json` in the serialization directory, and a card of the model
+    for its readers to `model_card.md`. To have these files in the archive too, list them in the
+    config's `include_in_archive`.
 
     If an earlier exit is clearly more accurate than the last one there, a warning says so, and what
     to do; see `find_better_exit`.
@@ -171,6 +184,7 @@ class TemperatureCalibration(TrainerCallback):
         metrics.update(calibration_metrics(calibration.exits))
         if calibration.recommended is not None:
             metrics["recommended_threshold"] = calibration.recommended.point.threshold
+        training_counts = _training_counts(trainer)
         if not is_primary:
             return
         _log(calibration)
@@ -184,7 +198,10 @@ class TemperatureCalibration(TrainerCallback):
             # It may be a hard link to a checkpoint: it is replaced, not written to.
             write_whole(weights_path, lambda beside: torch.save(weights, beside))
         if self.serialization_dir is not None:
-            write_text_whole(Path(self.serialization_dir) / CALIBRATION_FILE, calibration.report())
+            folder = Path(self.serialization_dir)
+            write_text_whole(folder / CALIBRATION_FILE, calibration.report())
+            card = _card(trainer, calibration, full_depth, _config_in(folder), training_counts)
+            write_text_whole(folder / MODEL_CARD_FILE, card)
 
 
 def _best_weights_of(
@@ -200,6 +217,41 @@ def _best_weights_of(
     if best_weights is None or not Path(best_weights).exists():
         return None
     return Path(best_weights)
+
+
+def _training_counts(trainer: "GradientDescentTrainer") -> Optional[List[int]]:
+    """How many training texts have each label, if they are in memory."""
+    if _is_lazy(trainer.data_loader):
+        return None
+    counts: List[int] = label_counts(trainer).tolist()
+    return counts
+
+
+def _is_lazy(loader: Any) -> bool:
+    """Whether a data loader would read its files again."""
+    return getattr(loader, "max_instances_in_memory", None) is not None
+
+
+def _card(
+    trainer: "GradientDescentTrainer",
+    calibration: ModelCalibration,
+    full_depth: FullDepth,
+    config: Dict[str, Any],
+    training_counts: Optional[List[int]],
+) -> str:
+    assert isinstance(trainer.model, MultiExitClassifier)
+    loader = trainer._validation_data_loader
+    assert loader is not None
+    return card_of(
+        trainer.model,
+        calibration,
+        full_depth,
+        config,
+        calibrated_on=config.get("validation_data_path"),
+        training_counts=training_counts,
+        is_on_hub=is_hub_name(pretrained_model_in(config)),
+        are_pairs=None if _is_lazy(loader) else look_like_pairs(loader.iter_instances()),
+    )
 
 
 def _log(calibration: ModelCalibration) -> None:
@@ -220,16 +272,23 @@ def _log(calibration: ModelCalibration) -> None:
 
 
 def _warn_if_not_archived(serialization_dir: Optional[str]) -> None:
-    """Warns if the training config will not put `calibration.json` into the archive."""
+    """Warns if the config of the training will not put its reports into the archive."""
     if serialization_dir is None:
         return
-    config_path = Path(serialization_dir) / "config.json"
-    if not config_path.exists():
-        return
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    if CALIBRATION_FILE not in (config.get("include_in_archive") or []):
+    config = _config_in(Path(serialization_dir))
+    files = [CALIBRATION_FILE, MODEL_CARD_FILE]
+    if config and CALIBRATION_FILE not in (config.get("include_in_archive") or []):
         logger.warning(
-            '%s will not be in the archive: to have it there, add "include_in_archive": ["%s"] '
+            '%s will not be in the archive: to have them there, add "include_in_archive": %s '
             "to the config. The temperatures are in the archive either way.",
-            *(CALIBRATION_FILE, CALIBRATION_FILE),
+            *(" and ".join(files), json.dumps(files)),
         )
+
+
+def _config_in(folder: Path) -> Dict[str, Any]:
+    """The config of a training; empty for a trainer that is used without one."""
+    path = folder / "config.json"
+    if not path.exists():
+        return {}
+    config: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config

@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 import tarfile
@@ -10,12 +11,14 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.models import load_archive
 
 from sledgehammer_allennlp.archives import load_archived_classifier
+from sledgehammer_allennlp.archives.model_card import base_model_line
 from sledgehammer_allennlp.calibration import calibrate_exits
 from sledgehammer_allennlp.commands.labelled_data import read_labelled, run_all_exits_on
 from sledgehammer_allennlp.tradeoff.class_losses import ClassLoss
 from sledgehammer_allennlp.training import model_calibration
 from sledgehammer_allennlp.training.full_depth import class_curve_of, curve_of
 from sledgehammer_allennlp.training.model_calibration import check_threshold_can_be_chosen
+from tests.archives.test_model_card import rows_of
 from tests.tiny import SENTENCES
 
 
@@ -69,7 +72,7 @@ def test_the_new_archive_has_the_fitted_temperatures_and_else_the_old_content(
     old, new = contents(trained["archive"]), contents(output)
     assert set(old) == set(new)
     changed = {name for name in old if old[name] != new[name]}
-    assert changed == {"weights.th", "calibration.json"}
+    assert changed == {"weights.th", "calibration.json", "model_card.md"}
     weights = model.state_dict()
     for name, tensor in trained["model"].state_dict().items():
         assert name == "temperatures" or torch.equal(weights[name], tensor)
@@ -361,3 +364,48 @@ def test_archives_from_before_know_everything(trained_with_heads, tmp_path):
     torch.save(weights, tmp_path / "old" / "weights.th")
     assert load_archive(tmp_path / "old").model.exits.min_seen_share == 0
     assert load_archived_classifier(tmp_path / "old").exits.min_seen_share == 0
+
+
+def test_a_new_archive_has_a_new_card(trained, calibrate, other_data, allennlp_command):
+    output = calibrate()
+    new = contents(output)
+    card, report = new["model_card.md"].decode("utf-8"), json.loads(new["calibration.json"])
+    rows = rows_of(card)
+    (names,) = [row for row in rows if row[0] == "file"]
+    assert names[1].endswith("/train.tsv`") and names[2] == f"`{other_data.parent.name}/other.tsv`"
+    assert ["texts", "not known", str(3 * 49)] in rows
+    for exit_ in report["exits"]:
+        (row,) = [r for r in rows if r[0] == str(exit_["exit_layer"]) and len(r) == 5]
+        assert row[-1] == f"{exit_['temperature']:.3f}"
+    allennlp_command("check-archive", output)
+    assert load_archived_classifier(output).predict(["a day"])
+
+
+def test_an_archive_without_a_card_gets_one(trained, calibrate, tmp_path):
+    archive = tmp_path / "without.tar.gz"
+    with tarfile.open(trained["archive"]) as old, tarfile.open(archive, "w:gz") as new:
+        for member in old:
+            if member.name != "model_card.md":
+                new.addfile(member, old.extractfile(member) if member.isfile() else None)
+    assert "model_card.md" not in contents(archive)
+    assert b"# A text classifier" in contents(calibrate(archive=archive))["model_card.md"]
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_only_a_card_that_knows_the_hubs_name_hands_it_on(trained, calibrate, tmp_path, is_named):
+    name = load_archive(trained["archive"]).config["model"]["transformer_model"]
+    archive = tmp_path / "named.tar.gz"
+    text = f"---\n{base_model_line(name if is_named else 'another')}\n---\n".encode()
+    with tarfile.open(trained["archive"]) as old, tarfile.open(archive, "w:gz") as new:
+        for member in old:
+            file = old.extractfile(member) if member.isfile() else None
+            if member.name == "model_card.md":
+                member.size, file = len(text), io.BytesIO(text)
+            new.addfile(member, file)
+    card = contents(calibrate(archive=archive))["model_card.md"].decode("utf-8")
+    assert (base_model_line(name) in card) is is_named
+
+
+def test_overrides_of_the_fit_are_in_the_card(trained, calibrate):
+    card = contents(calibrate("--overrides", '{"model.confidence": "margin"}'))["model_card.md"]
+    assert b"overrides, which are not kept" in card and b'"margin"' in card

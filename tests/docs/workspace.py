@@ -5,17 +5,18 @@ import json
 import random
 import shutil
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Sequence, Tuple
 
 import transformers
 
 from tests.docs.reader import ROOT, CommandServer, Reader
+from tests.languages import LANGUAGES, other_texts, save_tiny_xlm_roberta, training_texts
 from tests.tiny import save_tiny_bert, tiny_transformer
 
-PAIRS = ("snli", "mnli")
+PAIRS = ("snli", "mnli", "pairs")
 _SUBJECTS = ("the film", "a day", "this book", "her song", "the play", "his hat", "a tale")
 _ADJECTIVES = ("good", "bad", "very good", "very bad", "so good", "so bad")
-_OPENINGS = ("", "indeed ", "all in all ", "and ", "so ", "well , ", "again ", "yes , ")
+_OPENINGS = ("", "indeed ", "all in all ", "and ", "so ", "well now ", "again ", "yes indeed ")
 _ENDINGS = ("", " indeed", " at last", " to me", " and long", " all in all", " he said", " again")
 TEXTS = [
     (f"{opening}{subject} was {adjective}{ending}", "pos" if "good" in adjective else "neg")
@@ -47,6 +48,13 @@ def write_workspace(folder: Path) -> None:
     (data / "texts.csv").write_text("\n".join(columns) + "\n")
     lines = [json.dumps({"sentence": text, "id": i}) for i, (text, _) in enumerate(TEXTS[:20])]
     (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
+    reviews = data / "reviews"
+    reviews.mkdir()
+    _write_lines(reviews / "train.tsv", training_texts())
+    for name, languages in {"dev": LANGUAGES, "th": ["th"]}.items():
+        texts = [text for language in languages for text in other_texts(language)]
+        _write_lines(reviews / f"{name}.tsv", texts)
+    save_tiny_xlm_roberta(folder / "xlm-roberta-base")
     _write_pretrained(folder / "bert-base-uncased", num_hidden_layers=12)
     _write_pretrained(data / "minilm", num_hidden_layers=6)
 
@@ -66,6 +74,11 @@ def _write_data(folder: Path, num_train: int, is_pairs: bool = False) -> None:
     (folder / "examples.jsonl").write_text("\n".join(examples) + "\n")
 
 
+def _write_lines(path: Path, labelled_texts: Sequence[Tuple[str, str]]) -> None:
+    lines = [f"{label}\t{text}\n" for label, text in labelled_texts]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
 def _write_pretrained(folder: Path, num_hidden_layers: int) -> None:
     save_tiny_bert(folder)
     tokenizer = transformers.BertTokenizerFast.from_pretrained(folder, model_max_length=512)
@@ -82,8 +95,5 @@ def write_trained(folder: Path, server: CommandServer) -> None:
         "python -m sledgehammer_allennlp new-config mine.jsonnet --train data/mine/train.tsv "
         "--dev data/mine/dev.tsv --model bert-base-uncased"
     )
-    reader.shell(
-        "allennlp train mine.jsonnet -s runs/mine --include-package sledgehammer_allennlp "
-        """--overrides '{"trainer.num_epochs": 2}'"""
-    )
+    reader.shell("allennlp train mine.jsonnet -s runs/mine --include-package sledgehammer_allennlp")
     shutil.copy(folder / "runs/mine/model.tar.gz", folder / "their.tar.gz")

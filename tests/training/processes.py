@@ -164,6 +164,9 @@ class Kill:
     def between_weights_and_report(self) -> None:
         self._before_rename("calibration.json")
 
+    def between_report_and_card(self) -> None:
+        self._before_rename("model_card.md")
+
     def archiving(self) -> None:
         add = tarfile.TarFile.add
 

@@ -54,6 +54,8 @@ def assert_same_metrics(found: Dict[str, Any], wanted: Dict[str, Any]) -> None:
 
 def assert_nothing_is_half_done(folder: Path, final: Dict[str, Any]) -> None:
     """Weights are whole, and calibrated wholly or not at all; an archive can be loaded."""
+    if (folder / "model_card.md").exists():
+        assert (folder / "model_card.md").read_text().endswith("ACL 2020.\n")
     for path in [*folder.glob("*_e*.th"), *folder.glob("best.th")]:
         torch.load(path)
     if (folder / "best.th").exists():
@@ -110,6 +112,7 @@ def assert_ended_as(folder: Path, undisturbed: Path) -> None:
         ("writing_calibrated_weights", "SIGINT"),
         ("before_renaming_calibrated_weights", "SIGKILL"),
         ("between_weights_and_report", "SIGKILL"),
+        ("between_report_and_card", "SIGKILL"),
         ("archiving", "SIGKILL"),
     ],
 )

@@ -227,7 +227,7 @@ def test_it_says_when_the_report_will_not_be_archived(tiny_bert, tsv, tmp_path):
     del config["include_in_archive"]
     config["trainer"]["num_epochs"] = 1
     train_model(Params(config), str(tmp_path))
-    assert '"include_in_archive": ["calibration.json"]' in _log_of(tmp_path)
+    assert '"include_in_archive": ["calibration.json", "model_card.md"]' in _log_of(tmp_path)
     assert all(t != 1 for t in load_archive(tmp_path / "model.tar.gz").model.temperatures.tolist())
 
 
