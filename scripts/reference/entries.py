@@ -58,7 +58,7 @@ def signature(function: Callable[..., Any]) -> str:
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty, default=_shown(parameter.default))
         for name, parameter in found.parameters.items()
-        if name != "self"
+        if name not in ("self", "cls")
     ]
     return str(found.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
 

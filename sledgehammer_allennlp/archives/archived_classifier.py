@@ -109,7 +109,7 @@ class ArchivedClassifier(nn.Module):
 
     def forward(self, texts: TokenBatch) -> EarlyExitOutput:
         """
-        Early exit for any number of texts, see `engine.early_exit`, and of their windows, see
+        Early exit for any number of `texts`, see `engine.early_exit`, and of their windows, see
         `engine.windows`.
         """
         rule = self.rule()
@@ -154,7 +154,8 @@ class ArchivedClassifier(nn.Module):
         cut: Optional[CutTexts] = None,
     ) -> TokenBatch:
         """
-        Texts, or pairs of texts, as the archive's reader tokenises them; see `encoders.tokenizing`.
+        `texts`, or pairs of these and `second_texts`, as the archive's reader tokenises them; see
+        `encoders.tokenizing`. `cut` counts those that are truncated.
 
         # Raises
 

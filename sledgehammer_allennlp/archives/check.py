@@ -19,12 +19,21 @@ class ConfigCheck(NamedTuple):
 
 
 class ArchiveCheck(NamedTuple):
-    """What an archive has, and why it should not be loaded, if there is any reason."""
+    """
+    What an archive has, and why it should not be loaded, if there is any reason.
+
+    # Parameters
+
+    files : `Dict[str, int]`
+        The size of each, in bytes.
+    classes : `Dict[str, str]`
+        What is called when it is loaded, by key of the config.
+    problems : `List[str]`
+        The reasons.
+    """
 
     files: Dict[str, int]
-    """The size of each, in bytes."""
     classes: Dict[str, str]
-    """What is called when it is loaded, by key of the config."""
     problems: List[str]
 
 

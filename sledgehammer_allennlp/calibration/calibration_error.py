@@ -61,7 +61,8 @@ def expected_calibration_error(
 
     # Parameters
 
-    As of `reliability_bins`.
+    confidences, correct, num_bins
+        As of `reliability_bins`.
 
     # Returns
 

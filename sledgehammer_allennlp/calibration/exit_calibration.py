@@ -22,10 +22,20 @@ from sledgehammer_allennlp.calibration.temperature import (
 @dataclass(frozen=True)
 class CombinedExit:
     """
-    What an exit gives when it combines its logits with those of earlier exits by `weights`, one for
-    each exit of the model: accuracy, mean negative log-likelihood in nats, expected calibration
-    error over 15 bins. `why_undetermined`: if the weights were fitted to this data, why it does not
-    determine them, see `fit_combination`.
+    What an exit gives when it combines its logits with those of earlier exits.
+
+    # Parameters
+
+    weights : `List[float]`
+        One for each exit of the model.
+    accuracy : `float`
+    nll : `float`
+        The mean negative log-likelihood in nats.
+    ece : `float`
+        The expected calibration error over 15 bins.
+    why_undetermined : `str`, optional
+        If the weights were fitted to this data, why it does not determine them, see
+        `fit_combination`.
     """
 
     weights: List[float]
@@ -40,12 +50,23 @@ class ExitCalibration:
     """
     One exit's temperature and what it changes; and its combination, if there is one.
 
-    `nll_*` are mean negative log-likelihoods in nats and `ece_*` expected calibration errors over
-    15 bins, with the temperature `temperature_before` (1 unless said otherwise), and with
-    `temperature`, which is that of `after`. `is_determined` says whether the data determines the
-    temperature, and `why_undetermined` why not; see `fit_temperature` for what it is then.
-    `combination` is what the exit gives by its combination, then in place of its temperature, and
-    `combination_before` by the one that it had before; `None` if it has none.
+    # Parameters
+
+    exit_layer : `int`
+    temperature_before, temperature : `float`
+        The one before is 1 unless said otherwise.
+    accuracy : `float`
+    nll_before, nll_after : `float`
+        Mean negative log-likelihoods in nats, with each of the temperatures.
+    ece_before, ece_after : `float`
+        Expected calibration errors over 15 bins.
+    is_determined : `bool`
+        Whether the data determines the temperature; see `fit_temperature` for what it is if not.
+    why_undetermined : `str`, optional
+    combination : `CombinedExit`, optional (default = `None`)
+        What the exit gives by its combination, then in place of its temperature.
+    combination_before : `CombinedExit`, optional (default = `None`)
+        By the one that it had before.
     """
 
     exit_layer: int
@@ -128,7 +149,7 @@ def calibrate_exits(
 def with_combination(
     exits: Sequence[ExitCalibration], combined: Sequence[CombinedExit]
 ) -> List[ExitCalibration]:
-    """The same exits, with what each gives by its combination."""
+    """The same `exits`, with what each gives by its combination, `combined`."""
     return [replace(exit_, combination=one) for exit_, one in zip(exits, combined)]
 
 
@@ -215,14 +236,17 @@ def _compare(
 
 
 def max_probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """The largest of the probabilities, from `(num_instances, num_labels)` `(num_instances,)`."""
+    """
+    The largest of the probabilities of `logits`, `(num_instances, num_labels)`, at a `temperature`:
+    `(num_instances,)`.
+    """
     return softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1).max(axis=1)
 
 
 def calibration_metrics(calibrations: Sequence[ExitCalibration]) -> Dict[str, float]:
     """
-    The report as metrics, `calibration_<what>_layer_<exit layer>`, of combinations
-    `calibration_combined_<what>_layer_<exit layer>`.
+    The report of `calibrations` as metrics, `calibration_<what>_layer_<exit layer>`, of
+    combinations `calibration_combined_<what>_layer_<exit layer>`.
     """
     names = ("temperature", "nll_before", "nll_after", "ece_before", "ece_after")
     of_combinations = ("accuracy", "nll", "ece")
@@ -241,7 +265,9 @@ def calibration_metrics(calibrations: Sequence[ExitCalibration]) -> Dict[str, fl
 def calibration_report(
     calibrations: Sequence[ExitCalibration], num_instances: int
 ) -> Dict[str, Any]:
-    """The report as it stands in `calibration.json`."""
+    """
+    The report of `calibrations`, fitted to `num_instances`, as it stands in `calibration.json`.
+    """
     return {
         "num_instances": num_instances,
         "exits": [asdict(calibration) for calibration in calibrations],

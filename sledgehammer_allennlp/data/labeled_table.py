@@ -41,6 +41,8 @@ class LabeledTableReader(LabeledTsvReader):
     ValueError
         While reading, with file and row, if a text or a label is missing or empty, or a row cannot
         be read.
+    ConfigurationError
+        If there is no such format, or the extra `bulk` is not installed.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class LabeledTableReader(LabeledTsvReader):
         self._format = format
 
     def rows(self, file_path: Union[str, "PathLike[str]"]) -> Iterator[Row]:
-        """The rows of a file, checked; raises as reading does."""
+        """The rows of `file_path`, checked; raises as reading does."""
         from sledgehammer_allennlp.bulk.labeled_rows import labeled_rows
 
         return labeled_rows(

@@ -62,6 +62,8 @@ class LabeledTsvReader(DatasetReader):
         text or label, one of more than 1,000 characters, a carriage return before its last column,
         or bytes that are not in the encoding; if a file has no instances, more than 100,000
         different labels, or is not a file that can be read again and again.
+    ConfigurationError
+        If there is no such encoding.
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class LabeledTsvReader(DatasetReader):
         return instance
 
     def rows(self, file_path: Union[str, "PathLike[str]"]) -> Iterator[Row]:
-        """The lines of a file, checked; raises as reading does."""
+        """The lines of `file_path`, checked; raises as reading does."""
         name = str(file_path)
         try:
             path = str(cached_path(file_path))
@@ -188,7 +190,8 @@ class LabeledTsvReader(DatasetReader):
     ) -> Optional[TokenBatch]:
         """
         The token ids that `text_to_instance` and the token indexers would give, without making
-        instances; `None` if the ids cannot be computed without them. `cut` counts the texts that
+        instances, of `texts`, or pairs of these and `second_texts`; `None` if the ids cannot be
+        computed without instances. `cut` counts the texts that
         are truncated.
         """
         indexers = list(self._token_indexers.values())

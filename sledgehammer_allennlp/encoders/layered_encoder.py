@@ -178,8 +178,8 @@ class LayeredEncoder(nn.Module):
 
     def freeze(self, first_trained: int) -> None:
         """
-        Has the weights before a layer get no gradients, those of the embeddings included; with
-        `num_layers`, all weights, a pooler's included; with 0, none.
+        Has the weights before the layer `first_trained` get no gradients, those of the embeddings
+        included; with `num_layers`, all weights, a pooler's included; with 0, none.
 
         # Raises
 
@@ -211,15 +211,15 @@ class LayeredEncoder(nn.Module):
 
     def truncate(self, texts: TokenBatch) -> TokenBatch:
         """
-        Truncates texts that are longer than the model has positions, see
+        Truncates those of `texts` that are longer than the model has positions, see
         `truncation.truncate_to_positions`.
         """
         return truncate_to_positions(texts, self.max_positions)
 
     def embed(self, texts: TokenBatch, for_onnx: bool = False) -> torch.Tensor:
         """
-        What enters layer 0, `(num_tokens, hidden_size)`; with `for_onnx`, made without torch's
-        threads, see `few_token_embedding`.
+        What enters layer 0 of `texts`, `(num_tokens, hidden_size)`; with `for_onnx`, made without
+        torch's threads, see `few_token_embedding`.
         """
         positions = positions_in_text(texts.lengths).to(texts.token_ids.device)
         ids, types = texts.token_ids, texts.type_ids
@@ -311,8 +311,8 @@ class LayeredEncoder(nn.Module):
 
     def seen_by_exits(self, hidden: torch.Tensor) -> torch.Tensor:
         """
-        Hidden states as exits see them, `(n, hidden_size)`: in a family of pre-norm layers through
-        the norm after the last layer, as its own classifiers see the last ones.
+        The hidden states `hidden`, `(n, hidden_size)`, as exits see them: in a family of pre-norm
+        layers through the norm after the last layer, as its own classifiers see the last ones.
         """
         if self._family.last_norm is None:
             return hidden
@@ -322,7 +322,15 @@ class LayeredEncoder(nn.Module):
         return normed
 
     def pool(self, first_token: torch.Tensor) -> torch.Tensor:
-        """The pretrained pooler's output, from and to `(num_texts, hidden_size)`."""
+        """
+        The pretrained pooler's output for each text's `first_token`, from and to
+        `(num_texts, hidden_size)`.
+
+        # Raises
+
+        ValueError
+            If there is no pooler, see `has_pooler`.
+        """
         if not self.has_pooler or self._family.pool is None:
             raise ValueError("this encoder has no pretrained pooler")
         return self._family.pool(self.transformer, first_token)
@@ -458,6 +466,11 @@ class LayeredEncoder(nn.Module):
 
         ONNX Runtime would need a second copy: the layers run in torch, unless the runtime is
         `"onnxruntime"` and `exit_layers` are given, after which there are exits.
+
+        # Raises
+
+        RuntimeError
+            If the encoder is in training mode.
         """
         if self.training:
             raise RuntimeError("give_up_weights wanted an encoder in evaluation mode")

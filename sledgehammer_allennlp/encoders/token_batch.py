@@ -43,8 +43,8 @@ class TokenBatch:
         cls, token_ids: torch.Tensor, mask: torch.Tensor, type_ids: torch.Tensor
     ) -> "TokenBatch":
         """
-        From tensors of `(num_texts, num_tokens)`; `mask` is true where there is a token. A text
-        without any token gets one, 0.
+        From `token_ids` and `type_ids`, each `(num_texts, num_tokens)`; `mask` is true where there
+        is a token. A text without any token gets one, 0.
         """
         if token_ids.size(1) == 0:
             token_ids, type_ids = (x.new_zeros(x.size(0), 1) for x in (token_ids, type_ids))
@@ -65,8 +65,8 @@ class TokenBatch:
         type_ids: Optional[Sequence[Sequence[int]]] = None,
     ) -> "TokenBatch":
         """
-        From the ids of each text, as a tokenizer gives them; type ids are 0 by default. A text
-        without any token gets one, 0.
+        From the `token_ids` of each text, as a tokenizer gives them; `type_ids` are 0 by default. A
+        text without any token gets one, 0.
         """
         lengths = torch.tensor([len(text) or 1 for text in token_ids], dtype=torch.long)
         flat = _concatenated(token_ids)
@@ -75,7 +75,7 @@ class TokenBatch:
         )
 
     def to(self, device: torch.device) -> "TokenBatch":
-        """The same on another device; lengths stay on the CPU."""
+        """The same on another `device`; lengths stay on the CPU."""
         return TokenBatch(self.token_ids.to(device), self.type_ids.to(device), self.lengths)
 
     def select(self, texts: torch.Tensor) -> "TokenBatch":

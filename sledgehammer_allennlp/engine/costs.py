@@ -9,11 +9,11 @@ from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifi
 
 def cost_of_exits(encoder: LayeredEncoder, exits: ExitClassifiers) -> List[float]:
     """
-    The cost of exiting at each exit, in layer-equivalents: units of one full transformer layer
-    over the same tokens. Exiting after layer i takes i full layers and the first token's share of
-    layer i; exiting before layer 0 takes none: the exit over n-grams multiplies next to nothing,
-    where it compares the texts of pairs less than 0.01 of a layer. The alignments of an exit and
-    of those before it are added.
+    The cost of exiting at each of `exits`, in layer-equivalents: units of one full transformer
+    layer of the `encoder` over the same tokens. Exiting after layer i takes i full layers and the
+    first token's share of layer i; exiting before layer 0 takes none: the exit over n-grams
+    multiplies next to nothing, where it compares the texts of pairs less than 0.01 of a layer. The
+    alignments of an exit and of those before it are added.
     """
     alignments = 0
     costs = []

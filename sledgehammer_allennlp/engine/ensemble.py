@@ -29,7 +29,7 @@ class Ensemble:
 
     def average(self, probs: Sequence[torch.Tensor]) -> torch.Tensor:
         """
-        The weighted average of the first exits' probabilities, each `(num_instances, num_labels)`.
+        The weighted average of `probs`, of the first exits, each `(num_instances, num_labels)`.
         NaNs are skipped; where no value with a weight remains, the last exit's probabilities.
         """
         stacked = torch.stack(list(probs))  # (exits, instances, labels)
@@ -42,8 +42,8 @@ class Ensemble:
 
 def check_ensemble(setting: Any, num_exits: int) -> Optional[Ensemble]:
     """
-    An ensemble from its setting in a config: `None`, `"reached"`, `"all"`, or a dictionary with
-    keys `over` and `weights`.
+    An ensemble of `num_exits` exits from its `setting` in a config: `None`, `"reached"`, `"all"`,
+    or a dictionary with keys `over` and `weights`.
 
     # Raises
 

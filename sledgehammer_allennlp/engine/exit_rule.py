@@ -61,7 +61,7 @@ class ExitRule:
         return self.measure.looks_back or self.ensemble is not None
 
     def looks_back_at(self, earlier: int, exit_index: int) -> bool:
-        """Whether a prediction at exit `exit_index` depends on the scores of an earlier one."""
+        """Whether a prediction at exit `exit_index` depends on the scores of exit `earlier`."""
         if self.needs_earlier_probs:
             return True
         return self.combination is not None and self.combination[exit_index][earlier] != 0
@@ -110,8 +110,8 @@ class ExitRule:
         self, scores: Sequence[Optional[ExitScores]], exit_index: int
     ) -> torch.Tensor:
         """
-        The calibrated logits of an exit, `(num_instances, num_labels)`, up to a number added to all
-        of an instance. `scores` are as for `predict`.
+        The calibrated logits of exit `exit_index`, `(num_instances, num_labels)`, up to a number
+        added to all of an instance. `scores` are as for `predict`.
 
         # Raises
 
@@ -135,14 +135,14 @@ class ExitRule:
         return combine([*logits, own.logits], [*(row[j] for j in used), row[exit_index]])
 
     def predict_at_each_exit(self, scores: Sequence[ExitScores]) -> List[Prediction]:
-        """What would be predicted for instances at each exit, given the scores of all exits."""
+        """What would be predicted for instances at each exit, given the `scores` of all exits."""
         return [
             self.predict(scores[: exit_index + 1], exit_index) for exit_index in range(len(scores))
         ]
 
     def is_confident(self, prediction: Prediction) -> torch.Tensor:
         """
-        Which instances exit with this prediction, `(num_instances,)`, of booleans; at an exit
+        Which instances exit with this `prediction`, `(num_instances,)`, of booleans; at an exit
         before the last, and unless the rule is `never_early`.
         """
         # A comparison with NaN is false: what is not a number is never confident.

@@ -20,7 +20,7 @@ class Prediction(NamedTuple):
 
 def most_probable(logits: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
     """
-    The label of each instance, `(num_instances,)`, from a `Prediction`'s logits and probabilities.
+    The label of each instance, `(num_instances,)`, from a `Prediction`'s `logits` and `probs`.
     Where a high temperature makes probabilities equal by rounding, the largest logit decides.
     """
     is_below = probs != probs.amax(-1, keepdim=True)

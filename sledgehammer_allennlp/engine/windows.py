@@ -49,14 +49,14 @@ class Windows:
     stride: int
 
     def numbers(self, texts: TokenBatch) -> torch.Tensor:
-        """How many windows each text has, `(num_texts,)`."""
+        """How many windows each of `texts` has, `(num_texts,)`."""
         beyond_first = (texts.lengths - SPECIAL_TOKENS - self.size).clamp(min=0)
         return 1 + (beyond_first + self.stride - 1) // self.stride
 
     def of_texts(self, texts: TokenBatch, which: torch.Tensor, number: int) -> TokenBatch:
         """
-        The windows of one number, counted from 0, of the texts `which`, `(num_selected,)`, on the
-        CPU, which must have so many.
+        The windows of a `number`, counted from 0, of those of `texts` that `which` has,
+        `(num_selected,)`, on the CPU. They must have so many.
         """
         begins = starts_of(texts.lengths)[which]
         lasts = begins + texts.lengths[which] - 1
@@ -72,7 +72,7 @@ class Windows:
 
     def first(self, texts: TokenBatch) -> TokenBatch:
         """
-        The first window of each text, all that training and calibration see of it.
+        The first window of each of `texts`, all that training and calibration see of it.
 
         # Raises
 

@@ -15,6 +15,7 @@ EMBEDDING_EXIT = -1
 """The exit layer of an exit before layer 0."""
 
 POOLINGS = ("mean", "first")
+"""What exits can see, see `ExitClassifiers`."""
 
 HEAD = ".correctness."
 """In the names of the weights of a head that gives the probability that its exit is right."""
@@ -39,12 +40,12 @@ class ExitScores(NamedTuple):
         return ExitScores(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
     def select(self, which: Union[torch.Tensor, slice]) -> "ExitScores":
-        """The scores of some of the instances."""
+        """The scores of some of the instances, those that `which` has."""
         return self.map(lambda part: part[which])
 
 
 def concatenate_scores(parts: Sequence[ExitScores]) -> ExitScores:
-    """The scores of several batches of instances, as of one."""
+    """The scores of several batches of instances, `parts`, as of one."""
     together = (None if of_all[0] is None else torch.cat(of_all) for of_all in zip(*parts))
     return ExitScores(*together)  # type: ignore[arg-type]
 

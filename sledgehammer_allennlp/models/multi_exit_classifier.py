@@ -250,6 +250,11 @@ class MultiExitClassifier(Model):
         """
         The confidence at which instances exit, in [0, 1]. Can be set at any time, to `None` for
         the default.
+
+        # Raises
+
+        ConfigurationError
+            If it is set to something else.
         """
         if self.configured_threshold is None:
             return self.exits.default_threshold
@@ -359,9 +364,9 @@ class MultiExitClassifier(Model):
 
     def run_early_exit(self, texts: TokenBatch, record_exits: bool = False) -> EarlyExitOutput:
         """
-        Early exit for any number of texts, at this model's threshold; see `engine.early_exit`, and
-        `engine.windows`. Texts may be on another device than the model; then only those go there
-        that have to.
+        Early exit for any number of `texts`, at this model's threshold; see `engine.early_exit`,
+        and `engine.windows`. Texts may be on another device than the model; then only those go
+        there that have to. With `record_exits`, the output has what each exit gave.
 
         # Raises
 
@@ -382,7 +387,14 @@ class MultiExitClassifier(Model):
             raise ConfigurationError(str(error)) from error
 
     def first_windows(self, texts: TokenBatch) -> TokenBatch:
-        """What training and calibration see of texts: all, or the first of their windows."""
+        """
+        What training and calibration see of `texts`: all, or the first of their windows.
+
+        # Raises
+
+        ConfigurationError
+            If there are pairs and windows.
+        """
         if self.windows is None:
             return self.encoder.truncate(texts)
         try:
@@ -525,7 +537,7 @@ class MultiExitClassifier(Model):
 
     def extend_vocab(self, vocab: Vocabulary, **kwargs: Any) -> None:
         """
-        Called by AllenNLP when an archive's vocabulary was extended, by that of new data.
+        Called by AllenNLP when an archive's vocabulary, `vocab`, was extended by that of new data.
 
         # Raises
 

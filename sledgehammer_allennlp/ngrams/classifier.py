@@ -139,7 +139,7 @@ class NgramClassifier(nn.Module):
 
     def forward(self, texts: TokenBatch) -> torch.Tensor:
         """
-        The logits of every text, `(num_texts, num_labels)`, computed where the token ids are,
+        The logits of each of `texts`, `(num_texts, num_labels)`, computed where the token ids are,
         wherever the weights are.
         """
         return self.logits_and_seen_share(texts)[0]
@@ -148,8 +148,8 @@ class NgramClassifier(nn.Module):
         self, texts: TokenBatch
     ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         """
-        The logits, and the share of each text's n-grams that are in a bucket of one that was seen
-        in the fit, `(num_texts,)`; 1 where a text has no n-grams. `None` before fitting.
+        The logits, and of each of `texts` the share of its n-grams that are in a bucket of one that
+        was seen in the fit, `(num_texts,)`; 1 where a text has no n-grams. `None` before fitting.
         """
         table, bias, marks = self._weights_on(texts.token_ids.device)
         if not marks[3]:
@@ -168,8 +168,8 @@ class NgramClassifier(nn.Module):
 
     def buckets(self, texts: TokenBatch) -> torch.Tensor:
         """
-        The buckets of the n-grams that end at each token, `(num_tokens, max_n)`, by ascending n;
-        0 where there is none.
+        The buckets of the n-grams that end at each token of `texts`, `(num_tokens, max_n)`, by
+        ascending n; 0 where there is none.
         """
         starts = starts_of(texts.lengths).to(texts.token_ids.device)
         return ngram_buckets(texts, starts, self.marks, self.max_n, self.num_buckets)

@@ -11,8 +11,14 @@ from allennlp.common import Registrable
 @dataclass(frozen=True)
 class Plan:
     """
-    What a batch needs: which exits are run, counted from the first that is trained; and whether
-    the transformer learns from it, or only what those exits have of their own.
+    What a batch needs.
+
+    # Parameters
+
+    exits : `Collection[int]`
+        Which are run, counted from the first that is trained.
+    encoder_learns : `bool`, optional (default = `True`)
+        Whether the transformer learns from it, or only what those exits have of their own.
     """
 
     exits: Collection[int]
@@ -133,4 +139,4 @@ class Objective(Registrable):
         return {}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
-        """Goes on from there; called after `start`."""
+        """Goes on from `state`; called after `start`."""

@@ -25,6 +25,11 @@ class SelfDistillation(Objective):
 
     weight : `float`, optional (default = `1.0`)
         Of the divergences.
+
+    # Raises
+
+    ConfigurationError
+        If it is not a number from 0.
     """
 
     def __init__(self, weight: Any = 1.0) -> None:

@@ -28,6 +28,12 @@ class TwoStage(Objective):
 
     encoder_epochs : `int`, optional (default = half of the epochs, rounded up)
         Of the first stage.
+
+    # Raises
+
+    ConfigurationError
+        If `encoder_epochs` is not a positive integer; when training starts, if no epochs are left
+        for the second stage, or the best epoch could be one of the first.
     """
 
     keeps_last_exit = True

@@ -67,6 +67,8 @@ class MultiExitClassifierPredictor(Predictor):
     ValueError
         If the input has not the expected keys, a text is not a string, or the reader cannot take
         what it has.
+    ConfigurationError
+        If a parameter has a value that is not possible.
     """
 
     # For subclasses that do not call the constructor.
@@ -103,11 +105,11 @@ class MultiExitClassifierPredictor(Predictor):
         self._num_top_labels = top_labels
 
     def predict(self, sentence: str) -> JsonDict:
-        """Classifies a sentence."""
+        """Classifies a `sentence`."""
         return self.predict_json({"sentence": sentence})
 
     def predict_pair(self, premise: str, hypothesis: str) -> JsonDict:
-        """Classifies a pair."""
+        """Classifies the pair of `premise` and `hypothesis`."""
         return self.predict_json({"premise": premise, "hypothesis": hypothesis})
 
     def load_line(self, line: str) -> JsonDict:

@@ -78,7 +78,7 @@ class TradeoffCurve:
         return speed_up(self.layer_equivalents, self.costs[-1])
 
     def row_of(self, threshold: float) -> int:
-        """The row of a threshold in [0, 1]."""
+        """The row of a `threshold` in [0, 1]."""
         if threshold >= 1:
             return len(self) - 1
         single = float(np.float32(threshold))  # the precision in which the model compares
@@ -88,7 +88,7 @@ class TradeoffCurve:
 
     def short_threshold(self, row: int) -> float:
         """
-        The threshold of a row that has the fewest decimals, and of several the one farthest from
+        The threshold of a `row` that has the fewest decimals, and of several the one farthest from
         where something changes.
         """
         if row == len(self) - 1:

@@ -30,7 +30,22 @@ _LOST = {
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold gives on the data. Accuracies are shares, drops differences of shares."""
+    """
+    What one threshold gives on the data. Accuracies are shares.
+
+    # Parameters
+
+    threshold : `float`
+    accuracy : `float`
+    accuracy_low, accuracy_high : `float`
+        Its 95 % interval, after Wilson.
+    accuracy_drop : `float`
+        What it loses against the last exit, a difference of shares.
+    layer_equivalents : `float`
+        The mean of the instances.
+    speed_up : `float`
+        Over threshold 1, in layer-equivalents.
+    """
 
     threshold: float
     accuracy: float
@@ -85,7 +100,7 @@ class Recommendation:
 
 
 def operating_point(curve: TradeoffCurve, threshold: float) -> OperatingPoint:
-    """What a threshold gives."""
+    """What a `threshold` gives, by the `curve` of some data."""
     row = curve.row_of(threshold)
     low, high = wilson_interval(curve.num_correct[row], curve.num_instances)
     return OperatingPoint(
@@ -107,6 +122,8 @@ def threshold_for_drop(
 
     # Parameters
 
+    curve : `TradeoffCurve`
+        Of the data by which it is chosen.
     max_accuracy_drop : `float`
         A share in [0, 1), 0.01 for one point.
     confidence_level : `float`, optional (default = `None`)

@@ -26,8 +26,11 @@ def serve(path: str) -> None:
     from allennlp import commands  # noqa: F401
 
     import sledgehammer_allennlp.__main__  # noqa: F401
+    from sledgehammer_allennlp.configs import choices
 
     torch.set_num_threads(1)
+    # A reader has so many texts that few epochs are enough. Ours are few: so are enough steps.
+    choices.MIN_STEPS = 40
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forked processes
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)

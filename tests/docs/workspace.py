@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import re
+import random
 import shutil
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
@@ -16,11 +16,17 @@ from tests.tiny import save_tiny_bert, tiny_transformer
 PAIRS = ("snli", "mnli", "pairs")
 _SUBJECTS = ("the film", "a day", "this book", "her song", "the play", "his hat", "a tale")
 _ADJECTIVES = ("good", "bad", "very good", "very bad", "so good", "so bad")
+_OPENINGS = ("", "indeed ", "all in all ", "and ", "so ", "well now ", "again ", "yes indeed ")
 _ENDINGS = ("", " indeed", " at last", " to me", " and long", " all in all", " he said", " again")
 TEXTS = [
-    (f"{subject} was {adjective}{ending}", "pos" if "good" in adjective else "neg")
-    for ending, subject, adjective in itertools.product(_ENDINGS, _SUBJECTS, _ADJECTIVES)
+    (f"{opening}{subject} was {adjective}{ending}", "pos" if "good" in adjective else "neg")
+    for opening, subject, adjective, ending in itertools.product(
+        _OPENINGS, _SUBJECTS, _ADJECTIVES, _ENDINGS
+    )
 ]
+random.Random(0).shuffle(TEXTS)
+ROWS = 100
+"""Of a table."""
 
 
 def write_workspace(folder: Path) -> None:
@@ -31,9 +37,14 @@ def write_workspace(folder: Path) -> None:
     shutil.copytree(ROOT / "training_config", folder / "training_config")
     shutil.copy(ROOT / ".allennlp_plugins", folder)
     data = folder / "data"
-    for name in ("mine", "sst2", "ag_news", "imdb", "bbc_news", "movie_reviews", *PAIRS):
-        _write_data(data / name, is_pairs=name in PAIRS)
-    columns = ["id,sentence,label", *(f"{i},{text},{y}" for i, (text, y) in enumerate(TEXTS))]
+    # So many that a config for them has few epochs: what is written after each takes long.
+    _write_data(data / "mine", 2000)
+    for name in ("sst2", "ag_news", "imdb", "bbc_news", "movie_reviews", *PAIRS):
+        _write_data(data / name, 150, is_pairs=name in PAIRS)
+    columns = [
+        "id,sentence,label",
+        *(f"{i},{text},{y}" for i, (text, y) in enumerate(TEXTS[:ROWS])),
+    ]
     (data / "texts.csv").write_text("\n".join(columns) + "\n")
     lines = [json.dumps({"sentence": text, "id": i}) for i, (text, _) in enumerate(TEXTS[:20])]
     (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
@@ -48,14 +59,14 @@ def write_workspace(folder: Path) -> None:
     _write_pretrained(data / "minilm", num_hidden_layers=6)
 
 
-def _write_data(folder: Path, is_pairs: bool) -> None:
+def _write_data(folder: Path, num_train: int, is_pairs: bool = False) -> None:
     folder.mkdir(parents=True)
     lines = [f"{label}\t{text}" + "\tit was so" * is_pairs for text, label in TEXTS]
     parts: Dict[str, List[str]] = {
-        "train": lines[:150],
-        "dev": lines[150:220],
-        "test": lines[220:],
-        "other": lines[150:],
+        "train": lines[:num_train],
+        "dev": lines[2000:2300],
+        "test": lines[2300:],
+        "other": lines[2300:],
     }
     for name, part in parts.items():
         (folder / f"{name}.tsv").write_text("\n".join(part) + "\n")
@@ -84,7 +95,5 @@ def write_trained(folder: Path, server: CommandServer) -> None:
         "python -m sledgehammer_allennlp new-config mine.jsonnet --train data/mine/train.tsv "
         "--dev data/mine/dev.tsv --model bert-base-uncased"
     )
-    config = folder / "mine.jsonnet"
-    config.write_text(re.sub(r"num_epochs:: \d+", "num_epochs:: 2", config.read_text()))
     reader.shell("allennlp train mine.jsonnet -s runs/mine --include-package sledgehammer_allennlp")
     shutil.copy(folder / "runs/mine/model.tar.gz", folder / "their.tar.gz")
