@@ -1,5 +1,6 @@
 # make demo    train, calibrate, predict and choose a threshold on movie reviews with a small pretrained model
 # make test    ruff, mypy and pytest
+# make tour      the notebook docs/tour.ipynb, with its outputs, after make demo; TOUR_TEXTS=160: a quick one
 # make pictures  the pictures of the documentation, from the numbers in docs/results
 # make setup   the set-up alone; the others do it first when it is missing. CUDA=no: for the CPU build of torch
 #
@@ -29,7 +30,7 @@ TRAINED := $(DEMO_RUN)/.trained
 REVIEWS := .demo/vaderSentiment-0.5.zip
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test pictures test-classic has-python310 test-plain setup clean
+.PHONY: demo test pictures tour test-classic has-python310 test-plain setup clean
 
 demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
 	@echo "Predicting the sentences of $(DEMO_DATA)/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -145,6 +146,13 @@ $(CLASSIC)/.made: setup.py | has-python310
 BENCHMARKS := .benchmarks
 FUZZ := .fuzz
 
+NOTEBOOK := .notebook
+
+tour: $(NOTEBOOK)/.installed $(DEMO_DATA)/examples.jsonl
+	@mkdir -p runs/tour
+	PYTHONPATH=$(CURDIR)/$(NOTEBOOK) $(BIN)/python $(NOTEBOOK)/bin/jupyter-execute docs/tour.ipynb --output=../runs/tour/tour --timeout=900
+	@echo "Written: runs/tour/tour.ipynb"
+
 benchmark-%: $(BENCHMARKS)/.installed
 	PYTHONPATH=$(BENCHMARKS) $(BIN)/python -m benchmarks.$* $(ARGS)
 
@@ -183,4 +191,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) .models $(dir $(REVIEWS)) data runs
+	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) $(NOTEBOOK) .models $(dir $(REVIEWS)) data runs
