@@ -1,7 +1,8 @@
 # make demo    train, calibrate, predict and choose a threshold on movie reviews with a small pretrained model
 # make test    ruff, mypy and pytest
-# make tour      the notebook docs/tour.ipynb, with its outputs, after make demo; TOUR_TEXTS=160: a quick one
-# make pictures  the pictures of the documentation, from the numbers in docs/results
+# make docs    the pages of docs/ and the reference, into runs/site; make docs-serve shows them at 127.0.0.1:8800
+# make tour    the notebook docs/tour.ipynb, with its outputs; TOUR_TEXTS=160: a quick one
+# make pictures    the pictures of docs/, from the numbers in docs/results
 # make setup   the set-up alone; the others do it first when it is missing. CUDA=no: for the CPU build of torch
 #
 # make test-plain            the tests of inference on the wheel as pip installs it (PLAIN_PYTHON=...)
@@ -30,7 +31,7 @@ TRAINED := $(DEMO_RUN)/.trained
 REVIEWS := .demo/vaderSentiment-0.5.zip
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test pictures tour test-classic has-python310 test-plain setup clean
+.PHONY: demo test test-classic has-python310 install-plain test-plain docs docs-serve pictures tour setup clean
 
 demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
 	@echo "Predicting the sentences of $(DEMO_DATA)/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -113,15 +114,17 @@ define install_wheel
 		|| { mkdir $(1)/copy/sledgehammer_allennlp && ln -s "$$configs" $(1)/copy/sledgehammer_allennlp/configs; }
 endef
 
-test-plain: $(PLAIN)/.made $(INSTALLED)
+install-plain: $(PLAIN)/.made
 	$(call install_wheel,$(PLAIN),$(PLAIN_EXTRAS),httpx hypothesis pytest pytest-xdist)
+
+test-plain: install-plain $(INSTALLED)
 	rm -rf $(PLAIN)/archives
 	ALLENNLP_LOG_LEVEL=WARNING $(BIN)/python -m tests.make_archives $(PLAIN)/archives
 	cd $(PLAIN)/copy && INSTALL=plain MAIN_STACK_ARCHIVES=$(CURDIR)/$(PLAIN)/archives \
 		../bin/python -m pytest $(PYTEST_ARGS) $(PLAIN_TESTS)
 
-# They run other commands and programs, in which these versions have no part, and take long.
-CLASSIC_IGNORED := --ignore tests/sweeps --ignore tests/commands/test_sweep.py --ignore tests/test_setup.py
+# In what they test these versions have no part, or hardly any, and they take long; the other environments run them.
+CLASSIC_IGNORED := $(addprefix --ignore tests/,bulk configs docs scripts serving sweeps commands/test_sweep.py test_setup.py)
 
 test-classic: $(CLASSIC)/.made
 	$(call install_wheel,$(CLASSIC),[test],$(CLASSIC_PINS))
@@ -159,6 +162,16 @@ benchmark-%: $(BENCHMARKS)/.installed
 fuzz-%: $(FUZZ)/.installed
 	PYTHONPATH=$(FUZZ) $(BIN)/python -m fuzz.$* $(ARGS)
 
+# Warnings are errors: dead links, names that have no entry, pages that nothing leads to.
+SITE := runs/site
+
+docs: .docs/.installed
+	PYTHONPATH=.docs $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs $(SITE)
+	@echo "Written to $(SITE): open $(SITE)/index.html"
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) 8800
+
 .PRECIOUS: .%/.installed
 .%/.installed: requirements-%.txt | $(INSTALLED)
 	rm -rf .$*
@@ -191,4 +204,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) $(NOTEBOOK) .models $(dir $(REVIEWS)) data runs
+	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) $(NOTEBOOK) .models .docs $(dir $(REVIEWS)) data runs

@@ -11,35 +11,62 @@
 // The exits' layers, batch size, epochs, learning rate and dropout are those of Schwartz et al. 2020,
 // who tried 2e-5, 3e-5 and 5e-5. With pooling 'first' and embedding_exit null, so is the model.
 {
-  // The data: data/<dataset>/{train,dev,test}.tsv
+  // The data
+
+  // Which folder of `data/`.
   dataset:: error 'an experiment must set dataset',
+  // Where `train.tsv` and `dev.tsv` are.
   data_folder:: 'data/' + self.dataset,
 
   // The model
+
+  // A Hugging Face name, or a local folder.
   transformer_model:: 'bert-base-uncased',
+  // The layers after which there is an exit, counted from 0; or 'all'.
   exit_layers:: [0, 3, 5, 11],
+  // An exit before the first layer, over n-grams of word pieces; or 'mean', on the mean of the
+  // embeddings; or null for none; or with settings, `{ type: 'ngrams', max_n: 3 }`.
   embedding_exit:: 'ngrams',
+  // What exits see: means over all tokens; or 'first', the first tokens, as in the paper.
   pooling:: 'mean',
+  // Whether exits see the logits of the exits before them.
   use_previous_logits:: false,
   // For pairs: the size of the alignment of their texts in the exits, 128 say; null for none.
   alignment:: null,
+  // The measure of confidence; or 'entropy', 'margin', 'patience', 'learned'.
   confidence:: 'max_probability',
+  // In the exits.
   dropout:: 0.1,
+  // In word pieces. Longer texts are truncated, of a pair the longer first; each command says at its
+  // end how many were.
   max_length:: 128,
-  // For single texts that are longer than the model takes: { size: 256, stride: 128 } reads them in
+  // For single texts that are longer than the model takes: `{ size: 256, stride: 128 }` reads them in
   // windows of so many word pieces until the classifier is sure; max_length is then how much is read.
   windows:: null,
 
   // The training
+
+  // What it minimises; or 'sampled', 'weighted', 'self_distillation', 'two_stage', 'alternating'.
   loss:: 'joint',
+  // Whether the transformer is trained, or the exits alone; or `{ from_layer: 6 }`, its layers from
+  // there on.
   trainable:: true,
+  // At least 400 steps in all are advised: the number of texts by batch_size, times num_epochs.
   num_epochs:: 2,
+  // In texts.
   batch_size:: 72,
+  // Of the transformer's layers.
   learning_rate:: 5e-5,
+  // Of its embeddings.
   embedding_learning_rate:: 1e-4,
+  // Of the exits.
   exit_learning_rate:: 2e-3,
+  // The share of all steps in which learning rates rise; then they fall linearly.
   warmup_share:: 0.1,
+  // Of all random numbers.
   seed:: 13370,
+
+  // The calibration
 
   // If a share, 0.01 for one point: the archive's default threshold is the fastest that loses at
   // most so much accuracy on the dev data.

@@ -9,13 +9,15 @@ A step takes a batch to its next exit. Which batch, in this order:
    so that a request of many texts does not hold up one of few.
 4. Survivors of the first exit that has any. On their way they meet those of later exits.
 
-So a text that comes alone runs at once, from exit to exit; texts that come while a step runs start
-together in the next; and survivors wait for company only while there is something else to do.
+So a text that comes alone runs at once, from exit to exit, in one step if it can run by `one_text`;
+texts that come while a step runs start together in the next; and survivors wait for company only
+while there is something else to do.
 """
 
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Callable, Deque, Dict, List, Optional, Sequence
 
 import torch
@@ -25,7 +27,9 @@ from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.engine.active_instances import ActiveInstances
 from sledgehammer_allennlp.engine.chunks import default_token_budget, sort_by_length
 from sledgehammer_allennlp.engine.early_exit import FEW_TOKENS, decide_by_ngrams, run_to_exit
+from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
 from sledgehammer_allennlp.engine.exit_rule import ExitRule
+from sledgehammer_allennlp.engine.one_text import run_one_text
 from sledgehammer_allennlp.engine.regrouping import WaitingSurvivors
 from sledgehammer_allennlp.engine.requests import OpenTexts, Request, RequestDecisions
 from sledgehammer_allennlp.exits.classifiers import (
@@ -41,9 +45,9 @@ class _NewTexts:
     def __init__(
         self, texts: TokenBatch, numbers: torch.Tensor, scores: List[Optional[ExitScores]]
     ) -> None:
-        self._texts = texts
+        self.texts = texts
         self.numbers = numbers
-        self._scores = scores
+        self.scores = scores
         self._lengths: List[int] = texts.lengths.tolist()
         self._first = 0  # of those that are left
 
@@ -58,15 +62,15 @@ class _NewTexts:
         """The first of those that are left, which then are left no more."""
         places = torch.arange(self._first, self._first + num_texts)
         self._first += num_texts
-        scores = [one and one.select(places) for one in self._scores]
-        return _NewTexts(self._texts.select(places), self.numbers[places], scores)
+        scores = [one and one.select(places) for one in self.scores]
+        return _NewTexts(self.texts.select(places), self.numbers[places], scores)
 
     @staticmethod
     def embed(
         parts: List["_NewTexts"], encoder: LayeredEncoder, exits: ExitClassifiers
     ) -> ActiveInstances:
         """Texts of several requests as one batch, sorted by length."""
-        batches = [part._texts for part in parts]
+        batches = [part.texts for part in parts]
         order, texts = sort_by_length(
             TokenBatch(
                 torch.cat([batch.token_ids for batch in batches]),
@@ -76,7 +80,7 @@ class _NewTexts:
         )
         numbers = torch.cat([part.numbers for part in parts])[order].to(encoder.device)
         scores: List[Optional[ExitScores]] = []
-        for of_exit in zip(*(part._scores for part in parts)):
+        for of_exit in zip(*(part.scores for part in parts)):
             found = [one for one in of_exit if one is not None]
             together = concatenate_scores(found).select(order) if found else None
             scores.append(together and together.map(lambda part: part.to(encoder.device)))
@@ -132,6 +136,7 @@ class Scheduler:
     ) -> None:
         self._encoder = encoder
         self._exits = exits
+        self._rule = rule
         self._num_exits = len(exits.exit_layers)
         self._token_budget = token_budget or default_token_budget(encoder)
         self._few_tokens = min(FEW_TOKENS, self._token_budget // 4)
@@ -216,6 +221,9 @@ class Scheduler:
             new = self._take_new()
             if not new:
                 return False
+            is_alone = len(new) == len(new[0]) == 1 and not self._waiting_since and not self._new
+            if is_alone and self._run_alone(new[0]):
+                return True
             next_exit = self._exits.num_fitted
             batch = self._embedded(new)
         if batch is not None:
@@ -261,17 +269,44 @@ class Scheduler:
                     self._new.append(new)
         return [new.take(num_texts) for new, num_texts in taken.items()]
 
+    def _run_alone(self, new: _NewTexts) -> bool:
+        """Runs one text to its exit; `False` if it is to take the general way."""
+        numbers: List[int] = new.numbers.tolist()
+        if not all(self.texts.are_open(numbers)):
+            return False
+        self._mark_as_started(numbers)
+        [threshold] = self.texts.thresholds(numbers)
+        rule = replace(self._rule, threshold=threshold)
+        decisions = ExitDecisions(self._exits, rule, record_exits=False, forced_exits=None)
+        try:
+            output = run_one_text(
+                self._encoder, self._exits, rule, new.texts, new.scores, decisions
+            )
+        except Exception as error:
+            self._fail(numbers, error)
+            return True
+        if output is None:
+            return False
+        self.num_steps += 1
+        self.num_tokens_done += new.texts.token_ids.numel()
+        row = (output.logits[0], output.probs[0], output.confidence[0], output.exit_index[0])
+        self.texts.answer(numbers, [row])
+        return True
+
     def _embedded(self, new: List[_NewTexts]) -> Optional[ActiveInstances]:
         """New texts as a batch, without those of requests that were dropped."""
         numbers = [number for part in new for number in part.numbers.tolist()]
-        for request in self.texts.requests(numbers):
-            if request.started_at is None:
-                request.started_at = self._clock()
+        self._mark_as_started(numbers)
         try:
             return self._without_dropped(_NewTexts.embed(new, self._encoder, self._exits))
         except Exception as error:
             self._fail(numbers, error)
             return None
+
+    def _mark_as_started(self, numbers: List[int]) -> None:
+        for request in self.texts.requests(numbers):
+            if request.started_at is None:
+                request.started_at = self._clock()
 
     def _without_dropped(self, batch: ActiveInstances) -> Optional[ActiveInstances]:
         are_open = self.texts.are_open(batch.indices.tolist())

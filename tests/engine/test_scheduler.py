@@ -12,7 +12,7 @@ from sledgehammer_allennlp.engine.requests import Request
 from sledgehammer_allennlp.engine.scheduler import Scheduler
 from sledgehammer_allennlp.exits.confidence import max_probability
 from tests.engine.plain_computation import all_logits, length_lists, make_case, rule, thresholds
-from tests.tiny import random_inputs, texts_of
+from tests.tiny import HAS_ONNX, needs_onnx, random_inputs, texts_of
 
 EXIT_LAYERS = [-1, 0, 1, 3]
 
@@ -20,8 +20,9 @@ EXIT_LAYERS = [-1, 0, 1, 3]
 class Service:
     """A scheduler whose steps the test makes itself, and which requests are done."""
 
-    def __init__(self, with_ngrams=False, token_budget=64, max_passed=4):
+    def __init__(self, with_ngrams=False, token_budget=64, max_passed=4, runtime="torch"):
         self.case = make_case("bert", "mean", EXIT_LAYERS, with_ngrams)
+        self.case.encoder.runtime = runtime
         self.done = []
         self.scheduler = Scheduler(
             self.case.encoder,
@@ -69,12 +70,13 @@ requests_lists = st.lists(
     with_ngrams=st.booleans(),
     token_budget=st.sampled_from([1, 12, 30, 64, None]),
     max_passed=st.integers(0, 5),
+    runtime=st.sampled_from(["torch", "auto"] if HAS_ONNX else ["torch"]),
 )
 @torch.no_grad()
 def test_an_answer_is_that_of_the_request_alone_whatever_the_company(
-    given_requests, with_ngrams, token_budget, max_passed
+    given_requests, with_ngrams, token_budget, max_passed, runtime
 ):
-    service = Service(with_ngrams, token_budget, max_passed)
+    service = Service(with_ngrams, token_budget, max_passed, runtime)
     for lengths, threshold, seed, _ in given_requests:
         assume(not is_near_a_threshold(service.case, lengths, threshold, seed))
     added = []
@@ -100,6 +102,42 @@ def test_a_lone_request_runs_at_once_through_each_exit():
     assert service.scheduler.step()
     assert len(service.done) == 1
     assert not service.scheduler.step()
+
+
+@needs_onnx
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("with_ngrams", [False, True])
+def test_a_lone_short_text_runs_in_one_step(with_ngrams, threshold):
+    service = Service(with_ngrams, runtime="auto")
+    request = service.add([5], threshold)
+    if not service.done:
+        assert service.scheduler.step()
+        assert service.scheduler.num_tokens_done == 5
+        assert request.started_at is not None
+    assert service.done == [request]
+    assert not service.scheduler.step()
+    service.case.encoder.runtime = "torch"
+    service.assert_answered_as_alone(request, [5], threshold, 0)
+
+
+@needs_onnx
+def test_two_texts_run_together_though_each_could_run_alone():
+    service = Service(runtime="auto")
+    service.add([5])
+    service.add([6], seed=1)
+    service.scheduler.step()
+    assert service.done == []
+    service.run_all()
+    assert len(service.done) == 2
+
+
+@needs_onnx
+def test_a_lone_text_that_was_dropped_is_not_answered():
+    service = Service(runtime="auto")
+    service.scheduler.drop(service.add([5]))
+    service.run_all()
+    assert service.done == []
+    assert service.scheduler.num_steps == 0
 
 
 def test_texts_that_exit_at_the_ngrams_are_answered_without_a_step():
