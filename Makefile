@@ -1,7 +1,8 @@
 # make demo    train, calibrate, predict and choose a threshold on movie reviews with a small pretrained model
 # make test    ruff, mypy and pytest
 # make docs    the pages of docs/ and the reference, into runs/site; make docs-serve shows them at 127.0.0.1:8800
-# make pictures  the pictures of the documentation, from the numbers in docs/results
+# make tour    the notebook docs/tour.ipynb, with its outputs; TOUR_TEXTS=160: a quick one
+# make pictures    the pictures of docs/, from the numbers in docs/results
 # make setup   the set-up alone; the others do it first when it is missing. CUDA=no: for the CPU build of torch
 #
 # make test-plain            the tests of inference on the wheel as pip installs it (PLAIN_PYTHON=...)
@@ -30,7 +31,7 @@ TRAINED := $(DEMO_RUN)/.trained
 REVIEWS := .demo/vaderSentiment-0.5.zip
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test docs docs-serve pictures test-classic has-python310 install-plain test-plain setup clean
+.PHONY: demo test test-classic has-python310 install-plain test-plain docs docs-serve pictures tour setup clean
 
 demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
 	@echo "Predicting the sentences of $(DEMO_DATA)/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -148,6 +149,13 @@ $(CLASSIC)/.made: setup.py | has-python310
 BENCHMARKS := .benchmarks
 FUZZ := .fuzz
 
+NOTEBOOK := .notebook
+
+tour: $(NOTEBOOK)/.installed $(DEMO_DATA)/examples.jsonl
+	@mkdir -p runs/tour
+	PYTHONPATH=$(CURDIR)/$(NOTEBOOK) $(BIN)/python $(NOTEBOOK)/bin/jupyter-execute docs/tour.ipynb --output=../runs/tour/tour --timeout=900
+	@echo "Written: runs/tour/tour.ipynb"
+
 benchmark-%: $(BENCHMARKS)/.installed
 	PYTHONPATH=$(BENCHMARKS) $(BIN)/python -m benchmarks.$* $(ARGS)
 
@@ -196,4 +204,4 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) .models .docs $(dir $(REVIEWS)) data runs
+	rm -rf $(VENV) $(CLASSIC) $(PLAIN) $(BENCHMARKS) $(FUZZ) $(NOTEBOOK) .models .docs $(dir $(REVIEWS)) data runs

@@ -3,7 +3,8 @@ How a batch thins out: how many texts are still active in each layer, at several
 
 python -m scripts.pictures.thinning TRADEOFF_JSON OUTPUT --data NAME
 
-writes what the picture is made of, from the `tradeoff.json` that `allennlp tradeoff` writes.
+writes what the picture is made of, docs/results/exit_rates.json, from what `allennlp tradeoff`
+writes, as in `make demo`: runs/movie_reviews/tradeoff/tradeoff.json.
 """
 
 import argparse
@@ -80,8 +81,8 @@ def draw_thinning(rates: Mapping[str, Any]) -> Picture:
     figure.legend(loc="outside upper left", handlelength=2.6)
     return Picture(
         "thinning-out",
-        "How a batch thins out: of all texts, how many run through each layer, because no exit "
-        f"before it was confident enough. {rates['data']}, {rates['num_texts']:,} test texts.",
+        "How a batch thins out: how many texts run through each layer, because no exit before it "
+        f"was confident enough, of {rates['num_texts']:,} test texts of {rates['data']}.",
         f"Share of texts that are still active, layer by layer, of {rates['data']}: "
         f"{'; '.join(sentences)}.",
         figure,
