@@ -15,6 +15,7 @@ html_theme = "furo"
 html_title = project
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 
 # What Markdown has besides: anchors of headings as GitHub makes them, lists of terms.
 myst_enable_extensions = ["colon_fence", "deflist"]
