@@ -166,7 +166,7 @@ fuzz-%: $(FUZZ)/.installed
 SITE := runs/site
 
 docs: .docs/.installed
-	PYTHONPATH=.docs $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs $(SITE)
+	PYTHONPATH=.docs $(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs $(SITE)
 	@echo "Written to $(SITE): open $(SITE)/index.html"
 
 docs-serve: docs

@@ -1,4 +1,4 @@
-"""Prints the table of supported families, in Markdown, as it stands in the README."""
+"""Prints the table of supported families, in Markdown, as it stands in the reference."""
 
 from typing import List
 

@@ -29,6 +29,15 @@ is also that of `sledgehammer_allennlp.archives`.
 ```
 """
 
+ABOUT_FAMILIES = """All of them compute first tokens first, in every precision. Where there is no
+pretrained pooler, or the checkpoint has none, pooling `first` adds one, which is trained. "No" under
+ONNX Runtime: single short texts run in torch, too. The exits of ModernBERT, whose layers have their
+norms before them, see hidden states through the norm after its last layer.
+
+A model of another family is refused, and so are relative positions of BERT, decoders, ALBERT with
+inner groups, DeBERTa with a convolution, and rotary positions that are scaled.
+"""
+
 
 def reference_pages() -> Dict[str, str]:
     """The text of each page, by its path in `docs/reference`."""
@@ -52,7 +61,7 @@ def reference_pages() -> Dict[str, str]:
 
 def families_page() -> str:
     """The table that `scripts/family_table.py` prints."""
-    return f"# Families of models\n\n{family_table()}\n"
+    return f"# Families of models\n\n{family_table()}\n\n{ABOUT_FAMILIES}"
 
 
 def module_page(module: str, links: Dict[str, str]) -> str:

@@ -1,6 +1,4 @@
-"""The table of families in the README is what the code says, and what the code says is so."""
-
-from pathlib import Path
+"""The table of families is what the code says, and what the code says is so."""
 
 import pytest
 
@@ -9,12 +7,6 @@ from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.families import FAMILIES
 from sledgehammer_allennlp.encoders.family import IN_EMBEDDINGS
 from tests.tiny import needs_onnx, tiny_transformer
-
-README = Path(__file__).parents[2] / "README.md"
-
-
-def test_the_readme_has_the_table():
-    assert family_table() in README.read_text(encoding="utf-8")
 
 
 def test_the_table_has_a_line_for_each_family():
