@@ -31,7 +31,7 @@ def test_answers_have_the_keys_that_the_page_lists(trained: Dict[str, Any]) -> N
         answer = predictor.predict_json({"sentence": "the film was good and long , all in all"})
         assert set(answer) == keys
         found |= keys
-    predictor = Predictor.from_path(trained["archive"], extra_args={"top_labels": 1})
+    predictor = Predictor.from_path(trained["archive"], top_labels=1)
     answer = predictor.predict_json({"sentence": "the film was good"})
     assert set(answer) == {*ALWAYS, "top_labels", "top_probs"} - {"probs", "logits"}
     assert keys_of_answers() == found | set(answer)
@@ -54,6 +54,6 @@ def test_evaluation_has_the_metrics_that_the_page_lists(
         {"model.abstain_below": 0.0},
         {"model.windows": {"size": 4, "stride": 2}},
     ):
-        metrics = evaluate_from_archive(trained["archive"], tsv["dev"], overrides=overrides)
+        metrics = evaluate_from_archive(trained["archive"], tsv["dev"], cmd_overrides=overrides)
         found |= {re.sub(r"_layer_-?\d+$", "_layer_<i>", name) for name in metrics}
     assert found - {"loss"} == metrics_listed()
