@@ -71,11 +71,11 @@ $(REVIEWS): requirements-demo.txt | $(INSTALLED)
 # A process for each core, up to memory for eight.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
-test: $(INSTALLED) .models/.installed
+test: $(INSTALLED) .models/.installed .docs/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PYTHONPATH=.models $(BIN)/pytest $(PYTEST_ARGS)
+	PYTHONPATH=.models:.docs $(BIN)/pytest $(PYTEST_ARGS)
 
 pictures: $(INSTALLED)
 	$(BIN)/python -m scripts.pictures

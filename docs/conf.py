@@ -7,7 +7,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "extensions")]
 
 project = "Sledgehammer for AllenNLP"
-extensions = ["myst_parser", "reference"]
+extensions = ["myst_parser", "reference", "checks"]
 source_suffix = {".md": "markdown"}
 smartquotes = False  # quotes are part of what is typed
 

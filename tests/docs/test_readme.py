@@ -1,0 +1,7 @@
+"""The README is where a reader begins, not where everything stands."""
+
+from tests.docs.reader import ROOT
+
+
+def test_it_is_no_longer_than_two_hundred_lines():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
