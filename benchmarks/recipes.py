@@ -35,8 +35,11 @@ PAIR_SETTINGS: Dict[str, Dict[str, Any]] = {"snli": {"alignment": 128}}
 LEARNING_RATES = (2e-5, 5e-5, 1e-4)
 
 RECOMMENDED = "as recommended"
+JOINT = "as recommended, but loss joint"
 _PLAIN: Dict[str, Any] = {"embedding_exit": None, "pooling": "first", "combine_exits": False}
 PAPERS: Dict[str, Dict[str, Any]] = {
+    # The loss of Schwartz et al.
+    JOINT: {"loss": "joint"},
     # DeeBERT's last exit is trained before the others, with the transformer, and alone.
     "DeeBERT's last exit": {**_PLAIN, "exit_layers": "last"},
     "PABEE": {**_PLAIN, "loss": "weighted"},
@@ -94,7 +97,7 @@ def first_runs(arguments: argparse.Namespace, num_layers: int) -> List[Run]:
                 settings = {**SETTINGS, **settings}
                 if settings["exit_layers"] == "last":
                     settings["exit_layers"] = [num_layers - 1]
-                if method == RECOMMENDED:
+                if method in (RECOMMENDED, JOINT):
                     settings.update(PAIR_SETTINGS.get(data, {}))
                 runs.append(Run(data, method, seed, settings))
     return runs
