@@ -190,6 +190,8 @@ def _check_columns(columns: List[str], where: str) -> None:
             f"{where}: found {len(columns)} tab-separated column{'s' * (len(columns) != 1)}: "
             "wanted label<TAB>text or label<TAB>text<TAB>second text. "
             f"The line starts {columns[0][:60]!r}"
+            + "; CSV and JSON lines are read by the reader labeled_table"
+            * (len(columns) == 1)
         )
     for name, column in zip(("label", "text", "second text"), columns):
         if not column.strip():

@@ -333,6 +333,7 @@ def summary(results: TradeoffResults, folder: Path) -> str:
         if recommendation.note:
             lines.append(f"  {recommendation.note}.")
         lines.append(f"  --overrides {results.pasted_overrides(point.threshold)}")
+        lines.append(f"  of serve and predict-files: --threshold {shortest(point.threshold)}")
     lines += ["", f"Written to {folder}: report.html, to be opened in a browser; tradeoff.csv,"]
     lines += ["  tradeoff.json, tradeoff.png, reliability.png"]
     return "\n".join(lines)

@@ -147,6 +147,7 @@ def test_it_writes_all_files_and_says_so(tradeoff, tmp_path, capsys):
         threshold = recommendation["point"]["threshold"]
         assert recommendation["overrides"] == {"model.confidence_threshold": threshold}
         assert f"--overrides '{json.dumps(recommendation['overrides'])}'" in printed
+        assert f"predict-files: --threshold {threshold!r}".removesuffix(".0") in printed
     assert [r["wish"] for r in results["recommendations"]] == [
         *["max_accuracy_drop"] * 2,
         "target_speedup",
