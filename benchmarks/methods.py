@@ -30,7 +30,6 @@ SETTINGS: Dict[str, Any] = {
     "exit_layers": "all",
     # Heads, that any measure can be used afterwards. Nothing else learns from them.
     "confidence": "learned",
-    "loss": "joint",
     "combine_exits": False,
     "batch_size": 16,
     "num_epochs": 1,

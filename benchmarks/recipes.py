@@ -35,11 +35,10 @@ PAIR_SETTINGS: Dict[str, Dict[str, Any]] = {"snli": {"alignment": 128}}
 LEARNING_RATES = (2e-5, 5e-5, 1e-4)
 
 RECOMMENDED = "as recommended"
-JOINT = "as recommended, but loss joint"
+WEIGHTED = "as recommended, but loss weighted"
 _PLAIN: Dict[str, Any] = {"embedding_exit": None, "pooling": "first", "combine_exits": False}
 PAPERS: Dict[str, Dict[str, Any]] = {
-    # The loss of Schwartz et al.
-    JOINT: {"loss": "joint"},
+    WEIGHTED: {"loss": "weighted"},
     # DeeBERT's last exit is trained before the others, with the transformer, and alone.
     "DeeBERT's last exit": {**_PLAIN, "exit_layers": "last"},
     "PABEE": {**_PLAIN, "loss": "weighted"},
@@ -97,7 +96,7 @@ def first_runs(arguments: argparse.Namespace, num_layers: int) -> List[Run]:
                 settings = {**SETTINGS, **settings}
                 if settings["exit_layers"] == "last":
                     settings["exit_layers"] = [num_layers - 1]
-                if method in (RECOMMENDED, JOINT):
+                if method in (RECOMMENDED, WEIGHTED):
                     settings.update(PAIR_SETTINGS.get(data, {}))
                 runs.append(Run(data, method, seed, settings))
     return runs
@@ -190,7 +189,7 @@ def tables(results: List[Dict[str, Any]], best: Mapping[str, float], num_layers:
         for method in methods:
             of_method = [one for one in found if one["method"] == method]
             lines.append(_row(method, of_method, "at_layers", "full_depth", num_layers))
-            if method == RECOMMENDED:
+            if method in (RECOMMENDED, WEIGHTED):
                 names = ("at_layers_by_temperatures", "full_depth_by_temperatures")
                 lines.append(_row("with temperatures alone", of_method, *names, num_layers))
         lines.append("")

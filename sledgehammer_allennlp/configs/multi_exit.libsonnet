@@ -46,9 +46,9 @@
 
   // The training
 
-  // What it minimises: the mean of the exits' losses, the later exits' with the larger weights; or
-  // 'joint' (their sum, as in the paper), 'sampled', 'self_distillation', 'two_stage', 'alternating'.
-  loss:: 'weighted',
+  // What it minimises: the sum of the exits' losses; or 'weighted' (later exits' with larger weights),
+  // 'sampled', 'self_distillation', 'two_stage', 'alternating'.
+  loss:: 'joint',
   // Whether the transformer is trained, or the exits alone; or `{ from_layer: 6 }`, its layers from
   // there on.
   trainable:: true,
