@@ -105,7 +105,7 @@ PYTHON310 ?= $(call first_python,3.10)
 # were installed.
 define install_wheel
 	rm -rf $(1)/copy && mkdir $(1)/copy
-	git ls-files --cached --others --exclude-standard | xargs ls -d 2> /dev/null | tar -cf - -T - | tar -xf - -C $(1)/copy
+	git ls-files -z --cached --others --exclude-standard | xargs -0 ls -d 2> /dev/null | tar -cf - -T - | tar -xf - -C $(1)/copy
 	$(1)/bin/python -m pip wheel --no-deps --wheel-dir $(1)/copy/dist $(1)/copy
 	rm -rf $(1)/copy/sledgehammer_allennlp $(1)/copy/build $(1)/copy/*.egg-info
 	$(1)/bin/python -m pip uninstall --quiet --yes sledgehammer_allennlp

@@ -45,7 +45,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.data}-{self.method.replace(', ', '-').replace(' ', '_')}-{self.seed}"
+        method = self.method.replace(", ", "-").replace(" ", "_").replace("'", "")
+        return f"{self.data}-{method}-{self.seed}"
 
 
 def add_arguments(parser: argparse.ArgumentParser, data_sets: Sequence[str], folder: str) -> None:
