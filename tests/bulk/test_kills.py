@@ -8,11 +8,11 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from sledgehammer_allennlp.__main__ import main
 from sledgehammer_allennlp.bulk import job as bulk_job
 from sledgehammer_allennlp.bulk.manifest import DoneParts
 from sledgehammer_allennlp.bulk.output_folder import LocalFolder
+from tests.full_disk import files_of_at_most
 from tests.tiny import SENTENCES
 
 NUM_KILLS = int(os.environ.get("KILLS", 4))
@@ -55,18 +56,16 @@ def run(arguments, max_file_size=None) -> None:
     sys.stdout, sys.stderr = open(os.devnull, "w"), open(errors, "w")  # noqa: SIM115
     os.dup2(sys.stdout.fileno(), 1)
     os.dup2(sys.stderr.fileno(), 2)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limited = nullcontext() if max_file_size is None else files_of_at_most(max_file_size)
     try:
-        if max_file_size is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_size, limits[1]))
-        status = main(arguments)
+        with limited:
+            status = main(arguments)
     except KeyboardInterrupt:
         status = 130
     except SystemExit as exit_:
         status = exit_.code
     except BaseException:
         status = 1
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         Path(f"{arguments[-1]}.txt").write_text(traceback.format_exc())
     sys.stderr.flush()
     os._exit(status)

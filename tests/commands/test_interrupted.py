@@ -4,8 +4,6 @@ import errno
 import gc
 import json
 import os
-import resource
-from contextlib import contextmanager
 
 import pytest
 from allennlp.common.checks import ConfigurationError
@@ -15,18 +13,8 @@ from sledgehammer_allennlp import files
 from sledgehammer_allennlp.commands.tradeoff import write
 from sledgehammer_allennlp.predictors.lines import LineCounts
 from sledgehammer_allennlp.tradeoff import plots
+from tests.full_disk import files_of_at_most
 from tests.tradeoff.made_results import made_results
-
-
-@contextmanager
-def _files_of_at_most(num_bytes: int):
-    """As on a disk that gets full: longer files cannot be written."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -42,7 +30,7 @@ def test_predict_on_a_full_disk_counts_what_stands_in_the_file(
     trained, lines, tmp_path, allennlp_command
 ):
     output = tmp_path / "out.jsonl"
-    with pytest.raises(ConfigurationError) as refused, _files_of_at_most(30_000):
+    with pytest.raises(ConfigurationError) as refused, files_of_at_most(30_000):
         allennlp_command(
             *("predict", trained["run"], lines, "--output-file", output, "--batch-size", 16),
             *("--predictor-args", '{"bad_lines": "skip"}', "--silent"),

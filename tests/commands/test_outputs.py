@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -17,6 +16,7 @@ from allennlp.commands import main as allennlp
 from allennlp.common.checks import ConfigurationError
 
 from sledgehammer_allennlp.__main__ import main as without_allennlp
+from tests.full_disk import files_of_at_most
 from tests.tiny import tiny_experiment
 
 SWEEP_CONFIG = "{ a: std.extVar('A'), trainer: { num_epochs: 1 } }"
@@ -128,15 +128,14 @@ def run_on_full_disk(arguments: List[Any], num_bytes: int, without: bool) -> Tup
         # Both write to files that the tests have open.
         logging.disable()
         sys.modules["allennlp_models"] = None  # type: ignore[assignment]
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
         status = 1
         try:
-            if without:
-                status = without_allennlp([str(one) for one in arguments])
-            else:
-                sys.argv = ["allennlp", *map(str, arguments)]
-                allennlp()
+            with files_of_at_most(num_bytes):
+                if without:
+                    status = without_allennlp([str(one) for one in arguments])
+                else:
+                    sys.argv = ["allennlp", *map(str, arguments)]
+                    allennlp()
         except SystemExit as exit_:
             print(exit_.code)
         except BaseException as error:
