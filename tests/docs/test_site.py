@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def build(docs: Path, site: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--nitpicky"]
+    # Without colours, which it would also write into a pipe where FORCE_COLOR is set.
+    command = [sys.executable, "-m", "sphinx", "--no-color", "--fail-on-warning"]
     return subprocess.run(
-        [*command, "--quiet", str(docs), str(site)],
+        [*command, "--keep-going", "--nitpicky", "--quiet", str(docs), str(site)],
         cwd=ROOT,
         capture_output=True,
         text=True,
