@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, List, Optional
 
@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     _check(args)
     _log_to_stderr(args.log_format)
+    _allow_many_connections()
     classifier = load_archived_classifier(
         args.archive_file,
         confidence_threshold=args.threshold,
@@ -191,6 +192,17 @@ def _warm_up(classifier: ArchivedClassifier) -> None:
         classifier.predict([" ".join(["word"] * num_words)])
     classifier.predict(["a few words", "and some others"] * 8)
     classifier.confidence_threshold = threshold
+
+
+def _allow_many_connections() -> None:
+    """Each takes an open file, of which a process has 1,024 as a rule, and may have many more."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS, of unlimited files
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

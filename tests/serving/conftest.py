@@ -1,3 +1,5 @@
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,27 @@ def alone(served: Path):
     return predict
 
 
+@contextmanager
+def few_open_files():
+    """Processes that are started here begin with a limit of 200, and may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.fixture(scope="session")
 def service(served: Path):
     """The archive served at threshold 0.7, in a process that the tests share."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
     pytest.importorskip("prometheus_client")
-    with ServiceProcess(served, "--threshold", 0.7, "--max-body-bytes", 200_000) as process:
+    options = ("--threshold", 0.7, "--max-body-bytes", 200_000)
+    with few_open_files():
+        process = ServiceProcess(served, *options)
+    with process:
         yield process
         assert process.process.poll() is None  # whatever the tests sent
         assert not any("Traceback" in line for line in process.log), "".join(process.log)

@@ -105,6 +105,7 @@ def test_a_client_that_goes_away_is_dropped(service):
 
 
 def test_idle_connections_hold_up_nobody(service):
+    # More than the files that its process may have open when it starts.
     clients = [connected(service) for _ in range(300)]
     assert_answers(service)
     for client in clients:
