@@ -2,7 +2,7 @@
 # make test    ruff, mypy and pytest
 # make docs    the pages of docs/ and the reference, into runs/site; make docs-serve shows them at 127.0.0.1:8800
 # make tour    the notebook docs/tour.ipynb, with its outputs; TOUR_TEXTS=160: a quick one
-# make pictures    the pictures of docs/, from the numbers in docs/results
+# make pictures    the pictures and tables of docs/, from the numbers in docs/results
 # make setup   the set-up alone; the others do it first when it is missing. CUDA=no: for the CPU build of torch
 #
 # make test-plain            the tests of inference on the wheel as pip installs it (PLAIN_PYTHON=...)
@@ -79,6 +79,7 @@ test: $(INSTALLED) .models/.installed .docs/.installed
 
 pictures: $(INSTALLED)
 	$(BIN)/python -m scripts.pictures
+	$(BIN)/python -m scripts.result_tables
 
 # What pip installs, beside the checkout: of each environment, `copy` has all files that git knows but
 # the package's, so that the tests import what pip installed.

@@ -39,12 +39,12 @@ def draw_pictures(results: Path) -> List[Picture]:
     # Parameters
 
     results : `Path`
-        The folder of `exit_rates.json`, `serving.json` and `recipes/results/*.json`.
+        The folder of `demo.json`, `serving.json` and `recipes/results/*.json`.
     """
     with style():
         pictures = [draw_early_exit()]
-        if (results / "exit_rates.json").exists():
-            pictures.append(draw_thinning(_read(results / "exit_rates.json")))
+        if (results / "demo.json").exists():
+            pictures.append(draw_thinning(_read(results / "demo.json")))
         recipes = sorted((results / "recipes" / "results").glob("*.json"))
         pictures += draw_accuracies([_read(path) for path in recipes])
         if (results / "serving.json").exists():

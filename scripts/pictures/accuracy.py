@@ -82,7 +82,7 @@ def lines_of(results: Sequence[Mapping[str, Any]]) -> Dict[str, Points]:
             methods[RECOMMENDED], "at_layers_by_temperatures", "full_depth_by_temperatures"
         ),
     }
-    best = _best_plain(methods)
+    best = best_plain(methods)
     if best is not None:
         lines["plain fine-tuning"] = [(1.0, [one["full_depth"] for one in methods[best]])]
     truncated = [
@@ -112,7 +112,7 @@ def _num_layers(result: Mapping[str, Any]) -> int:
     return len(result["at_layers"]) + 1
 
 
-def _best_plain(methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> Optional[str]:
+def best_plain(methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> Optional[str]:
     """Plain fine-tuning at the learning rate that is best on the validation data, over seeds."""
     plain = [method for method in methods if method.startswith(PLAIN)]
     return max(

@@ -1,52 +1,10 @@
-"""
-How a batch thins out: how many texts are still active in each layer, at several thresholds.
+"""How a batch thins out: how many texts are still active in each layer, at several thresholds."""
 
-python -m scripts.pictures.thinning TRADEOFF_JSON OUTPUT --data NAME
-
-writes what the picture is made of, docs/results/exit_rates.json, from what `allennlp tradeoff`
-writes, as in `make demo`: runs/movie_reviews/tradeoff/tradeoff.json.
-"""
-
-import argparse
-import json
-from bisect import bisect_left
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, List, Mapping, Sequence
 
 from scripts.pictures.picture import STYLES, Picture, new_figure
-from sledgehammer_allennlp.files import write_text_whole
 
 THRESHOLDS = (0.7, 0.8, 0.9)
-
-
-def exit_rates(tradeoff: Mapping[str, Any], data: str) -> Dict[str, Any]:
-    """
-    Which share of the texts exits at each exit, at each of `THRESHOLDS`.
-
-    # Parameters
-
-    tradeoff : `Mapping[str, Any]`
-        The content of `tradeoff.json`.
-    data : `str`
-        What the texts are called.
-    """
-    curve, number = tradeoff["thresholds"], tradeoff["num_instances"]
-    rows = [bisect_left(curve["threshold"], threshold) for threshold in THRESHOLDS]
-    return {
-        "data": data,
-        "num_texts": number,
-        "num_layers": tradeoff["num_layers"],
-        "exit_layers": [exit_["exit_layer"] for exit_ in tradeoff["exits"]],
-        "at": [
-            {
-                "threshold": threshold,
-                "exit_counts": [counts[row] for counts in curve["exit_counts"]],
-                "accuracy": curve["accuracy"][row],
-                "layer_equivalents": curve["layer_equivalents"][row],
-            }
-            for threshold, row in zip(THRESHOLDS, rows)
-        ],
-    }
 
 
 def active_in_layers(
@@ -61,11 +19,12 @@ def active_in_layers(
 
 
 def draw_thinning(rates: Mapping[str, Any]) -> Picture:
-    """The picture, from what `exit_rates` gives."""
+    """The picture, from what `scripts/demo_results.py` writes."""
     num_layers = rates["num_layers"]
     figure, axes = new_figure(3.7)
     sentences = []
-    for at, line in zip(rates["at"], STYLES):
+    shown = [at for at in rates["at"] if at["threshold"] in THRESHOLDS]
+    for at, line in zip(shown, STYLES):
         shares = active_in_layers(rates["exit_layers"], at["exit_counts"], num_layers)
         percents = [100.0, *(100 * share for share in shares)]
         label = f"threshold {at['threshold']:g}: accuracy {100 * at['accuracy']:.1f} %"
@@ -87,20 +46,3 @@ def draw_thinning(rates: Mapping[str, Any]) -> Picture:
         f"{'; '.join(sentences)}.",
         figure,
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("tradeoff", type=Path, metavar="TRADEOFF_JSON")
-    parser.add_argument("output", type=Path, metavar="OUTPUT")
-    parser.add_argument("--data", required=True, help="what the texts are called")
-    arguments = parser.parse_args()
-    tradeoff = json.loads(arguments.tradeoff.read_text(encoding="utf-8"))
-    rates = exit_rates(tradeoff, arguments.data)
-    write_text_whole(arguments.output, json.dumps(rates, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -35,16 +35,22 @@ def _section(title: str, about: Dict[str, Any]) -> str:
         (content,) = about["requestBody"]["content"].values()
         parts += ["**Takes** JSON:\n", *_fields(content["schema"])]
         parts.append(f"For example\n\n```json\n{json.dumps(content['example'], indent=2)}\n```\n")
-    answers = about["responses"]
-    parts.append("**Answers**\n")
+    answers = dict(about["responses"])
+    if "requestBody" in about:
+        (content,) = answers.pop("200")["content"].values()
+        parts += ["**Answers** with JSON:\n", *_fields(content["schema"]), "**Or with**\n"]
+    else:
+        parts.append("**Answers**\n")
     parts += [f"`{status}`\n: {answer['description']}\n" for status, answer in answers.items()]
     return "\n".join(parts)
 
 
 def _fields(schema: Dict[str, Any]) -> List[str]:
     if "oneOf" in schema:
-        (one,) = (kind for kind in schema["oneOf"] if kind["type"] == "object")
-        return ["an object, or a list of such objects, with\n", *_fields(one)]
+        one, _ = schema["oneOf"]
+        return [f"{_what(one)}, or a list of such, with\n", *_fields(_object(one))]
+    if schema["type"] == "array":
+        return [f"{_what(schema)} with\n", *_fields(_object(schema))]
     required = schema.get("required", [])
     parts = []
     for name, field in schema["properties"].items():
@@ -57,8 +63,17 @@ def _fields(schema: Dict[str, Any]) -> List[str]:
             least, most = field["minimum"], field.get("maximum")
             facts.append(f"at least {least:g}" if most is None else f"from {least:g} to {most:g}")
         text = ", ".join(facts) + "."
-        parts.append(f"`{name}`\n: {text} {field.get('description', '')}\n")
+        parts.append(f"`{name}`\n: {text} {field.get('description', '')}".rstrip() + "\n")
     return parts
+
+
+def _object(schema: Dict[str, Any]) -> Dict[str, Any]:
+    """A schema's objects."""
+    return _object(schema["items"]) if schema["type"] == "array" else schema
+
+
+def _what(schema: Dict[str, Any]) -> str:
+    return "a list of objects" if schema["type"] == "array" else "an object"
 
 
 def _kind(field: Dict[str, Any]) -> str:
@@ -66,4 +81,6 @@ def _kind(field: Dict[str, Any]) -> str:
         return " or ".join(_kind(one) for one in field["oneOf"])
     if field["type"] == "array":
         return f"list of {_kind(field['items'])}"
-    return str(field["type"])
+    if isinstance(field.get("type"), list):
+        return " or ".join(field["type"])
+    return str(field.get("type", "any value"))

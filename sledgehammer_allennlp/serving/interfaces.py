@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from sledgehammer_allennlp.json_texts import texts_in
 from sledgehammer_allennlp.serving.answerer import Question, Texts
 from sledgehammer_allennlp.serving.refusal import bad_value
+from sledgehammer_allennlp.serving.schemas import ANSWER_KEYS
 from sledgehammer_allennlp.values import is_number, short_repr
 
 Answers = Sequence[Dict[str, Any]]
@@ -49,19 +50,6 @@ def read_own(value: Any, labels: Sequence[str]) -> Asked:
     return Asked(questions, write)
 
 
-_ANSWER_KEYS = (
-    "label",
-    "probs",
-    "confidence",
-    "exit_layer",
-    "logits",
-    "threshold",
-    "top_labels",
-    "windows",
-    "windows_read",
-)
-
-
 def _own_answer(
     asked: Dict[str, Any], answer: Dict[str, Any], labels: Sequence[str]
 ) -> Dict[str, Any]:
@@ -99,7 +87,7 @@ def _check_kept(given: Dict[str, Any], at: str) -> None:
     for key in kept:
         if key not in given:
             raise bad_value(f"{at}'keep' has {short_repr(key)}, which is no key of the object")
-        if key in _ANSWER_KEYS:
+        if key in ANSWER_KEYS:
             raise bad_value(
                 f"{at}'keep' has {short_repr(key)}, which is a key of the answer: wanted others"
             )

@@ -10,13 +10,14 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from scripts.demo_results import demo_results
+from scripts.demo_results import main as write_demo_results
 from scripts.pictures.__main__ import CAPTIONS_FILE, draw_pictures, main
 from scripts.pictures.accuracy import draw_accuracies, lines_of
 from scripts.pictures.early_exit import EXITS, JOURNEYS, THRESHOLD
 from scripts.pictures.load import draw_load
 from scripts.pictures.picture import SMALLEST, STYLES, style, write_picture
-from scripts.pictures.thinning import active_in_layers, draw_thinning, exit_rates
-from scripts.pictures.thinning import main as write_rates
+from scripts.pictures.thinning import active_in_layers, draw_thinning
 
 ROOT = Path(__file__).parents[2]
 PIXELS_OF_A_TELEPHONE = 390
@@ -26,11 +27,16 @@ TRADEOFF = {
     "num_instances": 10,
     "num_layers": 4,
     "exits": [{"exit_layer": -1}, {"exit_layer": 1}, {"exit_layer": 3}],
+    "measured": [
+        {"threshold": 0.8, "speed_up": 1.5, "texts_per_second": 3000.0},
+        {"threshold": 0.5, "speed_up": 9.0, "texts_per_second": 20000.0},
+    ],
     "thresholds": {
         # What a row says holds above the threshold before it, and up to its own.
         "threshold": [0.5, 0.75, 0.8, 1.0],
         "accuracy": [0.6, 0.7, 0.8, 0.9],
         "layer_equivalents": [0.0, 1.0, 2.0, 4.0],
+        "speed_up": [None, 4.0, 2.0, 1.0],
         "exit_counts": [[10, 5, 3, 0], [0, 3, 2, 0], [0, 2, 5, 10]],
     },
 }
@@ -71,7 +77,7 @@ def results(tmp_path_factory):
     recipes.mkdir(parents=True)
     for number, one in enumerate(RECIPES):
         (recipes / f"{number}.json").write_text(json.dumps(one))
-    (folder / "exit_rates.json").write_text(json.dumps(exit_rates(TRADEOFF, "made up")))
+    (folder / "demo.json").write_text(json.dumps(demo_results(TRADEOFF, "made up")))
     (folder / "serving.json").write_text(json.dumps(SERVING))
     return folder
 
@@ -167,10 +173,14 @@ def test_the_texts_of_the_schema_exit_by_the_rule():
 
 
 def test_rates_are_of_the_row_in_which_a_threshold_is():
-    rates = exit_rates(TRADEOFF, "made up")
-    assert [at["threshold"] for at in rates["at"]] == [0.7, 0.8, 0.9]
-    assert [at["exit_counts"] for at in rates["at"]] == [[5, 3, 2], [3, 2, 5], [0, 0, 10]]
-    assert [at["accuracy"] for at in rates["at"]] == [0.7, 0.8, 0.9]
+    rates = demo_results(TRADEOFF, "made up")
+    assert [at["threshold"] for at in rates["at"]] == [0.5, 0.7, 0.8, 0.9]
+    counts = [[10, 0, 0], [5, 3, 2], [3, 2, 5], [0, 0, 10]]
+    assert [at["exit_counts"] for at in rates["at"]] == counts
+    assert [at["accuracy"] for at in rates["at"]] == [0.6, 0.7, 0.8, 0.9]
+    assert [at["average_exit_layer"] for at in rates["at"]] == pytest.approx([-1, 0.4, 1.4, 3])
+    assert [at["speed_up"] for at in rates["at"]] == [None, 4.0, 2.0, 1.0]
+    assert [at["measured"] for at in rates["at"]] == [9.0, None, 1.5, None]
 
 
 def test_active_texts_are_those_that_did_not_exit_before():
@@ -180,7 +190,7 @@ def test_active_texts_are_those_that_did_not_exit_before():
 
 def test_the_picture_of_a_batch_has_these_shares():
     with style():
-        picture = draw_thinning(exit_rates(TRADEOFF, "made up"))
+        picture = draw_thinning(demo_results(TRADEOFF, "made up"))
     first, second, third = (line.get_ydata() for line in picture.figure.axes[0].get_lines())
     assert list(first) == [100, 50, 50, 20, 20]
     assert list(second) == [100, 70, 70, 50, 50]
@@ -192,8 +202,8 @@ def test_rates_are_written_from_a_tradeoff(tmp_path, monkeypatch):
     (tmp_path / "tradeoff.json").write_text(json.dumps(TRADEOFF))
     arguments = ["x", str(tmp_path / "tradeoff.json"), str(tmp_path / "rates.json")]
     monkeypatch.setattr("sys.argv", [*arguments, "--data", "made up"])
-    write_rates()
-    assert json.loads((tmp_path / "rates.json").read_text()) == exit_rates(TRADEOFF, "made up")
+    write_demo_results()
+    assert json.loads((tmp_path / "rates.json").read_text()) == demo_results(TRADEOFF, "made up")
 
 
 def test_accuracy_is_of_every_seed_at_its_speed_up():

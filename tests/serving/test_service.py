@@ -72,6 +72,7 @@ BAD_ANSWERS = {
     '{"sentence": "a", "keep": "id"}': "'keep' is 'id': wanted a list",
     '{"sentence": "a", "keep": ["id"]}': "'keep' has 'id', which is no key",
     '{"sentence": "a", "label": 1, "keep": ["label"]}': "'label', which is a key of the answer",
+    '{"sentence": "a", "best_label": 1, "keep": ["best_label"]}': "is a key of the answer",
     '{"sentence": "a", "top_labels": 0}': "'top_labels' is 0: wanted a positive integer",
 }
 
@@ -134,6 +135,39 @@ def test_the_schema_of_every_interface_is_given(service):
         status, _ = service.send(path.replace("{name}", "run"), example)
         assert status == 200
     assert service.send("/docs")[0] == 200
+
+
+def test_answers_are_as_the_schema_says(service):
+    jsonschema = pytest.importorskip("jsonschema", reason="comes with AllenNLP")
+    paths = service.send("/openapi.json")[1]["paths"]
+    one = {"sentence": SENTENCES[0]}
+    for path, bodies in {
+        "/answer": [one, {**one, "top_labels": 2}, [one, one]],
+        "/predict": [{"inputs": SENTENCES[0]}, {"inputs": [[SENTENCES[0]]]}],
+        "/exits": [one],
+        "/v2/models/{name}/infer": [
+            {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["good"]}]}
+        ],
+    }.items():
+        responses = paths[path]["post"]["responses"]
+        schema = responses["200"]["content"]["application/json"]["schema"]
+        for body in bodies:
+            status, answer = service.send(path.replace("{name}", "run"), body)
+            assert status == 200
+            jsonschema.validate(answer, _without_other_keys(schema))
+        status, error = service.send(path.replace("{name}", "run"), {})
+        assert status == 422
+        jsonschema.validate(error, responses["422"]["content"]["application/json"]["schema"])
+
+
+def _without_other_keys(schema):
+    """A schema of which objects may have no keys but those that it names."""
+    if isinstance(schema, list):
+        return [_without_other_keys(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: _without_other_keys(value) for key, value in schema.items()}
+    return {**strict, "additionalProperties": False} if "properties" in schema else strict
 
 
 def test_metrics_count_texts_where_they_exit_and_what_they_cost(service):

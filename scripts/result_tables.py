@@ -1,0 +1,347 @@
+"""
+Writes the tables of results into the documentation, from what benchmarks wrote into docs/results.
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`.
+"""
+
+import argparse
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+
+from scripts.pictures.accuracy import PLAIN, TRUNCATED, best_plain
+from sledgehammer_allennlp.files import write_text_whole
+
+PAGES = ("README.md", "docs")
+RESULTS = Path("docs/results")
+
+_PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+Row = Mapping[str, Any]
+Columns = Mapping[str, Callable[[Row], str]]
+"""By heading, the text of a cell."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.parse_args()
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        written = filled(text, RESULTS)
+        if written != text:
+            write_text_whole(page, written)
+            print(page)
+
+
+def pages(root: Path = Path()) -> List[Path]:
+    """The Markdown files that may have tables."""
+    found: List[Path] = []
+    for name in PAGES:
+        path = root / name
+        found += sorted(path.rglob("*.md")) if path.is_dir() else [path]
+    return found
+
+
+def filled(text: str, results: Path) -> str:
+    """
+    A page with its tables.
+
+    # Parameters
+
+    text : `str`
+        The page.
+    results : `Path`
+        The folder of what benchmarks wrote.
+
+    # Raises
+
+    ValueError
+        If there is no such table.
+    """
+
+    def fill(place: "re.Match[str]") -> str:
+        name = place.group(2)
+        if name not in TABLES:
+            raise ValueError(f"there is no table {name!r}: wanted one of {', '.join(TABLES)}")
+        file, make = TABLES[name]
+        return f"{place.group(1)}\n{make(_read(results / file))}\n\n{place.group(3)}"
+
+    return _PLACE.sub(fill, text)
+
+
+def _read(path: Path) -> Any:
+    """A JSON file, or all in a folder."""
+    if path.is_dir():
+        return [_read(file) for file in sorted(path.glob("*.json"))]
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def markdown(rows: Sequence[Row], columns: Columns) -> str:
+    """A table; cells that are numbers stand to the right."""
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    sides = ["---:" if _are_numbers(column) else "---" for column in zip(*cells)]
+    lines = [list(columns), *cells]
+    shown = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([shown[0], f"|{'|'.join(sides)}|", *shown[1:]])
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    return all(cell == "" or cell.lstrip("−-.")[:1].isdigit() for cell in cells)
+
+
+def number(key: str, form: str = ".1f") -> Callable[[Row], str]:
+    """A cell of a row's number; empty where there is none."""
+    return lambda row: "" if row.get(key) is None else format(row[key], form)
+
+
+def text(key: str) -> Callable[[Row], str]:
+    return lambda row: str(row[key])
+
+
+def share(value: float) -> str:
+    """An accuracy, as .856."""
+    return f"{value:.3f}".lstrip("0")
+
+
+def recipes(data: str) -> Callable[[Sequence[Row]], str]:
+    """Accuracies of one data set by recipe, at all layers and at fewer: means over seeds."""
+
+    def table(results: Sequence[Row]) -> str:
+        methods: Dict[str, List[Row]] = {}
+        for one in results:
+            if one["data"] == data:
+                methods.setdefault(one["method"], []).append(one)
+        best = best_plain(methods)
+        rows = []
+        for method in sorted(methods, key=_place_of_recipe):
+            found = sorted(methods[method], key=lambda one: one["seed"])
+            name = f"**{method}**" if method == best else method
+            rows.append(_recipe(name, found, "at_layers", "full_depth"))
+            if method.startswith("as recommended"):
+                keys = ("at_layers_by_temperatures", "full_depth_by_temperatures")
+                rows.append(_recipe("the same, temperatures alone", found, *keys))
+        columns = {"": text("name"), "seeds": text("seeds"), "all layers": text("all")}
+        return markdown(rows, {**columns, **{k: text(k) for k in "321"}})
+
+    return table
+
+
+def _place_of_recipe(method: str) -> Tuple[int, float, str]:
+    order = ("as recommended", PLAIN, "DeeBERT", "PABEE", TRUNCATED)
+    place = next((i for i, start in enumerate(order) if method.startswith(start)), len(order))
+    rate = float(method[len(PLAIN) :]) if method.startswith(PLAIN) else 0.0
+    return place, rate, method
+
+
+def _recipe(name: str, results: Sequence[Row], at: str, full_depth: str) -> Dict[str, str]:
+    num_layers = len(results[0]["at_layers"]) + 1
+    last = results[0]["exit_layers"][-1] + 1
+    row = {"name": name, "seeds": ", ".join(str(one["seed"]) for one in results)}
+    row.update({"all": "", "1": "", "2": "", "3": ""})
+    row["all" if last == num_layers else str(last)] = _mean([one[full_depth] for one in results])
+    if len(results[0]["exit_layers"]) > 1:
+        row.update({str(k): _mean([one[at][k - 1] for one in results]) for k in (3, 2, 1)})
+    return row
+
+
+def _mean(shares: Sequence[float]) -> str:
+    spread = f" ± {share(statistics.stdev(shares))}" if len(shares) > 1 else ""
+    return share(statistics.mean(shares)) + spread
+
+
+def demo(columns: Columns) -> Callable[[Row], str]:
+    return lambda results: markdown(results["at"], columns)
+
+
+def _threshold(row: Row) -> str:
+    return f"{row['threshold']:.5g}"
+
+
+def _with_words(row: Row) -> str:
+    words = {0: " (n-grams alone)", 1: " (the whole model)"}
+    return _threshold(row) + words.get(row["threshold"], "")
+
+
+def times(key: str) -> Callable[[Row], str]:
+    return lambda row: "no layer run" if row[key] is None else f"{row[key]:.3g}×"
+
+
+def held(serving: Row) -> str:
+    """The highest rates that were answered in time."""
+    rows = []
+    for name, rate in serving["held"].items():
+        service, _, threshold = name.rpartition(" at ")
+        at = [r for r in serving["loads"] if r["service"] == service and r["held"]]
+        best = max(
+            (r for r in at if r["threshold"] == float(threshold)), key=lambda r: r["due a second"]
+        )
+        rows.append({"service": service, "threshold": threshold, **best, "rate": rate})
+    return markdown(
+        rows,
+        {
+            "service": text("service"),
+            "threshold": number("threshold", "g"),
+            "requests a second": number("rate", ".0f"),
+            "median ms": number("median ms"),
+            "99 % ms": number("99 % ms"),
+        },
+    )
+
+
+def part(key: str, columns: Columns) -> Callable[[Row], str]:
+    """The rows of one part of a result."""
+    return lambda results: markdown(results[key], columns)
+
+
+_DEMO_SHORT: Columns = {
+    "threshold": _with_words,
+    "accuracy": number("accuracy", ".4f"),
+    "layers computed": number("layer_equivalents", ".2f"),
+    "speed-up": times("measured"),
+    "texts/s": number("texts_a_second", ",.0f"),
+}
+_DEMO: Columns = {
+    "threshold": _threshold,
+    "accuracy": number("accuracy", ".4f"),
+    "average exit layer": number("average_exit_layer", ".2f"),
+    "layer-equivalents": number("layer_equivalents", ".2f"),
+    "speed-up": times("speed_up"),
+    "measured": times("measured"),
+    "texts/s": number("texts_a_second", ",.0f"),
+}
+
+TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
+    **{
+        f"recipes {data}": ("recipes/results", recipes(data))
+        for data in ("sst2", "ag_news", "snli")
+    },
+    "demo": ("demo.json", demo(_DEMO)),
+    "demo, short": ("demo.json", demo(_DEMO_SHORT)),
+    "services": ("serving.json", held),
+    "lone requests": (
+        "serving.json",
+        part(
+            "lone",
+            {
+                "threshold": number("threshold", "g"),
+                "service, ms": number("service", ".2f"),
+                "classifier, ms": number("classifier", ".2f"),
+                "difference, ms": number("difference", ".2f"),
+            },
+        ),
+    ),
+    "latency target": (
+        "serving.json",
+        part(
+            "holding",
+            {
+                "times the load": number("times the load", "g"),
+                "requests a second": number("due a second", ".0f"),
+                "median ms": number("median ms"),
+                "99 % ms": number("99 % ms"),
+                "refused": text("refused"),
+                "mean threshold": number("mean threshold", ".3f"),
+            },
+        ),
+    ),
+    "one text": (
+        "latency.json",
+        part(
+            "whole_depth",
+            {
+                "model": text("model"),
+                "precision": text("precision"),
+                "tokens": text("tokens"),
+                "transformers": number("transformers", ".2f"),
+                "ONNX Runtime, one graph": number("ONNX Runtime", ".2f"),
+                "ours, torch": number("ours, torch", ".2f"),
+                "ours, onnxruntime": number("ours, onnxruntime", ".2f"),
+                "ours / one graph": number("ours / ONNX Runtime", ".2f"),
+            },
+        ),
+    ),
+    "from text to answer": (
+        "latency.json",
+        part(
+            "from_text_to_answer",
+            {
+                "precision": text("precision"),
+                "threshold": number("threshold", "g"),
+                "ours": number("ours", ".2f"),
+                "ONNX Runtime, all layers": number("ONNX Runtime, all layers", ".2f"),
+                "times as fast": number("times as fast", ".2f"),
+            },
+        ),
+    ),
+    "soak of the service": (
+        "serving_soak.json",
+        part(
+            "soak",
+            {
+                "seconds": text("seconds"),
+                "requests": number("requests", ",d"),
+                "answers": number("answers", ",d"),
+                "other than alone": text("other than alone"),
+                "lost": text("lost"),
+                "clients that went away": text("clients that went away"),
+                "the service's MB": number("the service's MB", ",d"),
+            },
+        ),
+    ),
+    "cost of predict-files": (
+        "bulk.json",
+        part(
+            "cost",
+            {
+                "threshold": number("threshold", "g"),
+                "tokenising, CPU s": number("tokenising"),
+                "engine, CPU s": number("engine"),
+                "the job, CPU s": number("job without loading"),
+                "share of tokenising and engine": number("share of tokenising and engine", ".2f"),
+                "rows a CPU second": number("rows a CPU second", ",.0f"),
+                "peak MB": number("the command's peak MB", ",.0f"),
+            },
+        ),
+    ),
+    "workers of predict-files": (
+        "bulk.json",
+        part(
+            "workers",
+            {
+                "": text("way"),
+                "rows a second": number("rows a second", ",.0f"),
+                "times": number("times", ".2f"),
+                "seconds of all, start too": number("seconds, start too"),
+            },
+        ),
+    ),
+    "growth of predict-files": (
+        "bulk.json",
+        part(
+            "growth",
+            {
+                "rows": number("rows", ",d"),
+                "seconds": number("seconds"),
+                "µs a row": number("microseconds a row"),
+                "peak MB": number("peak MB", ",.0f"),
+            },
+        ),
+    ),
+    "bookkeeping of predict-files": (
+        "bulk.json",
+        part(
+            "bookkeeping",
+            {
+                "": text("what"),
+                "parts": number("parts", ",d"),
+                "seconds": number("seconds"),
+            },
+        ),
+    ),
+}
+"""By name, the file or folder of its numbers, and what makes it."""
+
+
+if __name__ == "__main__":
+    main()
