@@ -3,11 +3,11 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, List, Tuple, Union
+from typing import Any, List, Optional, Tuple, Union
 
 import numpy as np
 
-from sledgehammer_allennlp.configs.data_summary import DataSummary
+from sledgehammer_allennlp.configs.data_summary import DataSummary, TableColumns
 from sledgehammer_allennlp.configs.pretrained_model import PretrainedModel
 
 PAPERS_EXITS = [0, 3, 5, 11]
@@ -76,7 +76,7 @@ def all_choices(
     batch_size, num_epochs, why_training = choose_training(train.num_texts)
     about_model = f"{model.family}, {model.num_layers} layers, up to {model.max_tokens} tokens."
     return [
-        *choose_data(train.path, dev.path),
+        *choose_data(train.path, dev.path, train.file.columns),
         Choice("transformer_model", model.name, about_model),
         Choice("exit_layers", exit_layers, why_exits),
         *choose_alignment(train.is_pairs),
@@ -86,14 +86,23 @@ def all_choices(
     ]
 
 
-def choose_data(train: str, dev: str) -> List[Choice]:
-    """Where the data are, by the paths as they were given."""
+def choose_data(train: str, dev: str, columns: Optional[TableColumns]) -> List[Choice]:
+    """Where the data are, by the paths as they were given, and of tables the columns."""
     found = re.fullmatch(r"data/([^/]+)/train\.tsv", train)
-    if found and dev == f"data/{found.group(1)}/dev.tsv":
+    if found and dev == f"data/{found.group(1)}/dev.tsv" and columns is None:
         return [Choice("dataset", found.group(1), f"Reads {train} and {dev}.")]
-    return [
+    paths = [
         Choice("train_data_path", train, "The data.", is_setting=False),
         Choice("validation_data_path", dev, "", is_setting=False),
+    ]
+    if columns is None:
+        return paths
+    reader = {"type": "labeled_table", "text_column": columns.text, "label_column": columns.label}
+    if columns.second_text is not None:
+        reader["second_text_column"] = columns.second_text
+    return [
+        *paths,
+        Choice("dataset_reader+", reader, "Tables with these columns.", is_setting=False),
     ]
 
 

@@ -6,11 +6,16 @@ import shlex
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import List, Union
+from typing import List, Optional, Union
 
 from sledgehammer_allennlp import __version__
 from sledgehammer_allennlp.configs import SETTINGS_FILE
-from sledgehammer_allennlp.configs.data_summary import DataSummary, read_summary
+from sledgehammer_allennlp.configs.data_summary import (
+    DataSummary,
+    LabeledFile,
+    TableColumns,
+    read_summary,
+)
 from sledgehammer_allennlp.configs.findings import check, kind, warnings
 from sledgehammer_allennlp.configs.settings_copy import (
     has_same_settings,
@@ -29,6 +34,7 @@ _DESCRIPTION = (
     f"{SETTINGS_FILE.name}, which it imports. Needs no AllenNLP, and trains nothing."
 )
 _MOST_LABELS = 10
+_OF_TABLES = (".csv", ".jsonl", ".json", ".ndjson", ".parquet", ".pq", ".gz", ".bz2", ".xz", ".zst")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", required=True, metavar="NAME", help="a Hugging Face name or a local folder"
     )
+    table = parser.add_argument_group(
+        "tables", "with any of these, the data are CSV, TSV with a header, JSON lines or Parquet"
+    )
+    table.add_argument("--text-column", metavar="COLUMN", help="default: text")
+    table.add_argument("--second-text-column", metavar="COLUMN", help="of pairs")
+    table.add_argument("--label-column", metavar="COLUMN", help="default: label")
     parser.add_argument("--force", action="store_true", help="replace files that are there")
 
 
@@ -66,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
     _check_names(args)
     _check_targets(config_file, settings_file, settings, args.force)
     _check_differ(args, config_file, settings_file)
-    train = read_summary(args.train)
-    dev = read_summary(args.dev)
+    columns = _columns(args)
+    train = _summary(LabeledFile(args.train, columns))
+    dev = _summary(LabeledFile(args.dev, columns))
     check(train, dev)
     # Only now: it takes seconds to import what reads models.
     from sledgehammer_allennlp.configs.choices import all_choices
@@ -107,11 +120,33 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _columns(args: argparse.Namespace) -> Optional[TableColumns]:
+    """Those of tables, or `None` if the data are lines."""
+    if (args.text_column, args.second_text_column, args.label_column) == (None, None, None):
+        return None
+    return TableColumns(
+        args.text_column or "text", args.second_text_column, args.label_column or "label"
+    )
+
+
+def _summary(file: LabeledFile) -> DataSummary:
+    try:
+        return read_summary(file)
+    except ValueError as error:
+        if file.columns is None and Path(file.path).name.lower().endswith(_OF_TABLES):
+            raise ValueError(
+                f"{error}. If it is a table, name its columns: --text-column and --label-column"
+            ) from error
+        raise
+
+
 def _check_names(args: argparse.Namespace) -> None:
-    for name in ("train", "dev", "model"):
-        value = getattr(args, name)
+    names = ("train", "dev", "model", "text_column", "second_text_column", "label_column")
+    for name in names:
+        value = getattr(args, name) or ""
         if any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ValueError(f"--{name} is {short_repr(value)}: wanted a name in UTF-8")
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is {short_repr(value)}: wanted a name in UTF-8")
 
 
 def _check_targets(config_file: Path, settings_file: Path, settings: str, force: bool) -> None:

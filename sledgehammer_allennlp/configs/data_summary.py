@@ -1,4 +1,4 @@
-"""What is in a file of labelled texts. Memory grows by 12 bytes a text, whatever its length."""
+"""What is in a file of labelled texts. Memory grows by 20 bytes a text, whatever its length."""
 
 import hashlib
 from array import array
@@ -8,7 +8,49 @@ from typing import Dict, Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
+from sledgehammer_allennlp.bulk.needs_arrow import require_arrow
 from sledgehammer_allennlp.labeled_lines import Row, checked_rows
+
+
+class TableColumns(NamedTuple):
+    """The names of a table's columns."""
+
+    text: str
+    second_text: Optional[str]
+    label: str
+
+
+class LabeledFile(NamedTuple):
+    """A file of labelled texts: of lines, or, if columns are named, a table."""
+
+    path: str
+    columns: Optional[TableColumns] = None
+
+    @property
+    def unit(self) -> str:
+        """What its numbers count."""
+        return "line" if self.columns is None else "row"
+
+    def rows(self) -> Iterator[Row]:
+        """
+        Its rows, checked.
+
+        # Raises
+
+        ValueError
+            As `checked_rows` and `labeled_rows` do; if a table is not one file, or what reads it is
+            not installed.
+        """
+        if self.columns is None:
+            return checked_rows(self.path, self.path)
+        require_arrow()
+        from sledgehammer_allennlp.bulk.inputs import find_inputs
+        from sledgehammer_allennlp.bulk.labeled_rows import labeled_rows
+
+        num_files = len(find_inputs([self.path]))
+        if num_files > 1:
+            raise ValueError(f"'{self.path}' is {num_files} files: wanted one, to look at")
+        return labeled_rows(self.path, *self.columns)
 
 
 class Conflict(NamedTuple):
@@ -25,17 +67,25 @@ class DataSummary:
     """
     Counts of a file, and a number for each text, by which equal texts are found.
 
-    Line `i + 1` of the file has the text `digests[i]` and the label `labels[label_indices[i]]`.
+    The line or row `numbers[i]` of the file has the text `digests[i]` and the label
+    `labels[label_indices[i]]`.
     """
 
-    path: str
+    file: LabeledFile
     is_pairs: bool
     first_lines: Dict[str, int]
     """The number of the first line of each label, in the order of the file."""
+    numbers: np.ndarray
+    """`(num_texts,)`: of the lines, from 1; of a table's rows, as error messages count them."""
     label_indices: np.ndarray
     """`(num_texts,)`: which label, counted in the order of `first_lines`."""
     digests: np.ndarray
     """`(num_texts,)`: 64-bit digests of the texts, of pairs of both."""
+
+    @property
+    def path(self) -> str:
+        """Of the file."""
+        return self.file.path
 
     @property
     def num_texts(self) -> int:
@@ -60,64 +110,68 @@ class DataSummary:
         first = where[np.argmin(order[where + 1])]
         return Conflict(
             num_texts=len(np.unique(digests[1:][differs])),
-            lines=(int(order[first]) + 1, int(order[first + 1]) + 1),
+            lines=(int(self.numbers[order[first]]), int(self.numbers[order[first + 1]])),
         )
 
     def lines_also_in(self, other: "DataSummary") -> np.ndarray:
         """The numbers of the lines whose text stands in the other file, too, ascending."""
-        return np.flatnonzero(np.isin(self.digests, other.digests)) + 1
+        return self.numbers[np.isin(self.digests, other.digests)]
 
 
-def read_summary(path: str) -> DataSummary:
+def read_summary(file: LabeledFile) -> DataSummary:
     """
     Reads a file to its end.
 
     # Raises
 
     ValueError
-        As `checked_rows` does, with file and line.
+        As `LabeledFile.rows` does, with file and line.
     """
     first_lines: Dict[str, int] = {}
     index_of: Dict[str, int] = {}
     label_indices = array("I")
+    numbers = array("Q")
     digests = array("Q")
     is_pairs = False
-    for row in _with_progress(path, f"Reading {path}"):
+    for row in _with_progress(file, f"Reading {file.path}"):
         is_pairs = row.second_text is not None
         first_lines.setdefault(row.label, row.line_number)
         label_indices.append(index_of.setdefault(row.label, len(index_of)))
+        numbers.append(row.line_number)
         digests.append(_digest(row))
     return DataSummary(
-        path,
+        file,
         is_pairs,
         first_lines,
+        np.frombuffer(numbers, dtype=np.ulonglong),
         np.frombuffer(label_indices, dtype=np.uintc),
         np.frombuffer(digests, dtype=np.ulonglong),
     )
 
 
-def chosen_rows(path: str, line_numbers: "np.ndarray", about: str) -> Iterator[Row]:
+def chosen_rows(file: LabeledFile, numbers: "np.ndarray", about: str) -> Iterator[Row]:
     """
     The rows of some lines, in the order of the file, with progress on stderr.
 
     # Parameters
 
-    path : `str`
-    line_numbers : `np.ndarray`
-        Counted from 1.
+    file : `LabeledFile`
+    numbers : `np.ndarray`
+        As `DataSummary` has them.
     about : `str`
         What is done with them.
     """
-    wanted = set(line_numbers.tolist())
-    for row in _with_progress(path, about):
+    wanted = set(numbers.tolist())
+    for row in _with_progress(file, about):
         if row.line_number in wanted:
             yield row
 
 
-def _with_progress(path: str, about: str) -> Iterator[Row]:
-    rows = checked_rows(path, path)
+def _with_progress(file: LabeledFile, about: str) -> Iterator[Row]:
     # Not shown for what is done in two seconds.
-    yield from tqdm(rows, desc=about, unit=" lines", delay=2, mininterval=1, leave=False)
+    yield from tqdm(
+        file.rows(), desc=about, unit=f" {file.unit}s", delay=2, mininterval=1, leave=False
+    )
 
 
 def _digest(row: Row) -> int:

@@ -32,15 +32,15 @@ def check(train: DataSummary, dev: DataSummary) -> None:
     if train.is_pairs != dev.is_pairs:
         wanted = "label<TAB>text<TAB>second text" if train.is_pairs else "label<TAB>text"
         raise ValueError(
-            f"{dev.path}, line 1: found {kind(dev)}, but {kind(train)} in {train.path}: "
-            f"wanted {wanted} in both"
+            f"{dev.path}, {dev.file.unit} {dev.numbers[0]}: found {kind(dev)}, but {kind(train)} "
+            f"in {train.path}: wanted {wanted} in both"
         )
     unseen = [label for label in dev.first_lines if label not in train.first_lines]
     if unseen:
         others = f" (and {len(unseen) - 1:,} other labels of it)" if len(unseen) > 1 else ""
         raise ValueError(
-            f"{dev.path}, line {dev.first_lines[unseen[0]]}: the label {short_repr(unseen[0])}"
-            f"{others} does not stand in {train.path}: wanted one of "
+            f"{dev.path}, {dev.file.unit} {dev.first_lines[unseen[0]]}: the label "
+            f"{short_repr(unseen[0])}{others} does not stand in {train.path}: wanted one of "
             f"{_some(sorted(train.first_lines))}"
         )
 
@@ -75,10 +75,10 @@ def kind(data: DataSummary) -> str:
 def _conflicts(data: DataSummary) -> Iterable[str]:
     conflict = data.conflict()
     if conflict is not None:
-        several = conflict.num_texts > 1
+        several, unit = conflict.num_texts > 1, f"{data.file.unit}s"
         yield (
             f"{data.path}: {_texts(conflict.num_texts)} {'have' if several else 'has'} different "
-            f"labels in different lines, as in lines {conflict.lines[0]:,} and "
+            f"labels in different {unit}, as in {unit} {conflict.lines[0]:,} and "
             f"{conflict.lines[1]:,}."
         )
 
@@ -88,9 +88,9 @@ def _leakage(train: DataSummary, dev: DataSummary) -> Iterable[str]:
     if len(lines):
         yield (
             f"{dev.path}: {len(lines):,} of {_texts(dev.num_texts)} "
-            f"{'stand' if len(lines) > 1 else 'stands'} in {train.path}, too, the first in line "
-            f"{lines[0]:,}. Accuracy and confidences on dev are then better than on new texts: "
-            "remove them from one of the files."
+            f"{'stand' if len(lines) > 1 else 'stands'} in {train.path}, too, the first in "
+            f"{dev.file.unit} {lines[0]:,}. Accuracy and confidences on dev are then better than "
+            "on new texts: remove them from one of the files."
         )
 
 

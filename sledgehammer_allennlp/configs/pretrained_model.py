@@ -68,11 +68,11 @@ def tokenize_sample(data: DataSummary, model: PretrainedModel) -> Tuple[np.ndarr
     than the model takes count one token more than it takes. Lengths are of shape `(num_sampled,)`,
     in the order of the file.
     """
-    lines = np.arange(1, data.num_texts + 1)
+    lines = data.numbers
     if data.num_texts > MAX_SAMPLE:
         chosen = random.Random(0).sample(range(data.num_texts), MAX_SAMPLE)
         lines = lines[sorted(chosen)]
-    rows = chosen_rows(data.path, lines, f"Tokenising texts of {data.path}")
+    rows = chosen_rows(data.file, lines, f"Tokenising texts of {data.path}")
     found: List[int] = []
     pieces = UnknownPieces(model.tokenizer)
     for batch in _batches(rows):

@@ -88,4 +88,4 @@ def test_there_are_enough_steps_unless_epochs_are_the_most(num_texts):
     ],
 )
 def test_data_have_the_setting_that_reads_them(train, dev, names):
-    assert [choice.name for choice in choose_data(train, dev)] == names
+    assert [choice.name for choice in choose_data(train, dev, None)] == names

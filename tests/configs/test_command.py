@@ -81,6 +81,50 @@ def test_a_config_is_written_that_trains_and_whose_archive_predicts(folder, caps
     assert predictor.predict_json({"sentence": "good"})["label"] in ("it's good", '"bad"')
 
 
+def test_of_a_table_the_config_names_the_columns_and_trains(folder, capsys):
+    pytest.importorskip("allennlp")
+    from allennlp.commands.train import train_model
+    from allennlp.common import Params
+
+    for name, rows in (("train", TRAIN), ("dev", DEV)):
+        lines = [
+            f"{number},{text},{5 if 'good' in label else 1}"
+            for number, (label, text) in enumerate(rows)
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["id,review,stars", *lines]) + "\n")
+    columns = ["--text-column", "review", "--label-column", "stars"]
+    assert new_config(*columns, train="train.csv", dev="dev.csv") == 0
+    assert "train.csv: 20 single texts, 2 labels: 10 '5', 10 '1'." in capsys.readouterr().out
+    params = Params.from_file("mine.jsonnet", params_overrides={"trainer.num_epochs": 1})
+    reader = params.as_dict(quiet=True)["dataset_reader"]
+    assert reader["type"] == "labeled_table"
+    assert (reader["text_column"], reader["label_column"]) == ("review", "stars")
+    assert "second_text_column" not in reader
+    assert reader["tokenizer"]["max_length"] == 32
+    train_model(params, "runs/mine")
+    assert (folder / "runs/mine/model.tar.gz").exists()
+
+
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        ([], "If it is a table, name its columns: --text-column and --label-column"),
+        (["--text-column", "text"], "train.csv: there is no column 'text': found 'id'"),
+        (["--text-column", "review"], "train.csv: there is no column 'label': found 'id'"),
+        (
+            ["--text-column", "review", "--label-column", "stars"],
+            "train.csv, row 3: the label is '': wanted",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(folder, capsys, options, wanted):
+    pytest.importorskip("pyarrow")
+    (folder / "train.csv").write_text("id,review,stars\n1,good,5\n2,bad,\n")
+    assert new_config(*options, train="train.csv") == 2
+    assert wanted in " ".join(capsys.readouterr().err.split())
+    assert made(folder) == {"train.csv"}
+
+
 def test_all_settings_come_along_with_their_defaults(folder):
     _jsonnet = pytest.importorskip("_jsonnet")
     assert new_config() == 0

@@ -18,7 +18,7 @@ def test_a_config_evaluates_to_what_was_chosen(tmp_path, train, dev, model, fact
     _jsonnet = pytest.importorskip("_jsonnet")
     shutil.copy(SETTINGS_FILE, tmp_path)
     choices = [
-        *choose_data(train, dev),
+        *choose_data(train, dev, None),
         Choice("transformer_model", model, f"It is {model}."),
         Choice("exit_layers", [0, 2], "Two."),
         Choice("max_length", 48, train),

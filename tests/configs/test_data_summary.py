@@ -3,12 +3,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sledgehammer_allennlp.configs.data_summary import chosen_rows, read_summary
+from sledgehammer_allennlp.configs.data_summary import (
+    LabeledFile,
+    TableColumns,
+    chosen_rows,
+    read_summary,
+)
 
 
-def write(path, rows) -> str:
+def write(path, rows) -> LabeledFile:
     path.write_bytes("".join("\t".join(row) + "\n" for row in rows).encode("utf-8"))
-    return str(path)
+    return LabeledFile(str(path))
 
 
 def test_labels_are_counted_the_largest_first(tmp_path):
@@ -21,7 +26,7 @@ def test_labels_are_counted_the_largest_first(tmp_path):
 def test_files_from_windows_are_read(tmp_path):
     (tmp_path / "x.tsv").write_bytes(b"\xef\xbb\xbfa\tone\r\nb\ttwo\r\n")
     (tmp_path / "y.tsv").write_bytes(b"a\tone\nb\ttwo\n")
-    windows, unix = (read_summary(str(tmp_path / name)) for name in ("x.tsv", "y.tsv"))
+    windows, unix = (read_summary(LabeledFile(str(tmp_path / name))) for name in ("x.tsv", "y.tsv"))
     assert windows.counts == {"a": 1, "b": 1}
     assert windows.digests.tolist() == unix.digests.tolist()
 
@@ -60,7 +65,44 @@ def test_chosen_rows_are_those_of_the_lines(tmp_path):
     assert [row.text for row in chosen_rows(path, np.array([7, 2]), "")] == ["2", "7"]
 
 
+COLUMNS = TableColumns("review", None, "stars")
+
+
+def test_a_tables_rows_have_the_numbers_of_its_errors(tmp_path):
+    pytest.importorskip("pyarrow")
+    text = "id,stars,review\n1,5,good\n\n2,1,bad\n3,1,good\n4,5,good\n"
+    (tmp_path / "x.csv").write_text(text)
+    file = LabeledFile(str(tmp_path / "x.csv"), COLUMNS)
+    found = read_summary(file)
+    assert found.counts == {"5": 2, "1": 2}
+    assert found.numbers.tolist() == [2, 4, 5, 6]
+    assert found.first_lines == {"5": 2, "1": 4}
+    assert found.conflict().lines == (2, 5)
+    assert found.lines_also_in(found).tolist() == [2, 4, 5, 6]
+    assert [row.text for row in chosen_rows(file, np.array([4]), "")] == ["bad"]
+
+
+def test_a_table_of_pairs_may_be_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"a": ["x", "x"], "b": ["y", "z"], "label": [0, 1]})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    columns = TableColumns("a", "b", "label")
+    found = read_summary(LabeledFile(str(tmp_path / "x.parquet"), columns))
+    assert found.is_pairs and found.counts == {"0": 1, "1": 1}
+    assert len(set(found.digests.tolist())) == 2
+
+
+def test_a_folder_of_tables_is_refused(tmp_path):
+    pytest.importorskip("pyarrow")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("review,stars\ngood,5\n")
+    with pytest.raises(ValueError, match="is 2 files: wanted one"):
+        read_summary(LabeledFile(str(tmp_path), COLUMNS))
+
+
 def test_a_bad_line_is_named(tmp_path):
     (tmp_path / "x.tsv").write_text("a\tone\nb\n")
     with pytest.raises(ValueError, match="x.tsv, line 2: found 1 tab-separated column"):
-        read_summary(str(tmp_path / "x.tsv"))
+        read_summary(LabeledFile(str(tmp_path / "x.tsv")))

@@ -46,6 +46,9 @@ def write_workspace(folder: Path) -> None:
         *(f"{i},{text},{y}" for i, (text, y) in enumerate(TEXTS[:ROWS])),
     ]
     (data / "texts.csv").write_text("\n".join(columns) + "\n")
+    for name, rows in (("train", TEXTS[:2000]), ("dev", TEXTS[2000:2300])):
+        of_stars = ["review,stars", *(f"{text},{5 if y == 'pos' else 1}" for text, y in rows)]
+        (data / f"mine/{name}.csv").write_text("\n".join(of_stars) + "\n")
     lines = [json.dumps({"sentence": text, "id": i}) for i, (text, _) in enumerate(TEXTS[:20])]
     (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
     reviews = data / "reviews"
