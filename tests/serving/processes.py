@@ -19,17 +19,17 @@ _PROGRAM = (
 _ADDRESS = re.compile(r"Serving (.+) at (http://\S+?):(\d+) ")
 
 
+def start(archive: Any, *options: Any, **more: Any) -> "subprocess.Popen[Any]":
+    """Starts `python -m sledgehammer_allennlp serve`, with one thread."""
+    command = [sys.executable, "-c", _PROGRAM, "serve", str(archive), *map(str, options)]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **more)
+
+
 class ServiceProcess:
     """`python -m sledgehammer_allennlp serve`, running."""
 
     def __init__(self, archive: Any, *options: Any) -> None:
-        command = [sys.executable, "-c", _PROGRAM, "serve", str(archive)]
-        self.process = subprocess.Popen(
-            [*command, "--port", "0", *map(str, options)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        self.process = start(archive, "--port", 0, *options, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.log: List[str] = []
         found = None

@@ -4,11 +4,15 @@ import json
 import signal
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from tests.serving.processes import ServiceProcess
+from tests.serving.processes import ServiceProcess, start
 from tests.tiny import SENTENCES
 
 pytest.importorskip("fastapi")
@@ -217,3 +221,23 @@ def test_an_address_that_is_taken_is_said(served, service, capsys):
 
     assert main(["serve", str(served), "--port", str(service.port)]) == 2
     assert f"cannot listen at 127.0.0.1, port {service.port}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_log_that_cannot_be_written_stops_nothing(served):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with open("/dev/full", "wb") as full:
+        process = start(served, "--port", port, stderr=full)
+    try:
+        for _ in range(600):
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as found:
+                assert json.load(found) == {"live": True}
+                break
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
