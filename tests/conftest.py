@@ -89,7 +89,9 @@ def hostile(trained: Dict[str, Any], tmp_path: Path) -> Hostile:
 
 @pytest.fixture
 def allennlp_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Runs `allennlp` with the arguments it is given."""
+    """
+    Runs `allennlp` with the arguments it is given; raises what our commands print as an error.
+    """
     from allennlp.commands import main
 
     def run(*arguments: Any) -> None:
@@ -98,7 +100,10 @@ def allennlp_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             "argv",
             ["allennlp", *map(str, arguments), "--include-package", "sledgehammer_allennlp"],
         )
-        main()
+        try:
+            main()
+        except SystemExit as exit_:
+            raise exit_.__cause__ or exit_
 
     return run
 

@@ -21,6 +21,7 @@ from allennlp.models.archival import CONFIG_NAME
 from sledgehammer_allennlp.archives.contents import read_config
 from sledgehammer_allennlp.archives.extraction import archive_folder
 from sledgehammer_allennlp.archives.model_card import MODEL_CARD_FILE, base_model_line
+from sledgehammer_allennlp.commands.error_line import ending_in_a_line
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     load,
@@ -118,7 +119,7 @@ class Calibrate(Subcommand):
             dest="combine_exits",
             help="calibrate each exit by its temperature alone",
         )
-        subparser.set_defaults(func=calibrate_from_args)
+        subparser.set_defaults(func=ending_in_a_line(self.name, calibrate_from_args))
         return subparser
 
 

@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from sledgehammer_allennlp.commands.error_line import ending_in_a_line
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     load,
@@ -49,7 +50,7 @@ class Oracle(Subcommand):
         subparser.add_argument(
             "--output-file", required=True, type=Path, help="the TSV file to write"
         )
-        subparser.set_defaults(func=oracle_from_args)
+        subparser.set_defaults(func=ending_in_a_line(self.name, oracle_from_args))
         return subparser
 
 

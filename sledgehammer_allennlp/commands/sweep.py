@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from allennlp.commands.subcommand import Subcommand
 from allennlp.common.checks import ConfigurationError
 
+from sledgehammer_allennlp.commands.error_line import ending_in_a_line
 from sledgehammer_allennlp.commands.labelled_data import writing
 from sledgehammer_allennlp.sweeps.interruption import Interrupted, Interruption
 from sledgehammer_allennlp.training.output_folder import check_writable
@@ -104,7 +105,7 @@ class Sweep(Subcommand):
         subparser.add_argument(
             "--summary-only", action="store_true", help="train nothing; say what there is"
         )
-        subparser.set_defaults(func=sweep_from_args)
+        subparser.set_defaults(func=ending_in_a_line(self.name, sweep_from_args))
         return subparser
 
 

@@ -25,6 +25,7 @@ from sledgehammer_allennlp.calibration import (
     compare_temperatures,
     with_combination,
 )
+from sledgehammer_allennlp.commands.error_line import ending_in_a_line
 from sledgehammer_allennlp.commands.labelled_data import (
     add_arguments,
     load,
@@ -111,7 +112,7 @@ class Tradeoff(Subcommand):
             default=10,
             help="how many of the easiest and of the hardest texts the report shows",
         )
-        subparser.set_defaults(func=tradeoff_from_args)
+        subparser.set_defaults(func=ending_in_a_line(self.name, tradeoff_from_args))
         return subparser
 
 
