@@ -158,9 +158,16 @@ class Generator:
 
     async def _send(self, number: int, due: float) -> Optional[float]:
         of_port = number % len(self._ports)
-        idle = self._idle[of_port]
-        connection = idle.pop() if idle else await Connection.open(self._ports[of_port])
-        status, body = await connection.send(self._requests[number % len(self._requests)])
+        idle, request = self._idle[of_port], self._requests[number % len(self._requests)]
+        answer = None
+        while answer is None and idle:  # some services close what was idle for seconds
+            connection = idle.pop()
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                answer = await connection.send(request)
+        if answer is None:
+            connection = await Connection.open(self._ports[of_port])
+            answer = await connection.send(request)
+        status, body = answer
         latency = time.perf_counter() - due
         idle.append(connection)
         if status != 200:

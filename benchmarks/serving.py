@@ -36,6 +36,7 @@ from benchmarks.timing import print_table, write
 SERVE, PROCESSES = "serve", "serve, process a core"
 EXITING_EARLY = ("classifier", "litserve classifier", SERVE, PROCESSES)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+_FEWEST_REQUESTS = 100
 _MULTIPLES = (0.5, 1.0, 2.0, 4.0)
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     add_arguments(parser, "runs/benchmarks/serving.json")
     parser.add_argument("--thresholds", type=float, nargs="+", default=[1.0, 0.9])
     parser.add_argument("--limit-ms", type=float, default=100.0)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load, at least")
     parser.add_argument("--first-rate", type=float, default=10.0, help="requests a second")
     parser.add_argument("--growth", type=float, default=1.5, help="of the rate, step by step")
     parser.add_argument("--max-accuracy-drop", type=float, help="for the latency target's floor")
@@ -121,12 +122,12 @@ async def _loads(
     texts: List[str],
     arguments: argparse.Namespace,
 ) -> List[Dict[str, Any]]:
-    """More and more requests a second, until they are not answered in time."""
+    """More and more requests a second, until twice in a row they are not answered in time."""
     generator = Generator(ports, texts)
     await generator.run(arguments.first_rate, 2.0)  # warm
     rows: List[Dict[str, Any]] = []
     rate = arguments.first_rate
-    while not rows or rows[-1]["held"]:
+    while any(row["held"] for row in rows[-2:]) or len(rows) < 2:
         row = await _load(generator, rate, arguments)
         rows.append({"service": subject, "threshold": threshold, **row})
         print(rows[-1], flush=True)
@@ -135,7 +136,8 @@ async def _loads(
 
 
 async def _load(generator: Generator, rate: float, arguments: argparse.Namespace) -> Dict[str, Any]:
-    latencies, num_refused = await generator.run(rate, arguments.seconds)
+    seconds = max(arguments.seconds, _FEWEST_REQUESTS / rate)
+    latencies, num_refused = await generator.run(rate, seconds)
     latencies.sort()
     worst = 1000 * latencies[int(0.99 * len(latencies))] if latencies else float("inf")
     return {
