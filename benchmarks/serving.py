@@ -35,6 +35,8 @@ from benchmarks.timing import print_table, write
 
 SERVE, PROCESSES = "serve", "serve, process a core"
 EXITING_EARLY = ("classifier", "litserve classifier", SERVE, PROCESSES)
+# Without the libraries of the other services, which `pip install '.[serve]'` does not have.
+_AS_INSTALLED = {"PYTHONPATH": ""}
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
 _FEWEST_REQUESTS = 100
 _MULTIPLES = (0.5, 1.0, 2.0, 4.0)
@@ -112,7 +114,8 @@ def _serve(
     arguments: argparse.Namespace, *options: str, environment: "Dict[str, str] | None" = None
 ) -> ServiceProcess:
     command = ["sledgehammer_allennlp", "serve", arguments.archive, "--port", "0"]
-    return ServiceProcess([*command, *options, *arguments.options.split()], environment)
+    given = {**_AS_INSTALLED, **(environment or {})}
+    return ServiceProcess([*command, *options, *arguments.options.split()], given)
 
 
 async def _loads(

@@ -123,6 +123,8 @@ class OnnxLayers:
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Its threads wait for the next run by spinning, and keep torch's from the cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(
             graph.build_graph(layers, blocks, num_heads, precision),
             options,

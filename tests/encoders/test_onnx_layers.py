@@ -49,6 +49,13 @@ def _last(encoder: LayeredEncoder, inputs) -> torch.Tensor:
     return _run(encoder, inputs)[1].hidden
 
 
+@torch.no_grad()
+def test_its_threads_do_not_keep_the_cores_after_a_run():
+    _, _, layers = _run(_encoder(), random_inputs([4]))
+    options = layers._session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 @pytest.mark.parametrize("family", sorted(set(FAMILIES_HERE) - set(WITHOUT_GRAPHS)))
 @pytest.mark.parametrize("lengths", [[6], [4, 4, 4], [3, 9, 5]])
 @torch.no_grad()

@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from sledgehammer_allennlp.serving.command import _listening
 from tests.serving.processes import ServiceProcess, start
 from tests.tiny import SENTENCES
 
@@ -114,6 +115,13 @@ def test_idle_connections_hold_up_nobody(service):
     assert_answers(service)
     for client in clients:
         client.close()
+
+
+def test_connections_send_small_pieces_at_once():
+    with _listening("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_hostile_bytes_are_no_end_of_it(service):
