@@ -60,6 +60,11 @@ class Answerer:
         When so many wait, new jobs are refused.
     on_step : optional
         Called after each step of the layers with its seconds.
+    in_thread : `bool`, optional (default = `True`)
+        Whether layers run in a thread of their own. Otherwise the main thread is to call
+        `run_layers`, which is faster: OpenMP has a team of threads for each thread that uses it,
+        and where it counts more of them in all than there are cores, they wait for each other
+        without spinning. So that there is one team, others are then given one thread.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Answerer:
         token_budget: Optional[int] = None,
         max_queued_tokens: int = 200_000,
         on_step: Callable[[float], None] = lambda seconds: None,
+        in_thread: bool = True,
     ) -> None:
         if classifier.tokenizer is None:
             raise ValueError(
@@ -96,12 +102,13 @@ class Answerer:
         self._num_texts_left = 0
         self._num_jobs_open = 0
         self._is_closed = False
-        self._threads = [
-            threading.Thread(target=self._tokenize_jobs, name="tokenizing", daemon=True),
-            threading.Thread(target=self._run_layers, name="layers", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._layers_have_ended = threading.Event()
+        self._tokenizing = threading.Thread(
+            target=self._tokenize_jobs, args=(in_thread,), name="tokenizing", daemon=True
+        )
+        self._tokenizing.start()
+        if in_thread:
+            threading.Thread(target=self.run_layers, name="layers", daemon=True).start()
 
     @property
     def num_queued_tokens(self) -> int:
@@ -165,10 +172,24 @@ class Answerer:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._tokenizing.join()
+        self._layers_have_ended.wait()
 
-    def _tokenize_jobs(self) -> None:
+    def run_layers(self) -> None:
+        """Runs layers until it is closed and all that was taken is answered."""
+
+        def after_step(seconds: float, num_tokens: int) -> None:
+            self._speed.measured(seconds, num_tokens)
+            self._on_step(seconds)
+
+        try:
+            self._scheduler.run(after_step)
+        finally:
+            self._layers_have_ended.set()
+
+    def _tokenize_jobs(self, layers_in_thread: bool) -> None:
+        if not layers_in_thread:
+            torch.set_num_threads(1)  # of this thread, and of those that have used none yet
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -328,13 +349,6 @@ class Answerer:
                     "wanted a shorter one, or 'truncate' true"
                 )
                 self._end(piece.job, Refusal(TOO_LARGE, message))
-
-    def _run_layers(self) -> None:
-        def after_step(seconds: float, num_tokens: int) -> None:
-            self._speed.measured(seconds, num_tokens)
-            self._on_step(seconds)
-
-        self._scheduler.run(after_step)
 
     def _done(self, piece: Piece, request: Request) -> None:
         if request.error is not None:

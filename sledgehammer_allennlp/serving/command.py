@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from sledgehammer_allennlp.tradeoff.results import shortest
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from sledgehammer_allennlp.serving.answerer import Answerer
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +129,12 @@ def run(args: argparse.Namespace) -> int:
     _warm_up(classifier)
     with _listening(args.host, args.port) as listening:
         answerer = Answerer(
-            classifier, control, args.token_budget, args.max_queued_tokens, metrics.step
+            classifier,
+            control,
+            args.token_budget,
+            args.max_queued_tokens,
+            metrics.step,
+            in_thread=False,
         )
         settings = Settings(
             args.model_name or _name_of(args.archive_file),
@@ -142,11 +150,11 @@ def run(args: argparse.Namespace) -> int:
             server_header=False,
             timeout_graceful_shutdown=SECONDS_TO_END,
         )
-        server = _server(config)
+        server = uvicorn.Server(config)
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         logger.info("Serving %s at %s (its page), %s/docs", settings.model_name, address, address)
-        server.run(sockets=[listening])
+        _run(server, listening, answerer)
     cut = answerer.cut.sentence()
     if cut:
         logger.warning("%s.", cut)
@@ -219,18 +227,24 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield made
 
 
-def _server(config: "uvicorn.Config") -> "uvicorn.Server":
-    """One that, told to end by a signal, ends as after any other end."""
-    import uvicorn
+def _run(server: "uvicorn.Server", listening: socket.socket, answerer: "Answerer") -> None:
+    """Has another thread serve, and this one, the main thread, run layers and take signals."""
 
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self.handle_exit)
-            yield
+    def serve() -> None:
+        try:
+            server.run(sockets=[listening])
+        finally:
+            answerer.close()  # as it has, but after a second Ctrl-C and after errors
 
-    return Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    serving = threading.Thread(target=serve, name="serving", daemon=True)
+    serving.start()
+    try:
+        answerer.run_layers()
+    finally:
+        server.should_exit = True
+        serving.join()
 
 
 class _JsonLines(logging.Formatter):
