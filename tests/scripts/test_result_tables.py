@@ -103,7 +103,17 @@ def test_tables_are_up_to_date(page):
     assert filled(written, ROOT / RESULTS) == written, "wanted: make pictures"
 
 
+def can_be_made(name):
+    """Whether a benchmark wrote its numbers."""
+    try:
+        filled(f"<!-- table: {name} -->\n<!-- end of table -->", ROOT / RESULTS)
+    except (FileNotFoundError, KeyError):
+        return False
+    return True
+
+
 def test_every_result_is_shown():
     written = "".join(page.read_text(encoding="utf-8") for page in pages(ROOT))
-    there = {name for name, (file, _) in TABLES.items() if (ROOT / RESULTS / file).exists()}
-    assert [name for name in there if f"<!-- table: {name} -->" not in written] == []
+    shown = {name for name in TABLES if f"<!-- table: {name} -->" in written}
+    assert "demo" in shown
+    assert [name for name in TABLES if can_be_made(name) and name not in shown] == []
