@@ -8,6 +8,7 @@ with random weights, whose texts leave at every exit with the same chance.
 """
 
 import argparse
+from copy import copy
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
@@ -90,14 +91,16 @@ def _random(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
         return made
 
     with_embeddings = [-1, *range(12)]
+    # Copies share the weights, and what is made of them: one takes gigabytes.
+    shared = classifier(with_embeddings)
     engines = {
         "all leave on n-grams": Engine(classifier(with_embeddings, with_ngrams=True), 1.0),
-        "all leave on the embeddings": Engine(classifier(with_embeddings), 1.0),
+        "all leave on the embeddings": Engine(copy(shared), 1.0),
     }
     engines["all leave at layer 0"] = Engine(classifier(list(range(12))), 1.0)
     for name, chance in CHANCES.items():
-        engines[name] = Engine(classifier(with_embeddings), chance)
-    full = Engine(classifier(with_embeddings))
+        engines[name] = Engine(copy(shared), chance)
+    full = Engine(shared)
     others = _Others(FullDepth(full.classifier).eval(), arguments)
     rows: List[Dict[str, Any]] = []
     for batch_size in arguments.batch_sizes:
