@@ -100,6 +100,7 @@ def _workers(arguments: argparse.Namespace, folder: Path) -> List[Dict[str, Any]
     """Each way in turn, at the last threshold."""
     threshold = arguments.thresholds[-1]
     sizes = (arguments.rows // 10, arguments.rows)
+    paths = [_input(arguments, size, folder) for size in sizes]
     # So small that two workers end at about the same time.
     options = ["--threshold", threshold, "--rows-per-part", 1024, "--batch-size", 1024]
     ways: Dict[str, List[Any]] = {
@@ -110,10 +111,8 @@ def _workers(arguments: argparse.Namespace, folder: Path) -> List[Dict[str, Any]
     rows = []
     for way, more in ways.items():
         short, long = (
-            _run_command(
-                arguments, _input(arguments, size, folder), folder / way / str(size), options + more
-            )[0]
-            for size in sizes
+            _run_command(arguments, path, folder / way / path.stem, options + more)[0]
+            for path in paths
         )
         rows.append(
             {

@@ -171,20 +171,19 @@ def times(key: str) -> Callable[[Row], str]:
 
 def held(serving: Row) -> str:
     """The highest rates that were answered in time."""
-    rows = []
-    for name, rate in serving["held"].items():
-        service, _, threshold = name.rpartition(" at ")
-        at = [r for r in serving["loads"] if r["service"] == service and r["held"]]
-        best = max(
-            (r for r in at if r["threshold"] == float(threshold)), key=lambda r: r["due a second"]
-        )
-        rows.append({"service": service, "threshold": threshold, **best, "rate": rate})
+    best: Dict[Tuple[str, float], Row] = {}
+    for load in sorted(serving["loads"], key=lambda load: load["due a second"]):
+        if load["held"]:
+            best[load["service"], load["threshold"]] = load
+    # In the order in which they took turns.
+    order = dict.fromkeys((load["service"], load["threshold"]) for load in serving["loads"])
+    rows = [best[subject] for subject in order if subject in best]
     return markdown(
         rows,
         {
             "service": text("service"),
             "threshold": number("threshold", "g"),
-            "requests a second": number("rate", ".0f"),
+            "requests a second": number("due a second", ".0f"),
             "median ms": number("median ms"),
             "99 % ms": number("99 % ms"),
         },

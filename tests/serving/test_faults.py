@@ -244,6 +244,8 @@ def test_a_log_that_cannot_be_written_stops_nothing(served):
                 break
             assert process.poll() is None
             time.sleep(0.1)
+        else:
+            pytest.fail("the service did not answer")
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
