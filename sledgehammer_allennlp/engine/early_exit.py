@@ -30,7 +30,7 @@ from sledgehammer_allennlp.engine.chunks import (
 )
 from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
 from sledgehammer_allennlp.engine.exit_rule import ExitRule
-from sledgehammer_allennlp.engine.one_text import run_one_text
+from sledgehammer_allennlp.engine.one_text import decide_one_by_ngrams, run_one_text
 from sledgehammer_allennlp.engine.output import EarlyExitOutput
 from sledgehammer_allennlp.engine.regrouping import WaitingSurvivors
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
@@ -85,9 +85,16 @@ def run_early_exit(
     device, num_texts = texts.token_ids.device, len(texts)
     with _inference_mode_without_gradients():
         decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
-        texts, instances, scores = decide_by_ngrams(encoder.truncate(texts), exits, decisions)
+        texts = encoder.truncate(texts)
         output = None
-        if num_texts == len(texts) == 1 and not record_exits and forced_exits is None:
+        is_one = num_texts == 1 and not record_exits and forced_exits is None
+        at_ngrams = decide_one_by_ngrams(exits, rule, texts, decisions) if is_one else None
+        if at_ngrams is not None:
+            output, scores = at_ngrams
+            instances = torch.zeros(1, dtype=torch.long)
+        else:
+            texts, instances, scores = decide_by_ngrams(texts, exits, decisions)
+        if is_one and output is None and len(texts):
             output = run_one_text(encoder, exits, rule, texts, scores, decisions)
         if output is None and len(texts):
             order, texts = sort_by_length(texts.to(encoder.device))

@@ -1,4 +1,4 @@
-"""A single short text: layers in ONNX Runtime, and between them NumPy and numbers of Python.
+"""A single text: NumPy and numbers of Python, and layers, if it is short, in ONNX Runtime.
 
 What an exit computes for one text is little, and so is what the exit rule does; a call of torch
 takes longer than that, and there are some forty calls an exit. This is the same computation, for
@@ -20,9 +20,64 @@ from sledgehammer_allennlp.engine.exit_rule import ExitRule
 from sledgehammer_allennlp.engine.output import EarlyExitOutput
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
 from sledgehammer_allennlp.exits.confidence import max_probability
+from sledgehammer_allennlp.ngrams.one_text import score_one_text
 
 _LARGEST = 1e30
 """Of logits; what is larger, or no number, takes the general way, which keeps sums finite."""
+
+
+class AtNgrams(NamedTuple):
+    """
+    What the exit over n-grams makes of a text: its `output`, `None` if it stays active; and its
+    `scores`, as `ActiveInstances.earlier_scores`.
+    """
+
+    output: Optional[EarlyExitOutput]
+    scores: List[Optional[ExitScores]]
+
+
+def decide_one_by_ngrams(
+    exits: ExitClassifiers, rule: ExitRule, text: TokenBatch, decisions: ExitDecisions
+) -> Optional[AtNgrams]:
+    """
+    The exit over n-grams for one text.
+
+    # Parameters
+
+    exits : `ExitClassifiers`
+    rule : `ExitRule`
+        With the threshold of this text.
+    text : `TokenBatch`
+        Of one text.
+    decisions : `ExitDecisions`
+        Which scores make a difference, perhaps to others.
+
+    # Returns
+
+    `AtNgrams`, optional
+        `None` if this model, rule or text is to take the general way.
+    """
+    ngrams = exits.ngrams
+    if ngrams is None or text.token_ids.device.type != "cpu":
+        return None
+    if not decisions.needs_scores_of(0) or not _is_usual(exits, rule):
+        return None
+    scored = score_one_text(ngrams, text)
+    if scored is None:
+        return None
+    scores = ExitScores(
+        torch.tensor([scored.logits]), seen_share=torch.tensor([scored.seen_share])
+    )
+    kept = decisions.for_later_exits(0, scores)
+    if not decisions.may_exit_at(0):
+        return AtNgrams(None, [kept])
+    answer = _answer(rule, [scored.logits], 0)
+    if answer is None:
+        return None
+    if scored.seen_share < rule.min_seen_share:
+        answer = answer._replace(confidence=0.0)
+    exits_here = decisions.is_last(0) or answer.is_confident(rule)
+    return AtNgrams(answer.output(0) if exits_here else None, [kept])
 
 
 def run_one_text(
@@ -73,7 +128,7 @@ def run_one_text(
         answer = _answer(rule, logits, k)
         if answer is None:
             return None
-        if decisions.is_last(k) or np.float32(answer.confidence) >= np.float32(rule.threshold):
+        if decisions.is_last(k) or answer.is_confident(rule):
             return answer.output(k)
     raise AssertionError("no exit took the text")
 
@@ -151,6 +206,10 @@ class _Answer(NamedTuple):
     logits: List[float]
     probs: List[float]
     confidence: float
+
+    def is_confident(self, rule: ExitRule) -> bool:
+        # Confidences are rounded: a threshold of 1 must not be compared.
+        return not rule.never_early and bool(np.float32(self.confidence) >= np.float32(rule.threshold))
 
     def output(self, exit_index: int) -> EarlyExitOutput:
         return EarlyExitOutput(

@@ -151,7 +151,7 @@ class NgramClassifier(nn.Module):
         The logits, and of each of `texts` the share of its n-grams that are in a bucket of one that
         was seen in the fit, `(num_texts,)`; 1 where a text has no n-grams. `None` before fitting.
         """
-        table, bias, marks = self._weights_on(texts.token_ids.device)
+        table, bias, marks = self.weights_on(texts.token_ids.device)
         if not marks[3]:
             if not self.training:
                 message = "the n-gram exit was never fitted: no text will exit there"
@@ -174,7 +174,7 @@ class NgramClassifier(nn.Module):
         starts = starts_of(texts.lengths).to(texts.token_ids.device)
         return ngram_buckets(texts, starts, self.marks, self.max_n, self.num_buckets)
 
-    def _weights_on(self, device: torch.device) -> Tuple[torch.Tensor, ...]:
+    def weights_on(self, device: torch.device) -> Tuple[torch.Tensor, ...]:
         """
         The weights, or a copy of them: texts that exit here need not go to the device of the
         model.

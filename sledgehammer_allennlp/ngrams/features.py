@@ -1,5 +1,8 @@
 """The features of the n-gram exit: n-grams of token ids, hashed into buckets."""
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -7,6 +10,9 @@ from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 
 _MULTIPLIER = -0x61C8864680B583EB
 """2**64 divided by the golden ratio, as a signed number: multiplication by it spreads bits."""
+
+Integers = TypeVar("Integers", torch.Tensor, np.ndarray)
+"""Of 64 bits."""
 
 
 def ngram_buckets(
@@ -51,7 +57,7 @@ def ngram_buckets(
     return torch.stack(buckets, dim=1)
 
 
-def bucket_of(hashes: torch.Tensor, num_buckets: int) -> torch.Tensor:
+def bucket_of(hashes: Integers, num_buckets: int) -> Integers:
     """The bucket of each hash, from 0 to `num_buckets` - 1, a power of two."""
     # The highest bits of a product depend on all bits of its factors.
     bits = num_buckets.bit_length() - 1
@@ -85,7 +91,7 @@ def _shifted(values: torch.Tensor) -> torch.Tensor:
     return F.pad(values[:-1], (1, 0))
 
 
-def hashed(values: torch.Tensor) -> torch.Tensor:
+def hashed(values: Integers) -> Integers:
     """A hash of each number; products are taken modulo 2**64."""
     values = (values + 1) * _MULTIPLIER
     return (values ^ (values >> 32)) * _MULTIPLIER

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sledgehammer_allennlp.engine.requests import Request
-from sledgehammer_allennlp.engine.scheduler import Scheduler
+from sledgehammer_allennlp.engine.scheduler import ONE_BY_ONE, Scheduler
 from sledgehammer_allennlp.exits.confidence import max_probability
 from tests.engine.plain_computation import all_logits, length_lists, make_case, rule, thresholds
 from tests.tiny import HAS_ONNX, needs_onnx, random_inputs, texts_of
@@ -121,14 +121,40 @@ def test_a_lone_short_text_runs_in_one_step(with_ngrams, threshold):
 
 
 @needs_onnx
-def test_two_texts_run_together_though_each_could_run_alone():
-    service = Service(runtime="auto")
-    service.add([5])
-    service.add([6], seed=1)
+def test_few_texts_that_can_run_alone_run_one_after_the_other():
+    service = Service(runtime="auto", token_budget=512)
+    lengths = [5, 6, 7]
+    requests = [service.add([length], seed=length) for length in lengths]
+    done_after = []
+    while service.scheduler.step():
+        done_after.append(len(service.done))
+    assert done_after == [1, 2, 3]
+    assert service.done == requests
+    service.case.encoder.runtime = "torch"
+    for request, length in zip(requests, lengths):
+        service.assert_answered_as_alone(request, [length], 1.0, length)
+
+
+@needs_onnx
+def test_texts_of_one_request_run_together():
+    service = Service(runtime="auto", token_budget=512)
+    service.add([5, 6, 7])
+    service.run_all()
+    assert service.scheduler.num_steps == len(EXIT_LAYERS)
+
+
+@needs_onnx
+def test_more_texts_run_together_though_each_could_run_alone():
+    service = Service(runtime="auto", token_budget=512)
+    requests = [service.add([5], seed=seed) for seed in range(ONE_BY_ONE + 1)]
+    service.scheduler.step()
+    assert service.done == []
+    late = service.add([5])  # few are new now, but it may yet meet the others
     service.scheduler.step()
     assert service.done == []
     service.run_all()
-    assert len(service.done) == 2
+    assert sorted(map(id, service.done)) == sorted(map(id, [*requests, late]))
+    assert service.scheduler.num_steps == len(EXIT_LAYERS) + 1
 
 
 @needs_onnx

@@ -154,13 +154,13 @@ def test_the_state_has_all_that_was_fitted_and_nothing_is_trained():
 def test_weights_elsewhere_are_copied_once_to_where_the_texts_are(change):
     classifier = random_classifier()
     elsewhere = torch.device("meta")
-    copied = classifier._weights_on(elsewhere)
+    copied = classifier.weights_on(elsewhere)
     assert [tensor.device for tensor in copied] == [elsewhere] * 3
-    assert classifier._weights_on(elsewhere)[0] is copied[0]
+    assert classifier.weights_on(elsewhere)[0] is copied[0]
     changed = change(classifier)
     changed = changed if isinstance(changed, NgramClassifier) else classifier
-    assert changed._weights_on(elsewhere)[0] is not copied[0]
-    assert changed._weights_on(torch.device("cpu"))[0] is changed.table
+    assert changed.weights_on(elsewhere)[0] is not copied[0]
+    assert changed.weights_on(torch.device("cpu"))[0] is changed.table
 
 
 def test_weights_are_refused_for_ngrams_of_another_length():
