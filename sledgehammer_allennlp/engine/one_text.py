@@ -65,9 +65,7 @@ def decide_one_by_ngrams(
     scored = score_one_text(ngrams, text)
     if scored is None:
         return None
-    scores = ExitScores(
-        torch.tensor([scored.logits]), seen_share=torch.tensor([scored.seen_share])
-    )
+    scores = ExitScores(torch.tensor([scored.logits]), seen_share=torch.tensor([scored.seen_share]))
     kept = decisions.for_later_exits(0, scores)
     if not decisions.may_exit_at(0):
         return AtNgrams(None, [kept])
@@ -209,7 +207,9 @@ class _Answer(NamedTuple):
 
     def is_confident(self, rule: ExitRule) -> bool:
         # Confidences are rounded: a threshold of 1 must not be compared.
-        return not rule.never_early and bool(np.float32(self.confidence) >= np.float32(rule.threshold))
+        return not rule.never_early and bool(
+            np.float32(self.confidence) >= np.float32(rule.threshold)
+        )
 
     def output(self, exit_index: int) -> EarlyExitOutput:
         return EarlyExitOutput(

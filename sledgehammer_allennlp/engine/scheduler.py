@@ -9,9 +9,9 @@ A step takes a batch to its next exit. Which batch, in this order:
    so that a request of many texts does not hold up one of few.
 4. Survivors of the first exit that has any. On their way they meet those of later exits.
 
-But where no survivors wait and no more than `ONE_BY_ONE` requests of one text are new, they run one
-after the other, each from exit to exit in one step, if they can by `one_text`: so few gain little or
-nothing by company, and the first would wait for the others.
+But where no survivors wait and no more than `ONE_BY_ONE` requests of one text are new, they run
+one after the other, each from exit to exit in one step, if they can by `one_text`: so few gain
+little or nothing by company, and the first would wait for the others.
 
 So a text that comes alone runs at once; many that come while a step runs start together in the
 next; and survivors wait for company only while there is something else to do.
@@ -44,9 +44,10 @@ from sledgehammer_allennlp.exits.classifiers import (
 
 ONE_BY_ONE = 8
 """
-So many new requests of one text, or fewer, run one after the other. On two cores, MiniLM-L6, two took 0.8 to 1.0
-of the time that they took together, four 1.1 to 1.4, eight 1.3 to 1.7. Yet under loads near the most
-that can be held, 99 % were answered in half the time that they took with 1; 16 were no better.
+So many new requests of one text, or fewer, run one after the other. On two cores, MiniLM-L6, two
+took 0.8 to 1.0 of the time that they took together, four 1.1 to 1.4, eight 1.3 to 1.7. Yet under
+loads near the most that can be held, 99 % were answered in half the time that they took with 1; 16
+were no better.
 """
 
 
@@ -161,8 +162,8 @@ class Scheduler:
         self._survivors = WaitingSurvivors(self._num_exits)
         self._waiting_since: Dict[int, int] = {}  # by next exit, the step
         self.num_steps = 0
-        self.num_tokens_done = 0
-        """Of all texts that exited in a step."""
+        self.num_texts_done = self.num_tokens_done = 0
+        """All texts that exited in a step, and their tokens."""
         with torch.inference_mode():
             encoder.prepare()
 
@@ -209,19 +210,27 @@ class Scheduler:
             self._is_closed = True
             self._changed.notify()
 
-    def run(self, after_step: Callable[[float, int], None] = lambda seconds, tokens: None) -> None:
+    def run(
+        self,
+        after_step: Callable[[float, int, int], None] = lambda seconds, num_texts, num_tokens: None,
+    ) -> None:
         """
         Steps until it is closed and all is answered.
 
         # Parameters
 
         after_step : optional
-            Called after each step with its seconds, and with the tokens of the texts that exited.
+            Called after each step with its seconds, the number of texts that exited, and that of
+            their tokens.
         """
         while True:
-            began, tokens_before = self._clock(), self.num_tokens_done
+            began, texts, tokens = self._clock(), self.num_texts_done, self.num_tokens_done
             if self.step():
-                after_step(self._clock() - began, self.num_tokens_done - tokens_before)
+                after_step(
+                    self._clock() - began,
+                    self.num_texts_done - texts,
+                    self.num_tokens_done - tokens,
+                )
                 continue
             with self._changed:
                 if not self._new and self._is_closed:
@@ -256,6 +265,7 @@ class Scheduler:
                 self._fail(numbers, error)
                 survivors = None
             self.num_steps += 1
+            self.num_texts_done += len(numbers) - (len(survivors.indices) if survivors else 0)
             self.num_tokens_done += num_tokens - (survivors.num_tokens if survivors else 0)
             if survivors is not None:
                 self._survivors.add(next_exit + 1, survivors)
@@ -322,6 +332,7 @@ class Scheduler:
         if output is None:
             return False
         self.num_steps += 1
+        self.num_texts_done += 1
         self.num_tokens_done += new.texts.token_ids.numel()
         self._answer_one(new.numbers, output)
         return True

@@ -63,4 +63,3 @@ def _buckets(
         buckets.append(bucket_of(hashes[ends_ngram], num_buckets))
     together = np.concatenate(buckets)
     return together[together > 0]
-

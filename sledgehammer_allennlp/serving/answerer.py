@@ -119,8 +119,13 @@ class Answerer:
     def expected_wait(self) -> float:
         """Of a new text, in seconds. What it need not wait for, of large jobs, is not counted."""
         not_tokenized = sum(min(job.num_left, _TEXTS_OF_A_PIECE) for job in list(self._jobs))
-        num_tokens = self._scheduler.texts.num_tokens + not_tokenized * self._tokens_per_text
-        return num_tokens * self._speed.seconds_per_token
+        return self._seconds_for(not_tokenized)
+
+    def _seconds_for(self, not_tokenized: int) -> float:
+        """Of computing, for the texts that have tokens and are open, and so many others."""
+        texts = self._scheduler.texts
+        num_tokens = texts.num_tokens + not_tokenized * self._tokens_per_text
+        return self._speed.seconds_for(len(texts) + not_tokenized, num_tokens)
 
     @property
     def threshold(self) -> float:
@@ -142,7 +147,7 @@ class Answerer:
         wait = self.expected_wait
         is_full = self.num_queued_tokens >= self._max_queued_tokens
         if is_full or self.control.refuses(wait):
-            after = max(1, math.ceil(self.num_queued_tokens * self._speed.seconds_per_token))
+            after = max(1, math.ceil(self._seconds_for(self._num_texts_left)))
             raise Refusal(
                 OVERLOADED,
                 f"too much is waiting, about {self.num_queued_tokens} tokens: try again in {after} "
@@ -178,8 +183,8 @@ class Answerer:
     def run_layers(self) -> None:
         """Runs layers until it is closed and all that was taken is answered."""
 
-        def after_step(seconds: float, num_tokens: int) -> None:
-            self._speed.measured(seconds, num_tokens)
+        def after_step(seconds: float, num_texts: int, num_tokens: int) -> None:
+            self._speed.measured(seconds, num_texts, num_tokens)
             self._on_step(seconds)
 
         try:

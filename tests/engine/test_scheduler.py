@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from sledgehammer_allennlp.engine.requests import Request
 from sledgehammer_allennlp.engine.scheduler import ONE_BY_ONE, Scheduler
 from sledgehammer_allennlp.exits.confidence import max_probability
-from tests.engine.plain_computation import all_logits, length_lists, make_case, rule, thresholds
+from tests.engine.plain_computation import (
+    all_logits,
+    length_lists,
+    make_case,
+    plain_combined,
+    plain_logits,
+    plain_rule,
+    rule,
+    thresholds,
+)
 from tests.tiny import HAS_ONNX, needs_onnx, random_inputs, texts_of
 
 EXIT_LAYERS = [-1, 0, 1, 3]
@@ -318,6 +328,30 @@ def test_requests_that_are_added_in_one_call_are_answered_one_by_one(with_ngrams
     for row, threshold in enumerate(sum(thresholds_of, [])):
         wanted = service.case.run(inputs, threshold).probs[row]
         torch.testing.assert_close(probs[row], wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("auto", marks=needs_onnx)])
+def test_exits_that_look_back_at_the_ngrams_find_their_scores_whatever_came_together(runtime):
+    service = Service(with_ngrams=True, token_budget=512, runtime=runtime)
+    back = [[1.0, 0, 0, 0], [0.5, 1.0, 0, 0], [0.7, 0, 1.0, 0], [0.4, 0, 0.3, 0.9]]
+    combined = replace(service.scheduler._rule, combination=back, min_seen_share=0.1)
+    service.scheduler = Scheduler(service.case.encoder, service.case.exits, combined, 512, 4)
+    # Of one text and of several, which are classified by n-grams in different ways.
+    asked = [([5], 1.0), ([6, 7, 8], 0.6), ([9], 0.6), ([10, 4], 1.0), ([11], 0.0)]
+    requests = []
+    for seed, (lengths, threshold) in enumerate(asked):
+        requests.append(service.add(lengths, threshold, seed))
+        service.scheduler.step()
+    service.run_all()
+    assert len(service.done) == len(requests)
+    for seed, ((lengths, threshold), request) in enumerate(zip(asked, requests)):
+        logits = plain_combined(
+            plain_logits(service.case, *random_inputs(lengths, seed=seed)), back
+        )
+        probs, exits = plain_rule(logits, np.ones(len(EXIT_LAYERS)), threshold)
+        rows = np.arange(len(lengths))
+        assert request.output().exit_index.tolist() == exits.tolist()
+        np.testing.assert_allclose(request.output().probs, probs[exits, rows], atol=1e-5)
 
 
 def test_a_closed_scheduler_answers_what_it_has_and_takes_no_more():

@@ -46,11 +46,11 @@ class Simulation:
                 running = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
                 took = sum(seconds_per_text(text.threshold) for text in running)
                 if running:
-                    speed.measured(took, TOKENS * len(running))
+                    speed.measured(took, len(running), TOKENS * len(running))
                     began = max(free_at, running[-1].came)
                     free_at = began + took
-            waiting = TOKENS * (len(queue) + len(running))
-            wait = waiting * speed.seconds_per_token
+            waiting = len(queue) + len(running)
+            wait = speed.seconds_for(waiting, TOKENS * waiting)
             if self._control.refuses(wait):
                 self.refused.append(arrives_at)
             else:
@@ -158,8 +158,15 @@ def test_what_cannot_be_held_is_refused(lowest, target, wanted):
 
 def test_speed_follows_what_is_measured_of_late():
     speed = Speed()
-    assert speed.seconds_per_token == 0
+    assert speed.seconds_for(1, 10) == 0
     for seconds in (0.001, 0.003):
         for _ in range(20_000):
-            speed.measured(seconds, 10)
-        assert speed.seconds_per_token == pytest.approx(seconds / 10, rel=0.01)
+            speed.measured(seconds, 1, 10)
+        assert speed.seconds_for(3, 30) == pytest.approx(3 * seconds, rel=0.01)
+
+
+def test_after_a_short_text_longer_ones_are_not_expected_to_take_so_much_a_token():
+    """As they are of the few words with which a service is asked whether it is there."""
+    speed = Speed()
+    speed.measured(0.02, 1, 4)
+    assert 0.02 < speed.seconds_for(1, 50) < 0.06
