@@ -2,17 +2,19 @@
 
 import math
 from collections import defaultdict
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from scripts.pictures.picture import GREY, STYLES, Picture, new_figure
 
+SERVE = "serve"
+
 
 def draw_load(serving: Mapping[str, Any]) -> Picture:
     """The picture, from what `benchmarks/serving.py` writes."""
     lines: Dict[str, List[Tuple[float, float]]] = defaultdict(list)
-    for row in serving["loads"]:
+    for row in _shown(serving["loads"]):
         if math.isfinite(row["99 % ms"]):
             label = f"{row['service']}, threshold {row['threshold']:g}"
             lines[label].append((row["due a second"], row["99 % ms"]))
@@ -30,7 +32,8 @@ def draw_load(serving: Mapping[str, Any]) -> Picture:
     axes.set_xlabel("requests a second, one text each")
     axes.set_ylabel("ms in which 99 % are answered")
     figure.legend(loc="outside upper left", ncols=1, handlelength=2.6)
-    held = "; ".join(f"{name}: {rate:.0f}" for name, rate in serving["held"].items())
+    names = {f"{row['service']} at {row['threshold']}" for row in _shown(serving["loads"])}
+    held = "; ".join(f"{k}: {rate:.0f}" for k, rate in serving["held"].items() if k in names)
     return Picture(
         "load",
         "Latency against load: within how many milliseconds 99 % of the requests are answered. "
@@ -39,3 +42,18 @@ def draw_load(serving: Mapping[str, Any]) -> Picture:
         f"within {limit:g} ms: {held}.",
         figure,
     )
+
+
+def _shown(loads: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+    """
+    Of the services that exit early, those at the lowest threshold; at the highest, the service
+    itself and those that run all layers.
+    """
+    lowest = min(row["threshold"] for row in loads)
+    exiting = {row["service"] for row in loads if row["threshold"] == lowest < 1}
+    return [
+        row
+        for row in loads
+        if row["threshold"] == lowest
+        or (row["threshold"] == 1 and (row["service"] not in exiting or row["service"] == SERVE))
+    ]

@@ -26,6 +26,10 @@ class WaitingSurvivors:
         """Of all that wait for the same exit."""
         return sum(batch.num_tokens for batch in self._by_next_exit[next_exit])
 
+    def indices(self, next_exit: int) -> List[int]:
+        """Which instances wait for the same exit."""
+        return [i for batch in self._by_next_exit[next_exit] for i in batch.indices.tolist()]
+
     def take_if_enough(self, next_exit: int, more_than: int) -> Optional[ActiveInstances]:
         """
         All that wait for the same exit, as one batch, if they have more than `more_than` tokens;
@@ -33,7 +37,5 @@ class WaitingSurvivors:
         """
         if self.num_tokens(next_exit) <= more_than:
             return None
-        waiting = self._by_next_exit[next_exit]
-        batch = ActiveInstances.concatenate(waiting)
-        waiting.clear()
-        return batch
+        waiting, self._by_next_exit[next_exit] = self._by_next_exit[next_exit], []
+        return ActiveInstances.concatenate(waiting)

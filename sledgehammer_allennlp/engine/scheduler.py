@@ -245,10 +245,7 @@ class Scheduler:
     def _step(self) -> bool:
         next_exit = self._next_exit_of_survivors()
         if next_exit is not None:
-            del self._waiting_since[next_exit]
-            batch = self._survivors.take_if_enough(next_exit, more_than=0)
-            assert batch is not None
-            batch = self._without_dropped(batch)
+            batch = self._taken_survivors(next_exit)
         else:
             if not self._waiting_since and self._run_first_of_few():
                 return True
@@ -348,6 +345,18 @@ class Scheduler:
         try:
             return self._without_dropped(_NewTexts.embed(new, self._encoder, self._exits))
         except Exception as error:
+            self._fail(numbers, error)
+            return None
+
+    def _taken_survivors(self, next_exit: int) -> Optional[ActiveInstances]:
+        """Those that wait for an exit as a batch, without those of requests that were dropped."""
+        del self._waiting_since[next_exit]
+        numbers = self._survivors.indices(next_exit)
+        try:
+            batch = self._survivors.take_if_enough(next_exit, more_than=0)
+            assert batch is not None
+            return self._without_dropped(batch)
+        except Exception as error:  # memory, for example, in which to lay them together
             self._fail(numbers, error)
             return None
 

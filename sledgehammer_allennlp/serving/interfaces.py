@@ -195,7 +195,8 @@ def v2_outputs(num_labels: int) -> List[Dict[str, Any]]:
 def read_v2(value: Any, model_name: str, num_labels: int) -> Asked:
     """
     An inference request of the open inference protocol V2, in JSON: the input `text`, of BYTES, and
-    for pairs `text_pair` of the same shape; the parameter `threshold`.
+    for pairs `text_pair` of the same shape; the parameter `threshold`. The label of a model that
+    abstains is an empty text.
     """
     if not isinstance(value, dict) or not isinstance(value.get("inputs"), list):
         raise bad_value(
@@ -230,6 +231,8 @@ def read_v2(value: Any, model_name: str, num_labels: int) -> Asked:
             written["id"] = value["id"]
         for output in outputs:
             data = [answer[output["name"]] for answer in answers]
+            if output["name"] == "label":  # BYTES have no null, which an abstaining model gives
+                data = ["" if label is None else label for label in data]
             if len(output["shape"]) == 2:
                 data = [number for row in data for number in row]
             shape = [len(answers), *output["shape"][1:]]

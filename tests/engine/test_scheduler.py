@@ -9,6 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sledgehammer_allennlp.engine.active_instances import ActiveInstances
 from sledgehammer_allennlp.engine.requests import Request
 from sledgehammer_allennlp.engine.scheduler import ONE_BY_ONE, Scheduler
 from sledgehammer_allennlp.exits.confidence import max_probability
@@ -286,6 +287,23 @@ def test_a_step_that_fails_fails_its_requests_and_no_others(monkeypatch):
     assert isinstance(failing.error, ZeroDivisionError)
     assert good.error is None
     service.assert_answered_as_alone(good, [10], 1.0, 1)
+    assert len(service.scheduler.texts) == 0
+
+
+def test_survivors_that_cannot_be_laid_together_fail_and_no_others(monkeypatch):
+    service = Service()
+    first = service.add([5])
+    service.scheduler.step()
+    second = service.add([6], seed=1)
+    service.scheduler.step()  # both wait for the same exit now
+    with monkeypatch.context() as patch:
+        patch.setattr(ActiveInstances, "concatenate", lambda batches: 1 / 0)
+        service.scheduler.step()
+    assert sorted(map(id, service.done)) == sorted([id(first), id(second)])
+    assert isinstance(first.error, ZeroDivisionError)
+    good = service.add([7], seed=2)
+    service.run_all()
+    service.assert_answered_as_alone(good, [7], 1.0, 2)
     assert len(service.scheduler.texts) == 0
 
 

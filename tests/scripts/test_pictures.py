@@ -241,6 +241,22 @@ def test_a_service_that_answered_nothing_has_no_point():
     assert "serve at 0.9: 40" in picture.alt
 
 
+def test_of_services_that_exit_early_the_lowest_threshold_is_shown():
+    names = ("plain", "litserve classifier", "serve")
+    loads = [
+        {"service": name, "threshold": threshold, "due a second": 10.0, "99 % ms": 50.0}
+        for threshold, services in ((1.0, names), (0.9, names[1:]), (0.4, names[1:]))
+        for name in services
+    ]
+    held = {f"{one['service']} at {one['threshold']}": 10.0 for one in loads}
+    with style():
+        picture = draw_load({"limit_ms": 100.0, "loads": loads, "held": held})
+    shown = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    wanted = [("plain", 1), ("serve", 1), ("litserve classifier", 0.4), ("serve", 0.4)]
+    assert shown == [f"{name}, threshold {threshold}" for name, threshold in wanted]
+    assert "serve at 0.4" in picture.alt and "at 0.9" not in picture.alt
+
+
 def test_each_picture_has_a_caption_and_says_what_it_shows(results, tmp_path, monkeypatch):
     arguments = ["x", "--results", str(results), "--output-dir", str(tmp_path)]
     monkeypatch.setattr("sys.argv", arguments)

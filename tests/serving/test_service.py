@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sledgehammer_allennlp.serving.command import add_arguments
+from sledgehammer_allennlp.serving.interfaces import read_v2
 from tests.serving.archives import LABELS
 from tests.tiny import SENTENCES
 
@@ -313,6 +314,11 @@ class TestV2:
         assert outputs["probs"]["data"] == pytest.approx(
             [p for one in wanted for p in one["probs"]], abs=1e-5
         )
+
+    def test_a_label_that_is_none_is_written_as_an_empty_text(self):
+        asked = {"inputs": [self.tensor("text", SENTENCES[:2])], "outputs": [{"name": "label"}]}
+        written = read_v2(asked, "run", 3).write([{"label": None}, {"label": "pos"}])
+        assert written["outputs"][0]["data"] == ["", "pos"]
 
     def test_pairs_are_answered_and_only_some_outputs_given(self, service, alone):
         asked = {
