@@ -114,6 +114,10 @@ def _workers(arguments: argparse.Namespace, folder: Path) -> List[Dict[str, Any]
             _run_command(arguments, path, folder / way / path.stem, options + more)[0]
             for path in paths
         )
+        if long <= short:
+            raise SystemExit(
+                f"{way}: {sizes[1]} rows took no longer than {sizes[0]}: wanted more --rows"
+            )
         rows.append(
             {
                 "way": way,

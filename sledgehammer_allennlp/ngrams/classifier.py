@@ -176,8 +176,13 @@ class NgramClassifier(nn.Module):
 
     def weights_on(self, device: torch.device) -> Tuple[torch.Tensor, ...]:
         """
-        The weights, or a copy of them: texts that exit here need not go to the device of the
-        model.
+        The weights on a `device`, or a copy of them: texts that exit here need not go to the device
+        of the model.
+
+        # Returns
+
+        `Tuple[torch.Tensor, ...]`
+            `table`, `bias` and `marks`, `(num_buckets, num_labels + 1)`, `(num_labels,)` and `(4,)`.
         """
         weights = (self.table, self.bias, self.marks)
         if self.table.device == device:
