@@ -182,7 +182,7 @@ class NgramClassifier(nn.Module):
         # Returns
 
         `Tuple[torch.Tensor, ...]`
-            `table`, `bias` and `marks`, `(num_buckets, num_labels + 1)`, `(num_labels,)` and `(4,)`.
+            `(num_buckets, num_labels + 1)`, `(num_labels,)` and `(4,)`: `table`, `bias`, `marks`.
         """
         weights = (self.table, self.bias, self.marks)
         if self.table.device == device:
