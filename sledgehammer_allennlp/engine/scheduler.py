@@ -46,8 +46,8 @@ ONE_BY_ONE = 8
 """
 So many new requests of one text, or fewer, run one after the other. On two cores, MiniLM-L6, two
 took 0.8 to 1.0 of the time that they took together, four 1.1 to 1.4, eight 1.3 to 1.7. Yet under
-loads near the most that can be held, 99 % were answered in half the time that they took with 1; 16
-were no better.
+loads near the most that can be held, 99 % were answered in half to two thirds of the time that they
+took with 1; 16 were no better.
 """
 
 
