@@ -72,7 +72,7 @@ def decide_one_by_ngrams(
     answer = _answer(rule, [scored.logits], 0)
     if answer is None:
         return None
-    if scored.seen_share < rule.min_seen_share:
+    if np.float32(scored.seen_share) < np.float32(rule.min_seen_share):
         answer = answer._replace(confidence=0.0)
     exits_here = decisions.is_last(0) or answer.is_confident(rule)
     return AtNgrams(answer.output(0) if exits_here else None, [kept])

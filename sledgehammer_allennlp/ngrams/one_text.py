@@ -42,9 +42,7 @@ def score_one_text(ngrams: NgramClassifier, text: TokenBatch) -> Optional[Scores
     length = math.sqrt(max(squares, _TINY))
     logits = [value / length + b for value, b in zip(sums, bias.tolist())]
     num_seen = np.count_nonzero(rows[:, -1] > 0)
-    # In float32, as a share that it is compared with.
-    share = float(np.float32(num_seen) / np.float32(len(rows))) if len(rows) else 1.0
-    return ScoresOfOne(logits, share)
+    return ScoresOfOne(logits, num_seen / len(rows) if len(rows) else 1.0)
 
 
 def _buckets(

@@ -1,5 +1,7 @@
 """A single short text in ONNX Runtime: as the general way, and as a plain computation."""
 
+from copy import deepcopy
+from dataclasses import replace
 from typing import List, Optional
 
 import numpy as np
@@ -8,7 +10,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sledgehammer_allennlp.engine import EarlyExitOutput, ExitRule, early_exit, run_early_exit
+from sledgehammer_allennlp.engine import (
+    EarlyExitOutput,
+    ExitRule,
+    early_exit,
+    run_early_exit,
+)
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from tests.engine.plain_computation import (
     Case,
@@ -87,6 +94,27 @@ def test_it_equals_a_plain_computation(
     np.testing.assert_allclose(output.logits[0], combined[exit_index, 0], atol=1e-4)
     np.testing.assert_allclose(output.probs[0], probs[exit_index, 0], atol=1e-5)
     np.testing.assert_allclose(output.confidence, probs[exit_index].max(-1), atol=1e-5)
+
+
+def test_a_share_of_seen_ngrams_that_is_just_enough_is_enough_in_any_company():
+    """Shares are compared in float32, where 0.7 is a little less than in Python's numbers."""
+    case = make_case("bert", "mean", [-1, 3], with_ngrams=True)
+    case = replace(case, exits=deepcopy(case.exits))
+    ngrams = case.exits.ngrams
+    torch.manual_seed(0)
+    with torch.no_grad():
+        ngrams.table[torch.rand(len(ngrams.table)) < 0.4] = 0
+    shares = set()
+    for length in range(3, 20):
+        inputs = random_inputs([length], seed=length)
+        buckets = ngrams.buckets(texts_of(inputs)).flatten()
+        is_seen = ngrams.table[buckets[buckets > 0], -1] > 0
+        shares.add(int(is_seen.sum()) / len(is_seen))
+        enough = _rule(case, 0.01, min_seen_share=int(is_seen.sum()) / len(is_seen))
+        together = [torch.cat([part, part]) for part in inputs]
+        assert _run(case, enough, inputs).exit_index.tolist() == [0]
+        assert _run(case, enough, together).exit_index.tolist() == [0, 0]
+    assert any(float(np.float32(share)) < share for share in shares)
 
 
 def test_it_gives_ordinary_tensors_of_the_same_kinds(answers):
