@@ -14,7 +14,8 @@ SERVE = "serve"
 def draw_load(serving: Mapping[str, Any]) -> Picture:
     """The picture, from what `benchmarks/serving.py` writes."""
     lines: Dict[str, List[Tuple[float, float]]] = defaultdict(list)
-    for row in _shown(serving["loads"]):
+    shown = _shown(serving["loads"])
+    for row in shown:
         if math.isfinite(row["99 % ms"]):
             label = f"{row['service']}, threshold {row['threshold']:g}"
             lines[label].append((row["due a second"], row["99 % ms"]))
@@ -32,7 +33,7 @@ def draw_load(serving: Mapping[str, Any]) -> Picture:
     axes.set_xlabel("requests a second, one text each")
     axes.set_ylabel("ms in which 99 % are answered")
     figure.legend(loc="outside upper left", ncols=1, handlelength=2.6)
-    names = {f"{row['service']} at {row['threshold']}" for row in _shown(serving["loads"])}
+    names = {f"{row['service']} at {row['threshold']}" for row in shown}
     held = "; ".join(f"{k}: {rate:.0f}" for k, rate in serving["held"].items() if k in names)
     return Picture(
         "load",

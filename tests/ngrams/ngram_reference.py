@@ -5,11 +5,15 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 
 from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.ngrams import NgramClassifier
 
 FIRST, SEPARATOR = 1, 2
+
+# Few words, so that n-grams occur again; 1 and 2 are special.
+token_lists = st.lists(st.integers(0, 9), min_size=1, max_size=12)
 
 
 def texts_of_lists(*token_ids: Sequence[int]) -> TokenBatch:
