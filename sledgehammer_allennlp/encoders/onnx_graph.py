@@ -4,6 +4,8 @@ A layer is a handful of ONNX Runtime's fused operators (its operators of the dom
 `com.microsoft`), those that its optimizer makes of an exported BERT. The layers between two exits
 are a *block*. All blocks are in one graph, each behind an `If` of its own, so that one session
 with one pool of threads runs any of them: pools of several sessions would fight for the cores.
+Each takes what the block before it gives, which where that one does not run is what it takes: so
+one run is of one block or of several in a row.
 
 Texts are padded here, `(texts, tokens, size)`: few tokens run in such graphs, often those of a
 single text.
@@ -108,18 +110,20 @@ def build_graph(
         helper.make_tensor_value_info(LENGTHS, TensorProto.INT32, ["texts"]),
     ]
     nodes, outputs = [], []
+    taken = HIDDEN
     for number, block in enumerate(blocks):
         inputs.append(helper.make_tensor_value_info(condition_of(number), TensorProto.BOOL, []))
         names = outputs_of(number)
         infos = [_any_rows(name, hidden_size) for name in names]
-        then = _BlockGraph(f"block_{number}", num_heads, precision).build(layers, block)
-        otherwise = _nothing(f"no_block_{number}", len(names), hidden_size)
+        then = _BlockGraph(f"block_{number}", num_heads, precision).build(layers, block, taken)
+        otherwise = _passed_on(f"no_block_{number}", taken, len(names), hidden_size)
         nodes.append(
             helper.make_node(
                 "If", [condition_of(number)], names, then_branch=then, else_branch=otherwise
             )
         )
         outputs.extend(infos)
+        taken = names[0]
     graph = helper.make_graph(nodes, "layers", inputs, outputs)
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)]
     model = helper.make_model(graph, opset_imports=opsets)
@@ -132,11 +136,12 @@ def _any_rows(name: str, hidden_size: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None, hidden_size])
 
 
-def _nothing(name: str, num_outputs: int, hidden_size: int) -> onnx.GraphProto:
-    """What a block gives that does not run: tensors without any rows."""
+def _passed_on(name: str, taken: str, num_outputs: int, hidden_size: int) -> onnx.GraphProto:
+    """What a block gives that does not run: what it takes, and tensors without any rows."""
     names = [f"{name}_{i}" for i in range(num_outputs)]
     empty = helper.make_tensor(name, TensorProto.FLOAT, [1, 0, hidden_size], [])
-    nodes = [helper.make_node("Constant", [], [name], value=empty) for name in names]
+    nodes = [helper.make_node("Identity", [taken], names[:1])]
+    nodes += [helper.make_node("Constant", [], [name], value=empty) for name in names[1:]]
     return helper.make_graph(nodes, name, [], [_any_rows(name, hidden_size) for name in names])
 
 
@@ -153,9 +158,9 @@ class _BlockGraph:
         self._weights: List[onnx.TensorProto] = []
         self._num_names = 0
 
-    def build(self, layers: Sequence[LayerParts], block: Block) -> onnx.GraphProto:
-        """The branch of an `If` that runs the block. Its outputs: see `outputs_of`."""
-        hidden, entering = HIDDEN, HIDDEN
+    def build(self, layers: Sequence[LayerParts], block: Block, taken: str) -> onnx.GraphProto:
+        """The branch of an `If` that runs the block on `taken`. Its outputs: see `outputs_of`."""
+        hidden, entering = taken, taken
         means, first_tokens = [], []
         for i in range(block.first, block.last + 1):
             entering = hidden

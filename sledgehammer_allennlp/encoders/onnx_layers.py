@@ -31,6 +31,8 @@ _MOST_TOKENS = 128
 
 _PACKAGES = ("onnx", "onnxruntime")
 
+_RUNS, _DOES_NOT_RUN = np.array(True), np.array(False)
+
 
 def check_runtime_name(runtime: str) -> None:
     """
@@ -133,10 +135,7 @@ class OnnxLayers:
         self._block_ending_at = {block.last: number for number, block in enumerate(blocks)}
         self._blocks = blocks
         self._outputs = [graph.outputs_of(number) for number in range(len(blocks))]
-        self._conditions: List[Dict[str, np.ndarray]] = [
-            {graph.condition_of(i): np.array(i == number) for i in range(len(blocks))}
-            for number in range(len(blocks))
-        ]
+        self._condition_names = [graph.condition_of(number) for number in range(len(blocks))]
         self._process = os.getpid()
 
     @property
@@ -168,7 +167,7 @@ class OnnxLayers:
         wanted = [output, means if pooling == "mean" else first_tokens]
         if entering:
             wanted.append(what_enters)
-        feeds = {HIDDEN: texts.pad(hidden), **texts.feeds, **self._conditions[number]}
+        feeds = {HIDDEN: texts.pad(hidden), **texts.feeds, **self._conditions(number, number)}
         found, vectors, *rest = map(torch.from_numpy, self._session.run(wanted, feeds))
         return BlockOutput(
             found.squeeze(1) if self._blocks[number].first_tokens_only else texts.unpad(found),
@@ -177,18 +176,39 @@ class OnnxLayers:
         )
 
     def run_means(
-        self, layer: int, hidden: np.ndarray, texts: "PaddedTexts"
-    ) -> Tuple[np.ndarray, np.ndarray]:
+        self,
+        after: int,
+        layer: int,
+        hidden: np.ndarray,
+        texts: "PaddedTexts",
+        entering: bool = False,
+    ) -> Tuple[np.ndarray, np.ndarray, Optional[np.ndarray]]:
         """
-        `run_to` for pooling `"mean"`, from arrays to arrays, `(texts, tokens, hidden_size)`: the
-        output, of the last block of first tokens alone, and the means of what enters each layer,
-        `(texts, layers, hidden_size)`.
+        `run_to` for pooling `"mean"`, from arrays to arrays, `(texts, tokens, hidden_size)`, from
+        the exit after layer `after`, -1 for none, past other exits to that after `layer`.
+
+        # Returns
+
+        The output, of the last block of first tokens alone; the means of what enters each layer,
+        `(texts, layers, hidden_size)`; and, if it is asked for, what enters the last layer.
         """
-        number = self._block_ending_at[layer]
-        output, _, means, _ = self._outputs[number]
-        feeds = {HIDDEN: hidden, **texts.feeds, **self._conditions[number]}
-        found, vectors = self._session.run([output, means], feeds)
-        return found, vectors
+        first = 0 if after < 0 else self._block_ending_at[after] + 1
+        last = self._block_ending_at[layer]
+        output, what_enters, _, _ = self._outputs[last]
+        wanted = [output, *(self._outputs[number][2] for number in range(first, last + 1))]
+        if entering:
+            wanted.append(what_enters)
+        feeds = {HIDDEN: hidden, **texts.feeds, **self._conditions(first, last)}
+        found, *rest = self._session.run(wanted, feeds)
+        seen = rest.pop() if entering else None
+        return found, rest[0] if len(rest) == 1 else np.concatenate(rest, 1), seen
+
+    def _conditions(self, first: int, last: int) -> Dict[str, np.ndarray]:
+        """That the blocks with numbers from `first` to `last` run."""
+        return {
+            name: _RUNS if first <= number <= last else _DOES_NOT_RUN
+            for number, name in enumerate(self._condition_names)
+        }
 
 
 class PaddedTexts:

@@ -20,6 +20,7 @@ from sledgehammer_allennlp.engine.exit_rule import ExitRule
 from sledgehammer_allennlp.engine.output import EarlyExitOutput
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
 from sledgehammer_allennlp.exits.confidence import max_probability
+from sledgehammer_allennlp.exits.one_pair import WordsOfPair, score_one_pair
 from sledgehammer_allennlp.ngrams.one_text import score_one_text
 
 _LARGEST = 1e30
@@ -108,18 +109,23 @@ def run_one_text(
     """
     if not _is_usual(exits, rule):
         return None
+    words = None
+    if exits.pair_texts is not None:
+        words = WordsOfPair.of(exits.pair_texts, text)
+        if words is None:
+            return None
     encoder.prepare()
     layers = encoder.onnx_layers(exits.exit_layers, text.lengths)
     if layers is None:
         return None
     logits = [None if one is None else one.logits[0].tolist() for one in scores]
-    run = _Run(encoder, layers, text)
+    run = _Run(encoder, layers, text, with_entering=words is not None)
     for k in range(exits.num_fitted, len(exits.exit_layers)):
-        first_token = run.run_to(exits.exit_layers[k])
         if not decisions.needs_scores_of(k):
             logits.append(None)
             continue
-        own = _score(exits.classifiers[k], run.layer_vectors, first_token)
+        first_token = run.run_to(exits.exit_layers[k])
+        own = _score(exits.classifiers[k], run.layer_vectors, first_token, run.entering, words)
         logits.append(own)
         if not decisions.may_exit_at(k):
             continue
@@ -134,7 +140,6 @@ def run_one_text(
 def _is_usual(exits: ExitClassifiers, rule: ExitRule) -> bool:
     return (
         exits.pooling == "mean"
-        and exits.alignment is None
         and not exits.use_previous_logits
         and not exits.with_correctness
         and not exits.training
@@ -145,27 +150,41 @@ def _is_usual(exits: ExitClassifiers, rule: ExitRule) -> bool:
     )
 
 
-def _has_hooks(classifier: nn.Module) -> bool:
-    """Whether somebody wants to see the modules at work."""
-    modules = (classifier, *classifier._modules.values())
-    return any(m is not None and (m._forward_hooks or m._forward_pre_hooks) for m in modules)
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether somebody wants to see a module, or one within it, at work."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return True
+    return any(within is not None and _has_hooks(within) for within in module._modules.values())
 
 
 class _Run:
-    """The text on its way, and the means over tokens of what entered each layer so far."""
+    """
+    The text on its way: the means over tokens of what entered each layer so far, and, if it is
+    asked for, what entered the last of them, `(num_tokens, hidden_size)`.
+    """
 
-    def __init__(self, encoder: LayeredEncoder, layers: OnnxLayers, text: TokenBatch) -> None:
+    def __init__(
+        self, encoder: LayeredEncoder, layers: OnnxLayers, text: TokenBatch, with_entering: bool
+    ) -> None:
         self._layers = layers
         self._texts = PaddedTexts(text.lengths)
         self._hidden = self._texts.pad(encoder.embed(text, for_onnx=True))
+        self._with_entering = with_entering
+        self._done = -1  # up to which layer it has run
+        self.entering: Optional[np.ndarray] = None
         self.layer_vectors: List[np.ndarray] = []
 
     def run_to(self, layer: int) -> Optional[np.ndarray]:
         """Gives the first token's output of the layer, `(hidden_size,)`; `None` before layer 0."""
         if layer == EMBEDDING_EXIT:
             self.layer_vectors.append(self._hidden[0].mean(0))
+            self.entering = self._hidden[0]
             return None
-        self._hidden, means = self._layers.run_means(layer, self._hidden, self._texts)
+        self._hidden, means, entering = self._layers.run_means(
+            self._done, layer, self._hidden, self._texts, self._with_entering
+        )
+        self._done = layer
+        self.entering = None if entering is None else entering[0]
         num_before = layer + 1 - means.shape[1]
         # The exit before layer 0 has had the mean of what enters it.
         self.layer_vectors.extend(means[0, len(self.layer_vectors) - num_before :])
@@ -174,9 +193,13 @@ class _Run:
 
 
 def _score(
-    classifier: Any, layer_vectors: List[np.ndarray], first_token: Optional[np.ndarray]
+    classifier: Any,
+    layer_vectors: List[np.ndarray],
+    first_token: Optional[np.ndarray],
+    entering: Optional[np.ndarray],
+    words: Optional[WordsOfPair],
 ) -> List[float]:
-    """The logits of an exit: its mix, norm and linear layer."""
+    """The logits of an exit: its mix, its alignment if it has one, norm and linear layer."""
     mix = classifier.mix.weights
     if mix is None:
         seen = layer_vectors[0]
@@ -185,6 +208,9 @@ def _score(
         seen = (weights / math.sqrt(weights @ weights)) @ np.stack(layer_vectors)
     if first_token is not None:
         seen = np.concatenate([seen, first_token])
+    if words is not None:
+        assert entering is not None
+        return score_one_pair(classifier, seen, entering, words)
     norm, linear = classifier.norm, classifier.linear
     seen = seen - seen.mean()
     seen *= 1 / math.sqrt(seen @ seen / len(seen) + norm.eps)

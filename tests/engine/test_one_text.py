@@ -17,6 +17,17 @@ from sledgehammer_allennlp.engine import (
     run_early_exit,
 )
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
+from tests.engine.pairs import (
+    BY_ONE_SEPARATOR,
+    BY_TWO_SEPARATORS,
+    BY_TYPE_IDS,
+    FIRST,
+    PAIRS,
+    SEPARATOR,
+    inputs_of,
+    make_pair_case,
+    pairs,
+)
 from tests.engine.plain_computation import (
     Case,
     assert_equals_plain,
@@ -84,11 +95,41 @@ def test_it_equals_a_plain_computation(
         output = _run(case, _rule(case, threshold, combination=combination), inputs)
     exited_at_ngrams = case.exits.ngrams is not None and int(output.exit_index) == 0
     assert (len(answers) == 0) if exited_at_ngrams else (answers[0] is not None)
+    _assert_equals_plain(case, inputs, output, threshold, combination)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    exit_layers=exit_layer_lists,
+    with_ngrams=st.booleans(),
+    pair=pairs,
+    special_tokens=st.sampled_from([BY_TYPE_IDS, BY_ONE_SEPARATOR, BY_TWO_SEPARATORS]),
+    threshold=thresholds,
+    data=st.data(),
+    is_combined=st.booleans(),
+)
+def test_a_pair_equals_a_plain_computation(
+    exit_layers, with_ngrams, pair, special_tokens, threshold, data, is_combined
+):
+    case = make_pair_case("bert", "mean", exit_layers, special_tokens, with_ngrams=with_ngrams)
+    inputs = inputs_of([pair], special_tokens)
+    combination = data.draw(combinations(len(exit_layers))) if is_combined else None
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        answers = _watch(monkeypatch)
+        output = _run(case, _rule(case, threshold, combination=combination), inputs)
+    if case.exits.ngrams is None and special_tokens == BY_TYPE_IDS:
+        # A text without words is left to the general way.
+        both_have_words = all(set(text or ()) - {FIRST, SEPARATOR} for text in pair)
+        assert (answers[0] is not None) == both_have_words
+    _assert_equals_plain(case, inputs, output, threshold, combination)
+
+
+def _assert_equals_plain(case: Case, inputs, output: EarlyExitOutput, threshold, combination):
     if combination is None:
         assert_equals_plain(case, inputs, output, threshold, case.temperatures)
         return
     combined = plain_combined(plain_logits(case, *inputs), combination)
-    probs, (exit_index,) = plain_rule(combined, np.ones(len(exit_layers)), threshold)
+    probs, (exit_index,) = plain_rule(combined, np.ones(len(combination)), threshold)
     assume(np.abs(probs.max(-1) - threshold).min() > 1e-4 or threshold in (0, 1))
     assert output.exit_index.tolist() == [exit_index]
     np.testing.assert_allclose(output.logits[0], combined[exit_index, 0], atol=1e-4)
@@ -190,6 +231,44 @@ def test_what_is_no_number_or_very_large_takes_the_general_way(weight, combinati
     assert answers == [None]
     assert fast.exit_index.tolist() == general.exit_index.tolist()
     torch.testing.assert_close(fast.probs, general.probs, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["project", "compare", "norm"])
+def test_an_alignment_is_seen_at_work_and_its_changed_weights_are_used(name, answers):
+    case = make_pair_case()
+    inputs = inputs_of(PAIRS[:1], BY_TYPE_IDS)
+    before = _run(case, _rule(case, 1.0), inputs)
+    module = getattr(case.exits.classifiers[-1].alignment, name)
+    with torch.no_grad():
+        module.bias += 1
+    changed = _run(case, _rule(case, 1.0), inputs)
+    seen = []
+    hook = module.register_forward_hook(lambda *x: seen.append(x))
+    hooked = _run(case, _rule(case, 1.0), inputs)
+    hook.remove()
+    with torch.no_grad():
+        module.bias -= 1
+    assert [answer is None for answer in answers] == [False, False, True] and len(seen) == 1
+    assert (changed.logits - before.logits).abs().max() > 1e-3
+    torch.testing.assert_close(changed.logits, hooked.logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_a_pair_without_numbers_takes_the_general_way(weight, answers):
+    case = make_pair_case()
+    inputs = inputs_of(PAIRS[:1], BY_TYPE_IDS)
+    scale = case.exits.classifiers[0].alignment.scale
+    before = scale.detach().clone()
+    with torch.no_grad():
+        scale.fill_(weight)
+    try:
+        output = _run(case, _rule(case, 0.0), inputs)
+        general = _run(case, _rule(case, 0.0), inputs, record_exits=True)
+    finally:
+        with torch.no_grad():
+            scale.copy_(before)
+    assert answers == [None]
+    torch.testing.assert_close(output.probs, general.probs, equal_nan=True)
 
 
 def test_changed_weights_of_exits_are_used(answers):
