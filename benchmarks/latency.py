@@ -1,7 +1,9 @@
 """
 One text at a time: how long it takes, beside ONNX Runtime with one fused graph of the whole
-transformer. Models of two sizes with random weights run whole, at threshold 1; a trained model
-answers texts from string to answer, at the thresholds that are given. Prints tables, writes JSON.
+transformer. Models of two sizes with random weights run whole, one of them also with pairs and an
+alignment in its exits: at threshold 1, where no exit but the last is asked, and at a threshold
+that no exit reaches. A trained model answers texts from string to answer, at the thresholds that
+are given. Prints tables, writes JSON.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from benchmarks.subjects import (
     library_run,
     padded,
     random_classifier,
+    random_pair,
     random_texts,
     read_archive,
 )
@@ -26,13 +29,16 @@ from benchmarks.timing import print_table, write
 from sledgehammer_allennlp.archives import ArchivedClassifier
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 
+_MINILM = dict(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 SIZES: Dict[str, Dict[str, Any]] = {
-    "MiniLM": dict(
-        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
-    ),
+    "MiniLM": _MINILM,
+    "MiniLM, pairs": dict(_MINILM, alignment=128),
     "BERT-base": dict(num_hidden_layers=12),
 }
 PRECISIONS = ("float32", "int8")
+EXITS_ASKED = "ours, every exit asked"
+UNREACHED = 1 - 1e-7
+"""A threshold above the confidence of random exits."""
 _PAUSE = 0.02
 
 
@@ -62,15 +68,17 @@ def whole_depth(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]
     for precision in PRECISIONS:
         classifier.encoder.precision = precision
         for num_tokens in arguments.tokens:
-            texts = random_texts(1, num_tokens)
+            is_pair = classifier.exits.pair_texts is not None
+            texts = random_pair(num_tokens) if is_pair else random_texts(1, num_tokens)
             seconds = alternate_calls(
                 {
                     "transformers": library_run(full_depth, [texts], "cpu"),
                     "ONNX Runtime": fused[precision].run([texts]),
                     **{
-                        f"ours, {runtime}": engine_run(classifier, texts, runtime)
+                        f"ours, {runtime}": engine_run(classifier, texts, runtime, 1.0)
                         for runtime in ("torch", "onnxruntime")
                     },
+                    EXITS_ASKED: engine_run(classifier, texts, "onnxruntime", UNREACHED),
                 },
                 arguments.rounds,
             )
@@ -86,9 +94,12 @@ def whole_depth(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]
     return rows
 
 
-def engine_run(classifier: ArchivedClassifier, texts: Any, runtime: str) -> Callable[[], None]:
+def engine_run(
+    classifier: ArchivedClassifier, texts: Any, runtime: str, threshold: float
+) -> Callable[[], None]:
     def run() -> None:
         classifier.encoder.runtime = runtime
+        classifier.confidence_threshold = threshold
         with torch.inference_mode():
             classifier(texts)
 

@@ -17,10 +17,14 @@ from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine import EarlyExitOutput, cost_of_exits
 from sledgehammer_allennlp.exits import AtExit, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
+from sledgehammer_allennlp.exits.pair_texts import SpecialTokens
 from sledgehammer_allennlp.ngrams import NgramClassifier
 
 Texts = List[TokenBatch]
 """One batch after the other."""
+
+SPECIAL_TOKENS = SpecialTokens(101, 102, 1, True)
+"""Of BERT."""
 
 ARCHIVE = "runs/movie_reviews/model.tar.gz"
 DATA = "data/movie_reviews/test.tsv"
@@ -61,11 +65,15 @@ def read_data(
 
 
 def random_classifier(
-    exit_layers: List[int], device: str, with_ngrams: bool = False, **sizes: int
+    exit_layers: List[int],
+    device: str,
+    with_ngrams: bool = False,
+    alignment: Optional[int] = None,
+    **sizes: int,
 ) -> ArchivedClassifier:
     """
     A BERT of base size, unless `sizes` say otherwise, with random weights and exits, the first
-    over n-grams or not.
+    over n-grams or not; for pairs, with an `alignment`.
     """
     torch.manual_seed(0)
     config = BertConfig(**sizes)
@@ -75,7 +83,17 @@ def random_classifier(
     if with_ngrams:
         ngrams = NgramClassifier(num_labels=2)
         ngrams.set_fitted(torch.rand_like(ngrams.table), torch.zeros(2))
-    exits = ExitClassifiers(exit_layers, config.hidden_size, 2, "mean", dropout=0.1, ngrams=ngrams)
+    exits = ExitClassifiers(
+        exit_layers,
+        config.hidden_size,
+        2,
+        "mean",
+        dropout=0.1,
+        ngrams=ngrams,
+        alignment=alignment,
+    )
+    if exits.pair_texts is not None:
+        exits.pair_texts.set_special_tokens(SPECIAL_TOKENS)
     return ArchivedClassifier(encoder, exits, ["0", "1"]).eval().to(device)
 
 
@@ -84,6 +102,16 @@ def random_texts(num_texts: int, num_tokens: int) -> TokenBatch:
     generator = torch.Generator().manual_seed(0)
     token_ids = torch.randint(1000, 30000, (num_texts, num_tokens), generator=generator)
     return TokenBatch.from_padded(token_ids, torch.ones_like(token_ids) > 0, token_ids * 0)
+
+
+def random_pair(num_tokens: int) -> TokenBatch:
+    """Two texts of about one length, and what a tokenizer adds to them."""
+    texts = random_texts(1, num_tokens)
+    middle = num_tokens // 2
+    texts.token_ids[0] = SPECIAL_TOKENS.first
+    texts.token_ids[[middle, -1]] = SPECIAL_TOKENS.separator
+    texts.type_ids[middle + 1 :] = 1
+    return texts
 
 
 def batches(texts: TokenBatch, batch_size: int) -> Texts:

@@ -13,6 +13,8 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 from scripts.pictures.accuracy import PLAIN, TRUNCATED, best_plain
 from sledgehammer_allennlp.files import write_text_whole
 
+RECOMMENDED = "as recommended"
+DATA_NAMES = {"sst2": "SST-2", "ag_news": "AG News", "snli": "SNLI"}
 PAGES = ("README.md", "docs")
 RESULTS = Path("docs/results")
 
@@ -115,10 +117,10 @@ def recipes(data: str) -> Callable[[Sequence[Row]], str]:
         best = best_plain(methods)
         rows = []
         for method in sorted(methods, key=_place_of_recipe):
-            found = sorted(methods[method], key=lambda one: one["seed"])
+            found = sorted(methods[method], key=_seed)
             name = f"**{method}**" if method == best else method
             rows.append(_recipe(name, found, "at_layers", "full_depth"))
-            if method.startswith("as recommended"):
+            if method.startswith(RECOMMENDED):
                 keys = ("at_layers_by_temperatures", "full_depth_by_temperatures")
                 rows.append(_recipe("the same, temperatures alone", found, *keys))
         columns = {"": text("name"), "seeds": text("seeds"), "all layers": text("all")}
@@ -127,8 +129,29 @@ def recipes(data: str) -> Callable[[Sequence[Row]], str]:
     return table
 
 
+def exits_alone(results: Sequence[Row]) -> str:
+    """The accuracy of each exit of the recommended recipes: means over seeds."""
+    groups: Dict[Tuple[str, str], List[Row]] = {}
+    for one in results:
+        if one["method"].startswith(RECOMMENDED):
+            groups.setdefault((one["data"], one["method"]), []).append(one)
+    rows = []
+    for (data, method), found in sorted(groups.items()):
+        row = {"data": DATA_NAMES[data], "recipe": method}
+        row["seeds"] = ", ".join(str(one["seed"]) for one in sorted(found, key=_seed))
+        for place, layer in enumerate(found[0]["exit_layers"]):
+            accuracies = [one["accuracy_of_exits"][place] for one in found]
+            row[str(layer)] = share(statistics.mean(accuracies))
+        rows.append(row)
+    return markdown(rows, {key: text(key) for key in rows[0]})
+
+
+def _seed(result: Row) -> int:
+    return int(result["seed"])
+
+
 def _place_of_recipe(method: str) -> Tuple[int, float, str]:
-    order = ("as recommended", PLAIN, "DeeBERT", "PABEE", TRUNCATED)
+    order = (RECOMMENDED, PLAIN, "DeeBERT", "PABEE", TRUNCATED)
     place = next((i for i, start in enumerate(order) if method.startswith(start)), len(order))
     rate = float(method[len(PLAIN) :]) if method.startswith(PLAIN) else 0.0
     return place, rate, method
@@ -213,10 +236,8 @@ _DEMO: Columns = {
 }
 
 TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
-    **{
-        f"recipes {data}": ("recipes/results", recipes(data))
-        for data in ("sst2", "ag_news", "snli")
-    },
+    **{f"recipes {data}": ("recipes/results", recipes(data)) for data in DATA_NAMES},
+    "exits alone": ("recipes/results", exits_alone),
     "demo": ("demo.json", part("at", _DEMO)),
     "demo, short": ("demo.json", demo_short),
     "services": ("serving.json", held),
@@ -258,6 +279,7 @@ TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
                 "ONNX Runtime, one graph": number("ONNX Runtime", ".2f"),
                 "ours, torch": number("ours, torch", ".2f"),
                 "ours, onnxruntime": number("ours, onnxruntime", ".2f"),
+                "ours, every exit asked": number("ours, every exit asked", ".2f"),
                 "ours / one graph": number("ours / ONNX Runtime", ".2f"),
             },
         ),

@@ -7,7 +7,7 @@ alone. An exit looks only at first tokens, so instances that exit never pay for 
 
 import ctypes
 from contextlib import suppress
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -372,13 +372,7 @@ class LayeredEncoder(nn.Module):
             self._inference_products, self._inference_stamp = {}, None
             self._onnx_layers = {}
             return
-        # The dictionaries of parameters, because going through modules takes long.
-        stamp = _stamp(
-            parameter
-            for parameters in self._layer_parameters
-            for parameter in parameters.values()
-            if parameter is not None
-        )
+        stamp = _stamp(self._layer_parameters)
         if stamp == self._inference_stamp:
             return
         with _LAYING_OUT:
@@ -533,10 +527,20 @@ def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
             module.register_buffer(name, buffer, persistent=False)
 
 
-def _stamp(parameters: Iterable[torch.Tensor]) -> List[Tuple[int, object]]:
-    """Another one after each change."""
+def _stamp(
+    by_module: Sequence[Mapping[str, Optional[torch.Tensor]]],
+) -> List[Tuple[int, object]]:
+    """
+    Of the parameters of modules, their own dictionaries, because going through modules takes long:
+    another one after each change.
+    """
     try:
-        return [(parameter.data_ptr(), parameter._version) for parameter in parameters]
+        return [
+            (parameter.data_ptr(), parameter._version)
+            for parameters in by_module
+            for parameter in parameters.values()
+            if parameter is not None
+        ]
     except RuntimeError:  # tensors of inference mode do not count their changes
         return [(0, object())]
 

@@ -1,4 +1,4 @@
-"""A single text: NumPy and numbers of Python, and layers, if it is short, in ONNX Runtime.
+"""A single text: layers, if it is short, and exits in ONNX Runtime, the rule in Python's numbers.
 
 What an exit computes for one text is little, and so is what the exit rule does; a call of torch
 takes longer than that, and there are some forty calls an exit. This is the same computation, for
@@ -6,11 +6,10 @@ the exits and rules that most models have; any other takes the general way.
 """
 
 import math
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.onnx_layers import OnnxLayers, PaddedTexts
@@ -20,7 +19,7 @@ from sledgehammer_allennlp.engine.exit_rule import ExitRule
 from sledgehammer_allennlp.engine.output import EarlyExitOutput
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
 from sledgehammer_allennlp.exits.confidence import max_probability
-from sledgehammer_allennlp.exits.one_pair import WordsOfPair, score_one_pair
+from sledgehammer_allennlp.exits.one_instance import WordsOfPair, score_one_instance
 from sledgehammer_allennlp.ngrams.one_text import score_one_text
 
 _LARGEST = 1e30
@@ -125,7 +124,9 @@ def run_one_text(
             logits.append(None)
             continue
         first_token = run.run_to(exits.exit_layers[k])
-        own = _score(exits.classifiers[k], run.layer_vectors, first_token, run.entering, words)
+        own = score_one_instance(
+            exits.classifiers[k], run.layer_vectors(), first_token, run.entering, words
+        )
         logits.append(own)
         if not decisions.may_exit_at(k):
             continue
@@ -146,15 +147,8 @@ def _is_usual(exits: ExitClassifiers, rule: ExitRule) -> bool:
         and exits.dtype == torch.float32
         and rule.measure.function is max_probability
         and rule.ensemble is None
-        and not any(map(_has_hooks, exits.classifiers))
+        and not exits.has_hooks
     )
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether somebody wants to see a module, or one within it, at work."""
-    if module._forward_hooks or module._forward_pre_hooks:
-        return True
-    return any(within is not None and _has_hooks(within) for within in module._modules.values())
 
 
 class _Run:
@@ -172,58 +166,30 @@ class _Run:
         self._with_entering = with_entering
         self._done = -1  # up to which layer it has run
         self.entering: Optional[np.ndarray] = None
-        self.layer_vectors: List[np.ndarray] = []
+        self._layer_vectors: List[np.ndarray] = []  # each (num_layers, hidden_size)
+
+    def layer_vectors(self) -> np.ndarray:
+        """`(num_layers, hidden_size)`"""
+        if len(self._layer_vectors) > 1:
+            self._layer_vectors = [np.concatenate(self._layer_vectors)]
+        return self._layer_vectors[0]
 
     def run_to(self, layer: int) -> Optional[np.ndarray]:
-        """Gives the first token's output of the layer, `(hidden_size,)`; `None` before layer 0."""
+        """Gives the first token's output of a layer, `(1, hidden_size)`; `None` before layer 0."""
         if layer == EMBEDDING_EXIT:
-            self.layer_vectors.append(self._hidden[0].mean(0))
+            self._layer_vectors.append(self._hidden.mean(1))
             self.entering = self._hidden[0]
             return None
         self._hidden, means, entering = self._layers.run_means(
             self._done, layer, self._hidden, self._texts, self._with_entering
         )
-        self._done = layer
         self.entering = None if entering is None else entering[0]
-        num_before = layer + 1 - means.shape[1]
         # The exit before layer 0 has had the mean of what enters it.
-        self.layer_vectors.extend(means[0, len(self.layer_vectors) - num_before :])
-        first: np.ndarray = self._hidden[0, 0]
+        num_known = 1 if self._done < 0 and self._layer_vectors else 0
+        self._layer_vectors.append(means[0, num_known:])
+        self._done = layer
+        first: np.ndarray = self._hidden[0, :1]
         return first
-
-
-def _score(
-    classifier: Any,
-    layer_vectors: List[np.ndarray],
-    first_token: Optional[np.ndarray],
-    entering: Optional[np.ndarray],
-    words: Optional[WordsOfPair],
-) -> List[float]:
-    """The logits of an exit: its mix, its alignment if it has one, norm and linear layer."""
-    mix = classifier.mix.weights
-    if mix is None:
-        seen = layer_vectors[0]
-    else:
-        weights = _array(mix)
-        seen = (weights / math.sqrt(weights @ weights)) @ np.stack(layer_vectors)
-    if first_token is not None:
-        seen = np.concatenate([seen, first_token])
-    if words is not None:
-        assert entering is not None
-        return score_one_pair(classifier, seen, entering, words)
-    norm, linear = classifier.norm, classifier.linear
-    seen = seen - seen.mean()
-    seen *= 1 / math.sqrt(seen @ seen / len(seen) + norm.eps)
-    seen *= _array(norm.weight)
-    seen += _array(norm.bias)
-    with np.errstate(all="ignore"):  # what is very large or no number is seen to later
-        logits: List[float] = (_array(linear.weight) @ seen + _array(linear.bias)).tolist()
-    return logits
-
-
-def _array(parameter: torch.Tensor) -> np.ndarray:
-    array: np.ndarray = parameter.detach().numpy()
-    return array
 
 
 class _Answer(NamedTuple):
@@ -238,13 +204,14 @@ class _Answer(NamedTuple):
         )
 
     def output(self, exit_index: int) -> EarlyExitOutput:
-        return EarlyExitOutput(
-            torch.tensor([self.logits]),
-            torch.tensor([self.probs]),
-            torch.tensor([self.confidence]),
-            torch.tensor([exit_index]),
-            [],
-        )
+        with torch.inference_mode(False):  # ordinary tensors, which need no copies
+            return EarlyExitOutput(
+                torch.tensor([self.logits]),
+                torch.tensor([self.probs]),
+                torch.tensor([self.confidence]),
+                torch.tensor([exit_index]),
+                [],
+            )
 
 
 def _answer(

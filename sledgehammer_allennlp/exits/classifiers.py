@@ -137,6 +137,11 @@ class ExitClassifiers(nn.Module):
             else ngrams
             for k, layer in enumerate(self.exit_layers)
         )
+        self._hooks = [
+            hooks
+            for module in self.classifiers.modules()
+            for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        ]
         self.default_threshold = 1.0
         """The confidence threshold where no other is set; kept with the weights."""
 
@@ -146,6 +151,11 @@ class ExitClassifiers(nn.Module):
         # Not the first of all parameters, which would be looked for among all modules.
         last = self.classifiers[-1]
         return last.linear.weight.dtype  # type: ignore[union-attr,return-value]
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether somebody wants to see an exit, or a module within it, at work."""
+        return any(self._hooks)
 
     @property
     def min_seen_share(self) -> float:
