@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -18,10 +19,13 @@ from tokenizers import ByteLevelBPETokenizer
 
 import sledgehammer_allennlp  # noqa: F401  (registers the classes)
 from tests.hostile import Hostile
+from tests.imports_once import import_once
 from tests.tiny import FAMILIES_HERE, SENTENCES, save_tiny_bert, tiny_transformer, write_tsv
 from tests.tiny_runs import train_and_move_pretrained, train_with_heads
 
 torch.set_num_threads(1)
+if find_spec("allennlp") is not None:
+    import_once()
 
 
 @pytest.fixture(scope="session")

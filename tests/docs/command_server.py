@@ -17,17 +17,22 @@ import traceback
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from tests.imports_once import import_once
+
 READY = "ready"
 
 
 def serve(path: str) -> None:
     """Answers until it is killed."""
     import torch
-    from allennlp import commands  # noqa: F401
+    from allennlp.common.plugins import import_plugins
 
     import sledgehammer_allennlp.__main__  # noqa: F401
     from sledgehammer_allennlp.configs import choices
 
+    # Not this package: what has a command import it is to be seen.
+    import_once(["allennlp"])
+    import_plugins()
     torch.set_num_threads(1)
     # A reader has so many texts that few epochs are enough. Ours are few: so are enough steps.
     choices.MIN_STEPS = 40
