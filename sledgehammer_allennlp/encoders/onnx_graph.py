@@ -237,11 +237,10 @@ class _BlockGraph:
     def _rounded_rows(self, x: str) -> Tuple[str, str]:
         """
         Rows rounded to 8 bits, each by a scale of its own, as `layer_products` does; and the
-        scales.
+        scales. A row of zeros has scale 0, and whatever it is rounded to, its product times 0 is 0.
         """
         magnitude = self._node("ReduceMax", [self._node("Abs", [x])], axes=[-1], keepdims=1)
         scale = self._node("Div", [magnitude, self._number(num_int8_steps())])
-        scale = self._node("Max", [scale, self._number(float(np.finfo(np.float32).tiny))])
         one = self._number(1)
         inputs = [self._node("Div", [x, scale]), one, self._zero_point()]
         return self._node("QuantizeLinear", inputs), scale

@@ -121,6 +121,23 @@ def test_int8_rounds_as_torch_does():
 
 @needs_int8
 @torch.no_grad()
+def test_int8_of_rows_of_zeros_is_as_in_torch():
+    transformer = copy.deepcopy(tiny_transformer("bert"))
+    for layer in transformer.encoder.layer:
+        layer.intermediate.dense.weight.zero_()
+        layer.intermediate.dense.bias.zero_()
+    encoder = LayeredEncoder(transformer, precision="int8", runtime="onnxruntime").eval()
+    texts = texts_of(random_inputs([9]))
+    encoder.prepare()
+    hidden = encoder.embed(texts)
+    layers = encoder.onnx_layers((0, 1), texts.lengths)
+    block = layers.run_to(0, hidden, PaddedTexts(texts.lengths), "mean", entering=False)
+    wanted = encoder.layer(0, hidden, Layout(texts.lengths, hidden.device))
+    assert (block.hidden - wanted).norm() / wanted.norm() < 0.01
+
+
+@needs_int8
+@torch.no_grad()
 def test_int8_of_a_text_does_not_depend_on_its_company():
     encoder = _encoder(precision="int8")
     together = _last(encoder, random_inputs([9, 3, 12]))
