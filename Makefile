@@ -180,7 +180,7 @@ docs-serve: docs
 	@touch $@
 
 setup: $(INSTALLED)
-	@echo "Ready: $(VENV). Next: make demo, or make test"
+	@echo "Ready: $(VENV). Next: make demo, or your own texts: README.md, From your texts to a service"
 
 # CUDA=no: without CUDA's libraries, with the CPU build of torch, which pip must find (README, Install); also
 # where that is installed already.
@@ -200,7 +200,7 @@ $(INSTALLED): requirements.txt setup.py
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@sed -E $(if $(filter no,$(CUDA)),$(FOR_CPU)) -e '/^#/d' requirements.txt > $(REQUIREMENTS)
 	$(BIN)/python -m pip install --no-deps -r $(REQUIREMENTS) || { \
-		test "$(CUDA)" != no || echo "With CUDA=no pip must find the CPU build of torch: see README, Install."; exit 1; }
+		test "$(CUDA)" != no || echo "With CUDA=no pip must find the CPU build of torch: PIP_EXTRA_INDEX_URL=<index> make setup CUDA=no, see README, Install."; exit 1; }
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -180,7 +180,10 @@ def main() -> None:
     )
     wanted = ("movie_reviews", "bbc_news", "minilm")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(wanted)}; the first and the last"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(wanted)}; by default movie_reviews and minilm",
     )
     parser.add_argument("--output-dir", type=Path, default=Path("data"))
     parser.add_argument(

@@ -291,7 +291,10 @@ def _refused(refusal: Refusal) -> Response:
 
 async def _http_error(request: Request, error: Any) -> Response:
     status = getattr(error, "status_code", 422)
-    what = {404: "found nothing at this address", 405: "found another method here"}
+    what = {
+        404: "found nothing at this address",
+        405: f"found the method {request.method}, which this address does not take",
+    }
     message = f"{what.get(status, 'the request cannot be answered')}: see /docs"
     return _error(status, message, getattr(error, "headers", None))
 

@@ -127,8 +127,8 @@ class ModelCalibration:
         if self.min_seen_share is None:
             return ""
         return (
-            f"Texts of whose n-grams training had less than {100 * self.min_seen_share:.0f} %, as "
-            f"it had of {100 * UNKNOWN_SHARE:g} % of these, do not exit at the exit over n-grams"
+            f"Of a text's n-grams, {100 * self.min_seen_share:.0f} % must be known from training "
+            f"to exit at the exit over them; {100 * UNKNOWN_SHARE:g} % of these texts have fewer"
         )
 
     def losses_sentence(self) -> str:

@@ -343,7 +343,8 @@ def test_what_is_unknown_to_the_exit_over_ngrams_is_learned_and_kept(
     report = json.loads(contents(output)["calibration.json"])
     assert report["min_seen_share"] == pytest.approx(share)
     assert (
-        f"had less than {100 * share:.0f} %, as it had of 5 % of these" in capsys.readouterr().out
+        f"Of a text's n-grams, {100 * share:.0f} % must be known from training to exit at the "
+        "exit over them; 5 % of these texts have fewer" in capsys.readouterr().out
     )
 
     classifier = load_archived_classifier(output, confidence_threshold=1e-3)

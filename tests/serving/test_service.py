@@ -114,7 +114,7 @@ def test_unknown_addresses_and_methods_are_refused_in_json(service):
     assert service.send("/nothing")[0] == 404
     status, answer = service.send("/answer")
     assert status == 405
-    assert answer == {"error": "found another method here: see /docs"}
+    assert answer == {"error": "found the method GET, which this address does not take: see /docs"}
 
 
 def test_info_has_no_path_and_no_version(service, served):
