@@ -32,7 +32,8 @@ _ACTIVATIONS = {
 }
 """ONNX Runtime's operators; all but ReLU add a bias before it."""
 
-_MICROSOFT = "com.microsoft"
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
 _OPSET, _IR_VERSION = 17, 8
 
 
@@ -124,12 +125,16 @@ def build_graph(
         )
         outputs.extend(infos)
         taken = names[0]
-    graph = helper.make_graph(nodes, "layers", inputs, outputs)
-    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)]
+    return serialized(helper.make_graph(nodes, "layers", inputs, outputs))
+
+
+def serialized(graph: onnx.GraphProto) -> bytes:
+    """A graph as a model that ONNX Runtime reads."""
+    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)]
     model = helper.make_model(graph, opset_imports=opsets)
     model.ir_version = _IR_VERSION
-    serialized: bytes = model.SerializeToString()
-    return serialized
+    found: bytes = model.SerializeToString()
+    return found
 
 
 def _any_rows(name: str, hidden_size: int) -> onnx.ValueInfoProto:
@@ -199,7 +204,7 @@ class _BlockGraph:
         if not only_first and not self._is_int8:
             weight = self._weight(np.concatenate([_weight(linear) for linear in all_three], 1))
             inputs = [hidden, weight, bias, LENGTHS]
-            return self._node("Attention", inputs, _MICROSOFT, num_heads=self._num_heads)
+            return self._node("Attention", inputs, MICROSOFT, num_heads=self._num_heads)
         if only_first:
             query = self._product([parts.query], rows)
             keys_values = self._product([parts.key, parts.value], hidden)
@@ -207,21 +212,21 @@ class _BlockGraph:
         else:
             query, key, value = self._split(self._product(all_three, hidden), 3)
         inputs = [query, key, value, bias, LENGTHS]
-        return self._node("MultiHeadAttention", inputs, _MICROSOFT, num_heads=self._num_heads)
+        return self._node("MultiHeadAttention", inputs, MICROSOFT, num_heads=self._num_heads)
 
     def _activation(self, parts: LayerParts, inner: str) -> str:
         operator = _ACTIVATIONS[parts.activation_name]
         bias = self._weight(_bias(parts.feed_forward_in))
         if operator == "Relu":
             return self._node("Relu", [self._node("Add", [inner, bias])])
-        return self._node(operator, [inner, bias], _MICROSOFT)
+        return self._node(operator, [inner, bias], MICROSOFT)
 
     def _add_and_norm(self, x: str, residual: str, norm: nn.Module, linear: Linear) -> str:
         """`norm(x + bias of the linear layer + residual)`"""
         assert isinstance(norm, nn.LayerNorm)
         weights = [self._weight(_array(norm.weight)), self._weight(_array(norm.bias))]
         inputs = [x, residual, *weights, self._weight(_bias(linear))]
-        return self._node("SkipLayerNormalization", inputs, _MICROSOFT, epsilon=norm.eps)
+        return self._node("SkipLayerNormalization", inputs, MICROSOFT, epsilon=norm.eps)
 
     def _product(self, linears: Sequence[Linear], x: str) -> str:
         """`x · weight^T` of several linear layers side by side, without their biases."""
@@ -232,7 +237,7 @@ class _BlockGraph:
         int8, scales = (x.numpy() for x in int8_weight(torch.from_numpy(weight.T)))
         one = self._number(1)
         inputs = [rounded, self._weight(int8.T), one, self._weight(scales), self._zero_point()]
-        return self._node("Mul", [self._node("MatMulIntegerToFloat", inputs, _MICROSOFT), scale])
+        return self._node("Mul", [self._node("MatMulIntegerToFloat", inputs, MICROSOFT), scale])
 
     def _rounded_rows(self, x: str) -> Tuple[str, str]:
         """

@@ -16,9 +16,6 @@ import torch
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.exits.pair_texts import FIRST, SECOND, PairTexts
 
-_MICROSOFT = "com.microsoft"
-_OPSET, _IR_VERSION = 17, 8
-
 
 class WordsOfPair(NamedTuple):
     """The positions of the words of each text of a pair, `(num_words,)`; none is empty."""
@@ -114,6 +111,7 @@ class _Graph:
     """The model, as ONNX Runtime reads it. Every size is free, so it is that of any exit."""
 
     def __init__(self) -> None:
+        # Here, because it is not installed everywhere.
         from onnx import TensorProto, helper
 
         self._types, self._helper = TensorProto, helper
@@ -122,6 +120,8 @@ class _Graph:
 
     def build(self, kind: _Kind) -> bytes:
         """What `ExitClassifiers` computes for an exit of this kind."""
+        from sledgehammer_allennlp.encoders.onnx_graph import MICROSOFT, serialized
+
         seen = [self._floats("vectors", 2)]
         if kind.has_mix:
             mix = self._floats("mix", 2)
@@ -135,17 +135,10 @@ class _Graph:
         all_seen = self._norm("norm", self._node("Concat", seen, "seen", axis=1), kind.eps)
         if kind.eps_of_states is not None:
             hidden = self._linear("hidden", all_seen, "h")
-            all_seen = self._node("Gelu", [hidden], "activated", domain=_MICROSOFT)
+            all_seen = self._node("Gelu", [hidden], "activated", domain=MICROSOFT)
         self._linear("linear", all_seen, "logits")
         logits = self._helper.make_tensor_value_info("logits", self._types.FLOAT, [1, "labels"])
-        graph = self._helper.make_graph(self._nodes, "exit", self._inputs, [logits])
-        opsets = [("", _OPSET), (_MICROSOFT, 1)]
-        model = self._helper.make_model(
-            graph, opset_imports=[self._helper.make_opsetid(*opset) for opset in opsets]
-        )
-        model.ir_version = _IR_VERSION
-        serialized: bytes = model.SerializeToString()
-        return serialized
+        return serialized(self._helper.make_graph(self._nodes, "exit", self._inputs, [logits]))
 
     def _aligned(self, eps: float) -> List[str]:
         """`Alignment`: the mean and the maximum over each text's words."""
