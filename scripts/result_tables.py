@@ -10,11 +10,9 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
-from scripts.pictures.accuracy import PLAIN, TRUNCATED, best_plain
+from scripts.pictures.accuracy import DATA_SETS, PLAIN, RECOMMENDED, TRUNCATED, best_plain
 from sledgehammer_allennlp.files import write_text_whole
 
-RECOMMENDED = "as recommended"
-DATA_NAMES = {"sst2": "SST-2", "ag_news": "AG News", "snli": "SNLI"}
 PAGES = ("README.md", "docs")
 RESULTS = Path("docs/results")
 
@@ -117,7 +115,7 @@ def recipes(data: str) -> Callable[[Sequence[Row]], str]:
         best = best_plain(methods)
         rows = []
         for method in sorted(methods, key=_place_of_recipe):
-            found = sorted(methods[method], key=_seed)
+            found = methods[method]
             name = f"**{method}**" if method == best else method
             rows.append(_recipe(name, found, "at_layers", "full_depth"))
             if method.startswith(RECOMMENDED):
@@ -137,8 +135,7 @@ def exits_alone(results: Sequence[Row]) -> str:
             groups.setdefault((one["data"], one["method"]), []).append(one)
     rows = []
     for (data, method), found in sorted(groups.items()):
-        row = {"data": DATA_NAMES[data], "recipe": method}
-        row["seeds"] = ", ".join(str(one["seed"]) for one in sorted(found, key=_seed))
+        row = {"data": DATA_SETS[data], "recipe": method, "seeds": _seeds(found)}
         for place, layer in enumerate(found[0]["exit_layers"]):
             accuracies = [one["accuracy_of_exits"][place] for one in found]
             row[str(layer)] = share(statistics.mean(accuracies))
@@ -146,8 +143,8 @@ def exits_alone(results: Sequence[Row]) -> str:
     return markdown(rows, {key: text(key) for key in rows[0]})
 
 
-def _seed(result: Row) -> int:
-    return int(result["seed"])
+def _seeds(results: Sequence[Row]) -> str:
+    return ", ".join(map(str, sorted(one["seed"] for one in results)))
 
 
 def _place_of_recipe(method: str) -> Tuple[int, float, str]:
@@ -160,7 +157,7 @@ def _place_of_recipe(method: str) -> Tuple[int, float, str]:
 def _recipe(name: str, results: Sequence[Row], at: str, full_depth: str) -> Dict[str, str]:
     num_layers = len(results[0]["at_layers"]) + 1
     last = results[0]["exit_layers"][-1] + 1
-    row = {"name": name, "seeds": ", ".join(str(one["seed"]) for one in results)}
+    row = {"name": name, "seeds": _seeds(results)}
     row.update({"all": "", "1": "", "2": "", "3": ""})
     row["all" if last == num_layers else str(last)] = _mean([one[full_depth] for one in results])
     if len(results[0]["exit_layers"]) > 1:
@@ -236,7 +233,7 @@ _DEMO: Columns = {
 }
 
 TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
-    **{f"recipes {data}": ("recipes/results", recipes(data)) for data in DATA_NAMES},
+    **{f"recipes {data}": ("recipes/results", recipes(data)) for data in DATA_SETS},
     "exits alone": ("recipes/results", exits_alone),
     "demo": ("demo.json", part("at", _DEMO)),
     "demo, short": ("demo.json", demo_short),
