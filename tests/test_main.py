@@ -41,6 +41,12 @@ def test_help_lists_the_commands(capsys):
         assert f"\n    {name}" in printed and " ".join(command.HELP.split()[:3]) in printed
 
 
+def test_without_a_command_there_is_help(capsys):
+    assert main([]) == 2
+    printed = capsys.readouterr().err
+    assert all(f"\n    {name}" in printed for name in COMMANDS)
+
+
 def test_an_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["no-such"])

@@ -1,12 +1,13 @@
 """`new-config`: a first config for data and a pretrained model."""
 
 import argparse
+import math
 import os
 import shlex
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import TYPE_CHECKING, List, Optional, Sequence, Union
 
 from sledgehammer_allennlp import __version__
 from sledgehammer_allennlp.configs import SETTINGS_FILE
@@ -24,6 +25,9 @@ from sledgehammer_allennlp.configs.settings_copy import (
 )
 from sledgehammer_allennlp.needs_allennlp import has_allennlp
 from sledgehammer_allennlp.values import short_repr
+
+if TYPE_CHECKING:
+    from sledgehammer_allennlp.configs.choices import Choice
 
 StrPath = Union[str, Path]
 
@@ -79,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
     _check_targets(config_file, settings_file, settings, args.force)
     _check_differ(args, config_file, settings_file)
     columns = _columns(args)
-    train = _summary(LabeledFile(args.train, columns))
-    dev = _summary(LabeledFile(args.dev, columns))
+    train = _summary(args, LabeledFile(args.train, columns))
+    dev = _summary(args, LabeledFile(args.dev, columns))
     check(train, dev)
     # Only now: it takes seconds to import what reads models.
     from sledgehammer_allennlp.configs.choices import all_choices
@@ -108,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     print()
     for choice in choices:
         print(f"{choice.name}: {choice.value}")
+    print(_steps(train, choices))
     print()
     print(f"Written to {config_file}, with the reasons.")
     print(f"Beside it {settings_file.name}, {'as it was' if is_there else 'which it imports'}.")
@@ -129,15 +134,27 @@ def _columns(args: argparse.Namespace) -> Optional[TableColumns]:
     )
 
 
-def _summary(file: LabeledFile) -> DataSummary:
+def _summary(args: argparse.Namespace, file: LabeledFile) -> DataSummary:
     try:
         return read_summary(file)
     except ValueError as error:
-        if file.columns is None and Path(file.path).name.lower().endswith(_OF_TABLES):
-            raise ValueError(
-                f"{error}. If it is a table, name its columns: --text-column and --label-column"
-            ) from error
-        raise
+        hint = _hint(args, file, str(error))
+        if hint is None:
+            raise
+        raise ValueError(f"{error}. {hint}") from error
+
+
+def _hint(args: argparse.Namespace, file: LabeledFile, error: str) -> Optional[str]:
+    """What to do about an error in the data, if their columns have not been named."""
+    if file.columns is None:
+        is_table = Path(file.path).name.lower().endswith(_OF_TABLES)
+        name_both = "If it is a table, name its columns: --text-column and --label-column"
+        return name_both if is_table else None
+    for role in ("text", "label"):
+        is_named = getattr(args, f"{role}_column") is not None
+        if not is_named and f"there is no column {role!r}" in error:
+            return f"If it has another name: --{role}-column COLUMN"
+    return None
 
 
 def _check_names(args: argparse.Namespace) -> None:
@@ -202,6 +219,13 @@ def _description(data: DataSummary) -> str:
         f"{data.path}: {data.num_texts:,} {kind(data)}, {len(counts):,} labels: "
         f"{', '.join(counts[:_MOST_LABELS])}{more}."
     )
+
+
+def _steps(train: DataSummary, choices: "Sequence[Choice]") -> str:
+    """How long training will be."""
+    chosen = {choice.name: choice.value for choice in choices}
+    an_epoch = math.ceil(train.num_texts / chosen["batch_size"])
+    return f"That is {chosen['num_epochs'] * an_epoch:,} training steps, {an_epoch:,} an epoch."
 
 
 def _head(config_file: Path, facts: List[str]) -> List[str]:

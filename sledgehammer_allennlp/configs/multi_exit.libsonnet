@@ -143,9 +143,12 @@
       parameter_groups: [
         // The exits' own parameters are new and learn faster than the pretrained ones.
         [['^exits\\.'], { lr: settings.exit_learning_rate }],
+      ] + (
         // The first exits see hardly more than the embeddings; each word's is trained by few texts.
-        [['^encoder\\.transformer\\.embeddings\\.'], { lr: settings.embedding_learning_rate }],
-      ],
+        if settings.trainable == true || settings.trainable == 0
+        then [[['^encoder\\.transformer\\.embeddings\\.'], { lr: settings.embedding_learning_rate }]]
+        else []
+      ),
     },
     learning_rate_scheduler: {
       type: 'slanted_triangular',

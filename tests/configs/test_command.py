@@ -67,6 +67,7 @@ def test_a_config_is_written_that_trains_and_whose_archive_predicts(folder, caps
     out = capsys.readouterr().out
     assert 'my data/train.tsv: 20 single texts, 2 labels: 10 "it\'s good", 10 \'"bad"\'.' in out
     assert "Warning: my data/dev.tsv: 2 texts are few to calibrate" in out
+    assert "num_epochs: 20\nThat is 20 training steps, 1 an epoch.\n" in out
     assert "  allennlp train mine.jsonnet -s runs/mine --include-package sledge" in out
     assert made(folder) == {"mine.jsonnet", "multi_exit.libsonnet"}
     params = Params.from_file("mine.jsonnet", params_overrides={"trainer.num_epochs": 1})
@@ -109,8 +110,9 @@ def test_of_a_table_the_config_names_the_columns_and_trains(folder, capsys):
     "options, wanted",
     [
         ([], "If it is a table, name its columns: --text-column and --label-column"),
-        (["--text-column", "text"], "train.csv: there is no column 'text': found 'id'"),
-        (["--text-column", "review"], "train.csv: there is no column 'label': found 'id'"),
+        (["--text-column", "text"], "no column 'text': found 'id', 'review', 'stars' "),
+        (["--label-column", "stars"], "'stars'. If it has another name: --text-column COLUMN "),
+        (["--text-column", "review"], "'stars'. If it has another name: --label-column COLUMN "),
         (
             ["--text-column", "review", "--label-column", "stars"],
             "train.csv, row 3: the label is '': wanted",
@@ -121,7 +123,7 @@ def test_a_table_that_cannot_be_read_is_refused(folder, capsys, options, wanted)
     pytest.importorskip("pyarrow")
     (folder / "train.csv").write_text("id,review,stars\n1,good,5\n2,bad,\n")
     assert new_config(*options, train="train.csv") == 2
-    assert wanted in " ".join(capsys.readouterr().err.split())
+    assert wanted in " ".join(capsys.readouterr().err.split()) + " "
     assert made(folder) == {"train.csv"}
 
 

@@ -111,6 +111,17 @@ def test_exits_of_pairs_have_an_alignment(name):
     assert alignment == (128 if name in ("snli", "mnli") else None)
 
 
+@pytest.mark.parametrize("trainable, num_groups", [("true", 2), ("0", 2), ("false", 1), ("3", 1)])
+def test_frozen_embeddings_get_no_learning_rate_that_nothing_would_have(
+    trainable, num_groups, tmp_path
+):
+    path = tmp_path / "mine.jsonnet"
+    path.write_text(f"(import '{FOLDER / 'sst2.jsonnet'}') + {{ trainable:: {trainable} }}")
+    groups = Params.from_file(str(path)).as_dict()["trainer"]["optimizer"]["parameter_groups"]
+    assert len(groups) == num_groups
+    assert groups[0][0] == ["^exits\\."]
+
+
 def test_the_papers_model_is_one_override(twelve_layers, tsv, tmp_path):
     overrides = {"model.pooling": "first", "model.embedding_exit": None}
     model = train("sst2", tmp_path, twelve_layers, tsv, **overrides)
