@@ -19,6 +19,7 @@ from sledgehammer_allennlp.archives.extraction import archive_folder
 from sledgehammer_allennlp.archives.reader_tokenizer import tokenizer_of_reader
 from sledgehammer_allennlp.archives.safety_checks import check_contents, check_model_files
 from sledgehammer_allennlp.encoders.archived_files import StrPath, find_config
+from sledgehammer_allennlp.engine.one_text import make_session_of_one_text
 from sledgehammer_allennlp.exits import build_encoder_and_exits
 from sledgehammer_allennlp.exits.classifiers import HEAD
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
@@ -101,6 +102,7 @@ def load_archived_classifier(
             raise ValueError(f"max_length is {short_repr(max_length)}: wanted a number from 3 on")
         classifier.max_length = max_length
     if inference_only:
+        make_session_of_one_text(classifier.encoder, classifier.exits)
         classifier.encoder.give_up_weights(classifier.exits.exit_layers)
     return classifier
 

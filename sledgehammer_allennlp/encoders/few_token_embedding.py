@@ -27,6 +27,14 @@ def embed_few_tokens(
     `torch.Tensor`
         `(num_tokens, hidden_size)`
     """
+    summed = sum_embeddings(embeddings, token_ids, type_ids, positions)
+    return torch.from_numpy(_layer_norm(summed, embeddings.LayerNorm))
+
+
+def sum_embeddings(
+    embeddings: nn.Module, token_ids: torch.Tensor, type_ids: torch.Tensor, positions: torch.Tensor
+) -> np.ndarray:
+    """What the layer norm of `embed_few_tokens` takes."""
     summed = _rows(embeddings.word_embeddings, token_ids)
     summed += _rows(embeddings.position_embeddings, positions)
     if hasattr(embeddings, "token_type_embeddings"):
@@ -34,7 +42,7 @@ def embed_few_tokens(
         assert isinstance(types, nn.Embedding)
         # Some models have one type only; their tokenizers give zeros, other tokenizers may not.
         summed += _rows(types, type_ids.clamp(max=types.num_embeddings - 1))
-    return torch.from_numpy(_layer_norm(summed, embeddings.LayerNorm))
+    return summed
 
 
 def _rows(table: object, ids: torch.Tensor) -> np.ndarray:

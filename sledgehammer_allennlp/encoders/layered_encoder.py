@@ -7,8 +7,18 @@ alone. An exit looks only at first tokens, so instances that exit never pay for 
 
 import ctypes
 from contextlib import suppress
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Hashable,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -18,7 +28,8 @@ from sledgehammer_allennlp.encoders.families import (
     family_of,
     max_positions_of,
 )
-from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens
+from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens, sum_embeddings
+from sledgehammer_allennlp.encoders.layer_parts import LayerParts
 from sledgehammer_allennlp.encoders.layer_products import (
     PRECISIONS,
     AddResidual,
@@ -40,8 +51,10 @@ from sledgehammer_allennlp.encoders.onnx_layers import (
     runs_faster_in_onnx,
     why_no_onnx,
 )
+from sledgehammer_allennlp.encoders.onnx_session import AnySession, KeptSessions
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
 from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
+from sledgehammer_allennlp.encoders.weights_stamp import stamp_of
 
 HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 """A key added to the model's configuration when its checkpoint turns out to have no pooler."""
@@ -137,7 +150,7 @@ class LayeredEncoder(nn.Module):
         if not self.has_pooler and self._family.pool is not None:
             transformer.pooler = None
         self._gave_up_weights = False
-        self._onnx_layers: Dict[Tuple[int, ...], OnnxLayers]
+        self._onnx_sessions: KeptSessions
         self._inference_products: Dict[int, LayerProducts]
         self._inference_stamp: Optional[List[Tuple[int, object]]]
         self.precision = precision
@@ -221,16 +234,40 @@ class LayeredEncoder(nn.Module):
         What enters layer 0 of `texts`, `(num_tokens, hidden_size)`; with `for_onnx`, made without
         torch's threads, see `few_token_embedding`.
         """
-        positions = positions_in_text(texts.lengths).to(texts.token_ids.device)
-        ids, types = texts.token_ids, texts.type_ids
-        if self._family.number_positions is not None:
-            positions = self._family.number_positions(self.transformer, ids, positions)
+        ids, types, positions = texts.token_ids, texts.type_ids, self._positions(texts)
         if for_onnx and self._family.is_embedding_a_norm:
             return embed_few_tokens(self.transformer.embeddings, ids, types, positions)
         hidden = self._family.embed(self.transformer, ids, types, positions)
         if self._is_inference and self._inference_products:
             return hidden.to(PRECISIONS[self.precision])
         return hidden
+
+    def embed_before_norm(self, text: TokenBatch) -> np.ndarray:
+        """
+        What `embedding_norm` takes of `text`, on the CPU, or where there is none what enters layer
+        0, `(num_tokens, hidden_size)`.
+        """
+        if self.embedding_norm is None:
+            hidden: np.ndarray = self.embed(text, for_onnx=True).numpy()
+            return hidden
+        positions = self._positions(text)
+        embeddings = self.transformer.embeddings
+        return sum_embeddings(embeddings, text.token_ids, text.type_ids, positions)
+
+    @property
+    def embedding_norm(self) -> Optional[nn.LayerNorm]:
+        """The norm of the sum of embeddings, where it alone stands between them and layer 0."""
+        if not self._family.is_embedding_a_norm:
+            return None
+        norm: nn.LayerNorm = self.transformer.embeddings.LayerNorm
+        return norm
+
+    def _positions(self, texts: TokenBatch) -> torch.Tensor:
+        """As the family's table numbers them, `(num_tokens,)`."""
+        positions = positions_in_text(texts.lengths).to(texts.token_ids.device)
+        if self._family.number_positions is None:
+            return positions
+        return self._family.number_positions(self.transformer, texts.token_ids, positions)
 
     def layer(self, i: int, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
         """
@@ -370,14 +407,14 @@ class LayeredEncoder(nn.Module):
             return
         if any(self._layer_hooks) or self._layers[0].query.weight.dtype != torch.float32:
             self._inference_products, self._inference_stamp = {}, None
-            self._onnx_layers = {}
+            self._onnx_sessions = KeptSessions()
             return
-        stamp = _stamp(self._layer_parameters)
+        stamp = stamp_of(self._layer_parameters)
         if stamp == self._inference_stamp:
             return
         with _LAYING_OUT:
             if stamp != self._inference_stamp:
-                self._onnx_layers = {}
+                self._onnx_sessions = KeptSessions()
                 self._inference_products = self._laid_out()
                 # Last, because another thread takes it for a sign that all is laid out.
                 self._inference_stamp = stamp
@@ -432,25 +469,49 @@ class LayeredEncoder(nn.Module):
         ValueError
             If the runtime is `"onnxruntime"`, and these layers cannot run there.
         """
-        if self.runtime == TORCH or self._inference_stamp is None or not self._is_inference:
+        if not self.runs_in_onnx(lengths):
             return None
-        if self.runtime == AUTO and not runs_faster_in_onnx(lengths, self.precision):
-            return None
-        return self._made_onnx_layers(tuple(exit_layers))
 
-    def _made_onnx_layers(self, exit_layers: Tuple[int, ...]) -> Optional[OnnxLayers]:
-        """Those that were made before, or new ones; `None` if there can be none."""
-        made = self._onnx_layers.get(exit_layers)
-        if made is not None and made.is_of_this_process:
-            return made
-        if self._gave_up_weights or not self._may_run_in_onnx():
-            return None
-        with _LAYING_OUT:
-            made = self._onnx_layers.get(exit_layers)
-            if made is None or not made.is_of_this_process:
-                made = OnnxLayers(self._layers, exit_layers, self.num_heads, self.precision)
-                self._onnx_layers[exit_layers] = made
-        return made
+        def make(layers: Sequence[LayerParts]) -> OnnxLayers:
+            return OnnxLayers(layers, exit_layers, self.num_heads, self.precision)
+
+        return self.onnx_session(tuple(exit_layers), make)
+
+    def runs_in_onnx(self, lengths: torch.Tensor) -> bool:
+        """Whether texts of so many tokens, `lengths`, `(num_texts,)`, are to run in ONNX Runtime."""
+        if self.runtime == TORCH or self._inference_stamp is None or not self._is_inference:
+            return False
+        return self.runtime == ONNXRUNTIME or runs_faster_in_onnx(lengths, self.precision)
+
+    def onnx_session(
+        self,
+        key: Hashable,
+        make: Callable[[Sequence[LayerParts]], AnySession],
+        is_current: Callable[[AnySession], bool] = lambda made: True,
+    ) -> Optional[AnySession]:
+        """
+        A session of the layers, made when it is first needed and again when weights have changed;
+        `None` if there can be none. To be called after `prepare`.
+
+        # Parameters
+
+        key : `Hashable`
+            Its name among the sessions that this encoder keeps.
+        make : `Callable[[Sequence[LayerParts]], OnnxSession]`
+            Makes it of the layers.
+        is_current : `Callable[[OnnxSession], bool]`, optional
+            Whether one that was made can still be used, for what it has beside the layers.
+
+        # Raises
+
+        ValueError
+            If the runtime is `"onnxruntime"`, and these layers cannot run there.
+        """
+
+        session = self._onnx_sessions.find(key, is_current)
+        if session is None and not self._gave_up_weights and self._may_run_in_onnx():
+            session = self._onnx_sessions.find_or_make(key, lambda: make(self._layers), is_current)
+        return session
 
     @torch.no_grad()
     def give_up_weights(self, exit_layers: Sequence[int] = ()) -> None:
@@ -470,7 +531,7 @@ class LayeredEncoder(nn.Module):
             raise RuntimeError("give_up_weights wanted an encoder in evaluation mode")
         self.prepare()
         if self.runtime == ONNXRUNTIME and exit_layers:
-            self._made_onnx_layers(tuple(exit_layers))
+            self.onnx_layers(exit_layers, torch.tensor([1]))
         if len(self._inference_products) == len(self._layers):
             self._gave_up_weights = True
             for parts in self._layers:
@@ -491,7 +552,7 @@ class LayeredEncoder(nn.Module):
         self._refuse_without_weights()
         self._inference_products = {}
         self._inference_stamp = None
-        self._onnx_layers = {}
+        self._onnx_sessions = KeptSessions()
 
     def train(self, mode: bool = True) -> "LayeredEncoder":
         if mode:
@@ -513,7 +574,7 @@ class LayeredEncoder(nn.Module):
         self._refuse_without_weights()
         state = self.__dict__.copy()
         state["_inference_products"], state["_inference_stamp"] = {}, None
-        state["_onnx_layers"] = {}
+        state["_onnx_sessions"] = KeptSessions()
         return state
 
 
@@ -525,24 +586,6 @@ def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
     for module in transformer.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             module.register_buffer(name, buffer, persistent=False)
-
-
-def _stamp(
-    by_module: Sequence[Mapping[str, Optional[torch.Tensor]]],
-) -> List[Tuple[int, object]]:
-    """
-    Of the parameters of modules, their own dictionaries, because going through modules takes long:
-    another one after each change.
-    """
-    try:
-        return [
-            (parameter.data_ptr(), parameter._version)
-            for parameters in by_module
-            for parameter in parameters.values()
-            if parameter is not None
-        ]
-    except RuntimeError:  # tensors of inference mode do not count their changes
-        return [(0, object())]
 
 
 def _is_autocast(device: torch.device) -> bool:

@@ -4,7 +4,6 @@ There, what torch takes to call each operation is more than the arithmetic. Abov
 tokens torch's own products are as fast.
 """
 
-import os
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from sledgehammer_allennlp.encoders.layer_parts import LayerParts
+from sledgehammer_allennlp.encoders.onnx_session import OnnxSession
 from sledgehammer_allennlp.encoders.token_batch import Run, Segment
 
 AUTO, TORCH, ONNXRUNTIME = RUNTIMES = ("auto", "torch", "onnxruntime")
@@ -88,10 +88,9 @@ class BlockOutput(NamedTuple):
     layer_vectors: Tuple[torch.Tensor, ...]
 
 
-class OnnxLayers:
+class OnnxLayers(OnnxSession):
     """
-    Layers from exit to exit, in one session of ONNX Runtime with its own copy of the weights. May
-    be used by several threads.
+    Layers from exit to exit, in one session with its own copy of the weights.
 
     # Parameters
 
@@ -111,8 +110,6 @@ class OnnxLayers:
         num_heads: int,
         precision: str,
     ) -> None:
-        import onnxruntime
-
         from sledgehammer_allennlp.encoders import onnx_graph as graph
 
         ends = [layer for layer in exit_layers if layer >= 0]
@@ -121,27 +118,11 @@ class OnnxLayers:
             graph.Block(first, last, first_tokens_only=last == ends[-1])
             for first, last in zip(starts, ends)
         ]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Its threads wait for the next run by spinning, and keep torch's from the cores.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._session = onnxruntime.InferenceSession(
-            graph.build_graph(layers, blocks, num_heads, precision),
-            options,
-            providers=["CPUExecutionProvider"],
-        )
+        super().__init__(graph.build_graph(layers, blocks, num_heads, precision))
         self._block_ending_at = {block.last: number for number, block in enumerate(blocks)}
         self._blocks = blocks
         self._outputs = [graph.outputs_of(number) for number in range(len(blocks))]
         self._condition_names = [graph.condition_of(number) for number in range(len(blocks))]
-        self._process = os.getpid()
-
-    @property
-    def is_of_this_process(self) -> bool:
-        """Not after a fork, which takes no threads along."""
-        return self._process == os.getpid()
 
     def run_to(
         self, layer: int, hidden: torch.Tensor, texts: "PaddedTexts", pooling: str, entering: bool
@@ -167,46 +148,18 @@ class OnnxLayers:
         wanted = [output, means if pooling == "mean" else first_tokens]
         if entering:
             wanted.append(what_enters)
-        feeds = {HIDDEN: texts.pad(hidden), **texts.feeds, **self._conditions(number, number)}
-        found, vectors, *rest = map(torch.from_numpy, self._session.run(wanted, feeds))
+        feeds = {HIDDEN: texts.pad(hidden), **texts.feeds, **self._conditions(number)}
+        found, vectors, *rest = map(torch.from_numpy, self.run(wanted, feeds))
         return BlockOutput(
             found.squeeze(1) if self._blocks[number].first_tokens_only else texts.unpad(found),
             texts.unpad(rest[0]) if rest else None,
             vectors.unbind(1),
         )
 
-    def run_means(
-        self,
-        after: int,
-        layer: int,
-        hidden: np.ndarray,
-        texts: "PaddedTexts",
-        entering: bool = False,
-    ) -> Tuple[np.ndarray, np.ndarray, Optional[np.ndarray]]:
-        """
-        `run_to` for pooling `"mean"`, from arrays to arrays, `(texts, tokens, hidden_size)`, from
-        the exit after layer `after`, -1 for none, past other exits to that after `layer`.
-
-        # Returns
-
-        The output, of the last block of first tokens alone; the means of what enters each layer,
-        `(texts, layers, hidden_size)`; and, if it is asked for, what enters the last layer.
-        """
-        first = 0 if after < 0 else self._block_ending_at[after] + 1
-        last = self._block_ending_at[layer]
-        output, what_enters, _, _ = self._outputs[last]
-        wanted = [output, *(self._outputs[number][2] for number in range(first, last + 1))]
-        if entering:
-            wanted.append(what_enters)
-        feeds = {HIDDEN: hidden, **texts.feeds, **self._conditions(first, last)}
-        found, *rest = self._session.run(wanted, feeds)
-        seen = rest.pop() if entering else None
-        return found, rest[0] if len(rest) == 1 else np.concatenate(rest, 1), seen
-
-    def _conditions(self, first: int, last: int) -> Dict[str, np.ndarray]:
-        """That the blocks with numbers from `first` to `last` run."""
+    def _conditions(self, running: int) -> Dict[str, np.ndarray]:
+        """That the block with this number runs."""
         return {
-            name: _RUNS if first <= number <= last else _DOES_NOT_RUN
+            name: _RUNS if number == running else _DOES_NOT_RUN
             for number, name in enumerate(self._condition_names)
         }
 

@@ -1,4 +1,4 @@
-"""A single text: layers, if it is short, and exits in ONNX Runtime, the rule in Python's numbers.
+"""A single text: if it is short, in ONNX Runtime (`one_text_graph`); the rule in Python's numbers.
 
 What an exit computes for one text is little, and so is what the exit rule does; a call of torch
 takes longer than that, and there are some forty calls an exit. This is the same computation, for
@@ -12,14 +12,15 @@ import numpy as np
 import torch
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
-from sledgehammer_allennlp.encoders.onnx_layers import OnnxLayers, PaddedTexts
+from sledgehammer_allennlp.encoders.onnx_layers import ONNXRUNTIME
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
+from sledgehammer_allennlp.engine.combination import Weights
 from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
 from sledgehammer_allennlp.engine.exit_rule import ExitRule
+from sledgehammer_allennlp.engine.one_text_session import OneTextSession, WordsOfPair
 from sledgehammer_allennlp.engine.output import EarlyExitOutput
-from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
+from sledgehammer_allennlp.exits.classifiers import ExitClassifiers, ExitScores
 from sledgehammer_allennlp.exits.confidence import max_probability
-from sledgehammer_allennlp.exits.one_instance import WordsOfPair, score_one_instance
 from sledgehammer_allennlp.ngrams.one_text import score_one_text
 
 _LARGEST = 1e30
@@ -114,82 +115,64 @@ def run_one_text(
         if words is None:
             return None
     encoder.prepare()
-    layers = encoder.onnx_layers(exits.exit_layers, text.lengths)
-    if layers is None:
+    if not encoder.runs_in_onnx(text.lengths):
         return None
-    logits = [None if one is None else one.logits[0].tolist() for one in scores]
-    run = _Run(encoder, layers, text, with_entering=words is not None)
-    for k in range(exits.num_fitted, len(exits.exit_layers)):
-        if not decisions.needs_scores_of(k):
-            logits.append(None)
-            continue
-        first_token = run.run_to(exits.exit_layers[k])
-        own = score_one_instance(
-            exits.classifiers[k], run.layer_vectors(), first_token, run.entering, words
-        )
-        logits.append(own)
+    session = OneTextSession.of(encoder, exits)
+    if session is None:
+        return None
+    num_exits = len(exits.exit_layers)
+    are_asked = [decisions.needs_scores_of(k) for k in range(num_exits)]
+    logits = session.logits(
+        encoder.embed_before_norm(text),
+        [None if one is None else one.logits[0].tolist() for one in scores],
+        words,
+        _weights(rule),
+        are_asked,
+        None if rule.never_early else rule.threshold,
+    )
+    for k in range(exits.num_fitted, len(logits)):
         if not decisions.may_exit_at(k):
             continue
-        answer = _answer(rule, logits, k)
+        answer = _answer(rule, logits[: k + 1], k)
         if answer is None:
             return None
         if decisions.is_last(k) or answer.is_confident(rule):
             return answer.output(k)
-    raise AssertionError("no exit took the text")
+    return None  # its confidence is at the threshold but for rounding
+
+
+def _weights(rule: ExitRule) -> Weights:
+    """Of each exit, with which weights it combines the logits so far."""
+    if rule.combination is not None:
+        return rule.combination
+    temperatures: List[float] = rule.temperatures.tolist()
+    return [[0.0] * k + [1 / temperature] for k, temperature in enumerate(temperatures)]
+
+
+@torch.no_grad()
+def make_session_of_one_text(encoder: LayeredEncoder, exits: ExitClassifiers) -> None:
+    """
+    Makes now what `run_one_text` needs, before the encoder gives up its weights, if the runtime is
+    `"onnxruntime"`.
+    """
+    encoder.prepare()
+    if encoder.runtime == ONNXRUNTIME and _are_usual(exits):
+        OneTextSession.of(encoder, exits)
 
 
 def _is_usual(exits: ExitClassifiers, rule: ExitRule) -> bool:
+    return _are_usual(exits) and rule.measure.function is max_probability and rule.ensemble is None
+
+
+def _are_usual(exits: ExitClassifiers) -> bool:
     return (
         exits.pooling == "mean"
         and not exits.use_previous_logits
         and not exits.with_correctness
         and not exits.training
         and exits.dtype == torch.float32
-        and rule.measure.function is max_probability
-        and rule.ensemble is None
         and not exits.has_hooks
     )
-
-
-class _Run:
-    """
-    The text on its way: the means over tokens of what entered each layer so far, and, if it is
-    asked for, what entered the last of them, `(num_tokens, hidden_size)`.
-    """
-
-    def __init__(
-        self, encoder: LayeredEncoder, layers: OnnxLayers, text: TokenBatch, with_entering: bool
-    ) -> None:
-        self._layers = layers
-        self._texts = PaddedTexts(text.lengths)
-        self._hidden = self._texts.pad(encoder.embed(text, for_onnx=True))
-        self._with_entering = with_entering
-        self._done = -1  # up to which layer it has run
-        self.entering: Optional[np.ndarray] = None
-        self._layer_vectors: List[np.ndarray] = []  # each (num_layers, hidden_size)
-
-    def layer_vectors(self) -> np.ndarray:
-        """`(num_layers, hidden_size)`"""
-        if len(self._layer_vectors) > 1:
-            self._layer_vectors = [np.concatenate(self._layer_vectors)]
-        return self._layer_vectors[0]
-
-    def run_to(self, layer: int) -> Optional[np.ndarray]:
-        """Gives the first token's output of a layer, `(1, hidden_size)`; `None` before layer 0."""
-        if layer == EMBEDDING_EXIT:
-            self._layer_vectors.append(self._hidden.mean(1))
-            self.entering = self._hidden[0]
-            return None
-        self._hidden, means, entering = self._layers.run_means(
-            self._done, layer, self._hidden, self._texts, self._with_entering
-        )
-        self.entering = None if entering is None else entering[0]
-        # The exit before layer 0 has had the mean of what enters it.
-        num_known = 1 if self._done < 0 and self._layer_vectors else 0
-        self._layer_vectors.append(means[0, num_known:])
-        self._done = layer
-        first: np.ndarray = self._hidden[0, :1]
-        return first
 
 
 class _Answer(NamedTuple):

@@ -1,11 +1,12 @@
 """The classifiers attached to a transformer's layers, and what each of them sees."""
 
 import math
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import nn
 
+from sledgehammer_allennlp.encoders.weights_stamp import stamp_of
 from sledgehammer_allennlp.exits.alignment import Alignment, PairStates
 from sledgehammer_allennlp.exits.pair_texts import PairTexts
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
@@ -142,6 +143,12 @@ class ExitClassifiers(nn.Module):
             for module in self.classifiers.modules()
             for hooks in (module._forward_hooks, module._forward_pre_hooks)
         ]
+        self._parameters_of_exits = [
+            module._parameters
+            for classifier in self.classifiers
+            if classifier is not ngrams
+            for module in classifier.modules()
+        ]
         self.default_threshold = 1.0
         """The confidence threshold where no other is set; kept with the weights."""
 
@@ -156,6 +163,10 @@ class ExitClassifiers(nn.Module):
     def has_hooks(self) -> bool:
         """Whether somebody wants to see an exit, or a module within it, at work."""
         return any(self._hooks)
+
+    def stamp(self) -> List[Tuple[int, object]]:
+        """Another one after each change of the weights of exits that are trained."""
+        return stamp_of(self._parameters_of_exits)
 
     @property
     def min_seen_share(self) -> float:

@@ -14,8 +14,10 @@ from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
     ExitRule,
     early_exit,
+    one_text_session,
     run_early_exit,
 )
+from sledgehammer_allennlp.engine.one_text import make_session_of_one_text
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from tests.engine.pairs import (
     BY_ONE_SEPARATOR,
@@ -39,7 +41,7 @@ from tests.engine.plain_computation import (
     plain_rule,
     thresholds,
 )
-from tests.tiny import needs_onnx, random_inputs, texts_of
+from tests.tiny import needs_layout, needs_onnx, random_inputs, texts_of
 
 pytestmark = needs_onnx
 
@@ -67,7 +69,8 @@ def _rule(case: Case, threshold: float, confidence: str = "max_probability", **s
 
 
 def _run(case: Case, rule: ExitRule, inputs, record_exits: bool = False) -> EarlyExitOutput:
-    case.encoder.runtime = "onnxruntime"
+    if case.encoder.runtime != "onnxruntime":
+        case.encoder.runtime = "onnxruntime"
     with torch.no_grad():
         return run_early_exit(
             case.encoder, case.exits, rule, texts_of(inputs), record_exits=record_exits
@@ -200,6 +203,52 @@ def test_several_texts_records_and_forced_exits_take_the_general_way(answers):
         )
     assert output.exit_index.tolist() == [1]
     assert answers == []
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6, 0.9, 1.0])
+def test_how_far_the_graph_runs_is_for_the_exit_rule_to_judge(threshold, answers, monkeypatch):
+    case = make_case("bert", "mean", [0, 1, 2, 3])
+    inputs = random_inputs([7])
+    wanted = _run(case, _rule(case, threshold), inputs)
+    monkeypatch.setattr(one_text_session, "_ROUNDING", -2.0)  # as if no exit were confident
+    too_far = _run(case, _rule(case, threshold), inputs)
+    assert (
+        answers[1].exit_index.tolist() == wanted.exit_index.tolist() == too_far.exit_index.tolist()
+    )
+    torch.testing.assert_close(too_far.probs, wanted.probs, atol=1e-6, rtol=0)
+
+
+def test_a_confidence_just_below_the_threshold_goes_on_the_general_way(answers):
+    case = make_case("bert", "mean", [0, 3])
+    inputs = random_inputs([7])
+    confidence = float(_run(case, _rule(case, 0.0), inputs).confidence)
+    output = _run(case, _rule(case, confidence + 5e-6), inputs)
+    assert answers[0] is not None and answers[1] is None
+    assert output.exit_index.tolist() == [1]
+
+
+@needs_layout
+@pytest.mark.parametrize("threshold", [0.0, 0.9, 1.0])
+def test_weights_that_are_given_up_are_not_needed(threshold, answers):
+    case = make_case("bert", "mean", [0, 3])
+    inputs = random_inputs([7])
+    wanted = _run(case, _rule(case, threshold), inputs)
+    case = replace(case, encoder=deepcopy(case.encoder))
+    make_session_of_one_text(case.encoder, case.exits)
+    case.encoder.give_up_weights(case.exits.exit_layers)
+    found = _run(case, _rule(case, threshold), inputs)
+    assert answers[1] is not None
+    torch.testing.assert_close(found.probs, wanted.probs, atol=1e-6, rtol=0)
+
+
+def test_one_session_serves_all_thresholds_and_calibrations(answers):
+    case = make_case("bert", "mean", [0, 2, 3])
+    case.encoder.forget_layout()
+    for threshold in (0.5, 1.0):
+        for combination in (None, [[1.0, 0, 0], [1.0, 1.0, 0], [0, 1.0, 1.0]]):
+            _run(case, _rule(case, threshold, combination=combination), random_inputs([7]))
+    assert len(case.encoder._onnx_sessions) == 1
+    assert len(answers) == 4 and None not in answers
 
 
 def test_hooks_on_exits_see_them_at_work(answers):

@@ -1,0 +1,101 @@
+"""An exit as part of an ONNX graph, for a single instance."""
+
+from typing import Any, List, NamedTuple, Optional, Sequence
+
+from torch import nn
+
+from sledgehammer_allennlp.encoders.onnx_graph import array_of
+from sledgehammer_allennlp.encoders.onnx_nodes import MICROSOFT, Nodes
+
+
+class ExitInputs(NamedTuple):
+    """
+    The names of what an exit sees with pooling `"mean"`: the vectors to mix, each `(1,
+    hidden_size)`; the first token's output of its layer, of that shape, `None` before layer 0; and
+    for an alignment what enters its layer, `(tokens, hidden_size)`, and the positions of the words
+    of each text, `(words,)`, neither empty.
+    """
+
+    vectors: Sequence[str]
+    first_token: Optional[str]
+    states: Optional[str] = None
+    words: Sequence[str] = ()
+
+
+class ExitNodes:
+    """
+    Adds what `ExitClassifiers` computes, with pooling `"mean"`, to a graph.
+
+    # Parameters
+
+    nodes : `Nodes`
+        Of the graph.
+    """
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+
+    def add(self, classifier: Any, inputs: ExitInputs) -> str:
+        """
+        The logits of an exit, `(1, labels)`.
+
+        # Parameters
+
+        classifier : `nn.Module`
+            The exit.
+        inputs : `ExitInputs`
+        """
+        nodes = self._nodes
+        seen = [self._mix(classifier.mix.weights, inputs.vectors)]
+        if inputs.first_token is not None:
+            seen.append(inputs.first_token)
+        if classifier.alignment is not None:
+            assert inputs.states is not None
+            seen += self._aligned(classifier.alignment, inputs.states, inputs.words)
+        together = nodes.add("Concat", seen, axis=1) if len(seen) > 1 else seen[0]
+        together = self._norm(classifier.norm, together)
+        if classifier.hidden is not None:
+            hidden = self._linear(classifier.hidden[0], together)
+            together = nodes.add("Gelu", [hidden], MICROSOFT)
+        return self._linear(classifier.linear, together)
+
+    def _mix(self, weights: Optional[nn.Parameter], vectors: Sequence[str]) -> str:
+        if weights is None:
+            return vectors[0]
+        unit = (weights.detach() / weights.detach().norm()).numpy()[None]
+        stacked = self._nodes.add("Concat", vectors, axis=0)  # (vectors, hidden_size)
+        return self._nodes.add("MatMul", [self._nodes.weight(unit), stacked])
+
+    def _aligned(self, alignment: Any, states: str, words: Sequence[str]) -> List[str]:
+        """`Alignment`: the mean and the maximum over each text's words."""
+        nodes = self._nodes
+        z_of_all = self._linear(alignment.project, self._norm(alignment.norm, states))
+        z = [nodes.add("Gather", [z_of_all, text], axis=0) for text in words]
+        scale = nodes.number(float(alignment.scale.detach()) / alignment.size)
+        # (words of the first text, words of the second)
+        scores = nodes.add("Gemm", [nodes.add("Mul", [z[0], scale]), z[1]], transB=1)
+        of_first = nodes.add("Softmax", [scores], axis=1)
+        of_second = nodes.add("Softmax", [scores], axis=0)
+        matched = [
+            nodes.add("Gemm", [of_first, z[1]]),
+            nodes.add("Gemm", [of_second, z[0]], transA=1),
+        ]
+        found = []
+        for own, other in zip(z, matched):
+            parts = [own, nodes.add("Sub", [own, other]), nodes.add("Mul", [own, other])]
+            compared = self._linear(alignment.compare, nodes.add("Concat", parts, axis=1))
+            compared = nodes.add("Relu", [compared])
+            for operator in ("ReduceMean", "ReduceMax"):
+                found.append(nodes.add(operator, [compared], axes=[0]))
+        return found
+
+    def _linear(self, linear: nn.Linear, x: str) -> str:
+        return self._nodes.add("Gemm", [x, *self._weights(linear)], transB=1)
+
+    def _norm(self, norm: nn.LayerNorm, x: str) -> str:
+        inputs = [x, *self._weights(norm)]
+        return self._nodes.add("LayerNormalization", inputs, axis=-1, epsilon=norm.eps)
+
+    def _weights(self, module: nn.Module) -> List[str]:
+        arrays = (array_of(module.weight), array_of(module.bias))
+        return [self._nodes.weight(array) for array in arrays]
