@@ -3,8 +3,9 @@ The engine against what a user would take instead: the transformers library's ow
 depth, and ONNX Runtime with its optimisations for transformers, in float32 and int8. All have the
 same weights and get the same batches, sorted by length.
 
-Two models: the trained archive on real text, at several thresholds; and one of BERT-base size
-with random weights, whose texts leave at every exit with the same chance.
+The trained archive runs on real text, at several thresholds. Of models with random weights, one of
+BERT-base size and one of MiniLM's size for pairs, with an alignment in its exits, texts leave at
+every exit with the same chance.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import torch
 
 from benchmarks.subjects import (
+    MINILM,
     Engine,
     FullDepth,
     OnnxRuntime,
@@ -23,11 +25,13 @@ from benchmarks.subjects import (
     library_run,
     padded,
     random_classifier,
+    random_pairs,
     random_texts,
     read_archive,
     read_data,
 )
 from benchmarks.timing import alternate, print_table, write
+from sledgehammer_allennlp.encoders import TokenBatch
 
 THRESHOLDS = [0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0]
 CHANCES = {"leave at each exit: 1/2": 0.5, "1/4": 0.25, "1/8": 0.125, "none": 0.0}
@@ -39,15 +43,17 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32, 256])
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--without-onnx", action="store_true")
-    parser.add_argument("--skip", choices=["archive", "random"], default=None)
+    parser.add_argument("--skip", choices=["archive", "random", "pairs"], nargs="*", default=[])
     parser.add_argument("--random-texts", type=int, default=256)
     parser.add_argument("--random-tokens", type=int, default=32)
     arguments = parser.parse_args()
     results: Dict[str, Any] = {"precision": arguments.precision}
-    if arguments.skip != "archive":
+    if "archive" not in arguments.skip:
         results["archive"] = _archive(arguments)
-    if arguments.skip != "random":
+    if "random" not in arguments.skip:
         results["random"] = _random(arguments)
+    if "pairs" not in arguments.skip:
+        results["pairs"] = _pairs(arguments)
     write(arguments.output, results)
 
 
@@ -100,12 +106,33 @@ def _random(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
     engines["all leave at layer 0"] = Engine(classifier(list(range(12))), 1.0)
     for name, chance in CHANCES.items():
         engines[name] = Engine(copy(shared), chance)
-    full = Engine(shared)
+    title = f"BERT-base size, {arguments.random_tokens} tokens"
+    return _by_chance(arguments, title, engines, Engine(shared), random_texts)
+
+
+def _pairs(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
+    shared = random_classifier(list(range(6)), arguments.device, alignment=128, **MINILM)
+    shared.encoder.precision = arguments.precision
+    engines = {"all leave at layer 0": Engine(copy(shared), 1.0)}
+    for name, chance in CHANCES.items():
+        engines[name] = Engine(copy(shared), chance)
+    title = f"pairs of {arguments.random_tokens} tokens, MiniLM's size with alignment"
+    return _by_chance(arguments, title, engines, Engine(shared), random_pairs)
+
+
+def _by_chance(
+    arguments: argparse.Namespace,
+    title: str,
+    engines: Dict[str, Engine],
+    full: Engine,
+    texts: Callable[[int, int], TokenBatch],
+) -> List[Dict[str, Any]]:
+    """Of engines whose texts leave by chance, and of one at threshold 1."""
     others = _Others(FullDepth(full.classifier).eval(), arguments)
     rows: List[Dict[str, Any]] = []
     for batch_size in arguments.batch_sizes:
         num_texts = min(arguments.random_texts, 16 * batch_size)
-        chosen = batches(random_texts(num_texts, arguments.random_tokens), batch_size)
+        chosen = batches(texts(num_texts, arguments.random_tokens), batch_size)
         ways: Dict[str, Callable[[], None]] = {"threshold 1": full.run(chosen, 1.0)}
         ways.update({name: engine.run(chosen) for name, engine in engines.items()})
         seconds = alternate({**others.runs(chosen), **ways}, arguments.rounds)
@@ -122,10 +149,9 @@ def _random(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
                 )
             )
         rows += [_row(batch_size, name, seconds, num_texts) for name in others.names]
-        title = f"BERT-base size, {arguments.precision}, {num_texts} texts of"
         print_table(
             [row for row in rows if row["batch"] == batch_size],
-            f"{title} {arguments.random_tokens} tokens, batch size {batch_size}",
+            f"{title}, {arguments.precision}, {num_texts} texts, batch size {batch_size}",
         )
     return rows
 

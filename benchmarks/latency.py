@@ -15,13 +15,14 @@ from typing import Any, Callable, Dict, List
 import torch
 
 from benchmarks.subjects import (
+    MINILM,
     FullDepth,
     OnnxRuntime,
     add_arguments,
     library_run,
     padded,
     random_classifier,
-    random_pair,
+    random_pairs,
     random_texts,
     read_archive,
 )
@@ -29,10 +30,9 @@ from benchmarks.timing import print_table, write
 from sledgehammer_allennlp.archives import ArchivedClassifier
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 
-_MINILM = dict(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 SIZES: Dict[str, Dict[str, Any]] = {
-    "MiniLM": _MINILM,
-    "MiniLM, pairs": dict(_MINILM, alignment=128),
+    "MiniLM": MINILM,
+    "MiniLM, pairs": dict(MINILM, alignment=128),
     "BERT-base": dict(num_hidden_layers=12),
 }
 PRECISIONS = ("float32", "int8")
@@ -69,7 +69,7 @@ def whole_depth(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]
         classifier.encoder.precision = precision
         for num_tokens in arguments.tokens:
             is_pair = classifier.exits.pair_texts is not None
-            texts = random_pair(num_tokens) if is_pair else random_texts(1, num_tokens)
+            texts = random_pairs(1, num_tokens) if is_pair else random_texts(1, num_tokens)
             seconds = alternate_calls(
                 {
                     "transformers": library_run(full_depth, [texts], "cpu"),

@@ -28,11 +28,16 @@ from benchmarks.trained_models import (
 )
 from sledgehammer_allennlp.encoders.loading import num_layers_of
 from sledgehammer_allennlp.files import write_text_whole
+from sledgehammer_allennlp.tradeoff import threshold_for_drop, tradeoff_curve
 
 TRAINING_TEXTS = {"sst2": 16000}
 SETTINGS: Dict[str, Any] = {"exit_layers": "all", "batch_size": 32, "num_epochs": 2}
 PAIR_SETTINGS: Dict[str, Dict[str, Any]] = {"snli": {"alignment": 128}}
 LEARNING_RATES = (2e-5, 5e-5, 1e-4)
+
+ALLOWED_DROPS = (0.0, 0.005, 0.01)
+NUM_SPLITS = 100
+"""Of the test data into halves, see `chosen_on_half`."""
 
 RECOMMENDED = "as recommended"
 WEIGHTED = "as recommended, but loss weighted"
@@ -167,7 +172,34 @@ def summary(result: Result, run: Run, num_layers: int) -> Dict[str, Any]:
         # At a mean of 1, 2, … layer-equivalents.
         "at_layers": [accuracy_at(curve, k) for k in budgets],
         "at_layers_by_temperatures": [accuracy_at(temperatures_alone, k) for k in budgets],
+        "chosen_on_half": chosen_on_half(result) if len(result.exit_layers) > 1 else [],
     }
+
+
+def chosen_on_half(result: Result) -> List[Dict[str, float]]:
+    """
+    What thresholds give that were chosen by half of the test data, there and on the other half:
+    means over random halves.
+    """
+    confidences, correct = result.outcomes("max_probability")
+    generator = np.random.default_rng(0)
+    rows: Dict[float, List[List[float]]] = {drop: [] for drop in ALLOWED_DROPS}
+    for _ in range(NUM_SPLITS):
+        order = generator.permutation(len(result.labels))
+        here, there = (
+            tradeoff_curve(confidences[:, half], correct[:, half], result.costs)
+            for half in np.array_split(order, 2)
+        )
+        for drop, found in rows.items():
+            chosen = threshold_for_drop(here, drop).point
+            row = there.row_of(chosen.threshold)
+            elsewhere = (there.accuracy_drop[row], there.layer_equivalents[row])
+            found.append([chosen.accuracy_drop, chosen.layer_equivalents, *map(float, elsewhere)])
+    names = ("drop there", "layers there", "drop on others", "layers on others")
+    return [
+        {"allowed": drop, **dict(zip(names, np.mean(found, axis=0).tolist()))}
+        for drop, found in rows.items()
+    ]
 
 
 def tables(results: List[Dict[str, Any]], best: Mapping[str, float], num_layers: int) -> str:

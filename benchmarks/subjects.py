@@ -4,7 +4,7 @@ import argparse
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -25,6 +25,11 @@ Texts = List[TokenBatch]
 
 SPECIAL_TOKENS = SpecialTokens(101, 102, 1, True)
 """Of BERT."""
+
+MINILM: Dict[str, Any] = dict(
+    hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+)
+"""The sizes of a small model."""
 
 ARCHIVE = "runs/movie_reviews/model.tar.gz"
 DATA = "data/movie_reviews/test.tsv"
@@ -104,14 +109,15 @@ def random_texts(num_texts: int, num_tokens: int) -> TokenBatch:
     return TokenBatch.from_padded(token_ids, torch.ones_like(token_ids) > 0, token_ids * 0)
 
 
-def random_pair(num_tokens: int) -> TokenBatch:
-    """Two texts of about one length, and what a tokenizer adds to them."""
-    texts = random_texts(1, num_tokens)
+def random_pairs(num_pairs: int, num_tokens: int) -> TokenBatch:
+    """Pairs of two texts of about one length, and what a tokenizer adds to them."""
+    pairs = random_texts(num_pairs, num_tokens)
+    token_ids, type_ids = (x.view(num_pairs, num_tokens) for x in (pairs.token_ids, pairs.type_ids))
     middle = num_tokens // 2
-    texts.token_ids[0] = SPECIAL_TOKENS.first
-    texts.token_ids[[middle, -1]] = SPECIAL_TOKENS.separator
-    texts.type_ids[middle + 1 :] = 1
-    return texts
+    token_ids[:, 0] = SPECIAL_TOKENS.first
+    token_ids[:, [middle, -1]] = SPECIAL_TOKENS.separator
+    type_ids[:, middle + 1 :] = 1
+    return pairs
 
 
 def batches(texts: TokenBatch, batch_size: int) -> Texts:

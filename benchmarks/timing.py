@@ -5,8 +5,10 @@ import os
 import platform
 import statistics
 import time
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import torch
 from tqdm import tqdm
@@ -14,6 +16,9 @@ from tqdm import tqdm
 # After a call, the threads of torch and of ONNX Runtime go on spinning for a while, and slow down
 # whoever comes next. Each gets to run as if it were alone.
 _PAUSE = 0.2
+
+_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+"""Of a processor, on which the speed of products depends."""
 
 
 def alternate(ways: Mapping[str, Callable[[], Any]], rounds: int) -> Dict[str, float]:
@@ -35,23 +40,33 @@ def alternate(ways: Mapping[str, Callable[[], Any]], rounds: int) -> Dict[str, f
 
 
 def machine() -> Dict[str, Any]:
-    """What the numbers were measured on."""
+    """What the numbers were measured on, and when."""
     return {
-        "cpu": _cpu(),
+        "date": date.today().isoformat(),
+        "cpu": _cpu_info("model name") or platform.processor(),
+        "cpu_features": [name for name in _FEATURES if name in _cpu_info("flags").split()],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        **{name: _version(name) for name in ("torch", "transformers", "onnxruntime")},
     }
 
 
-def _cpu() -> str:
+def _cpu_info(key: str) -> str:
+    """What Linux says of the first core; empty where it says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")
+        return ""
+    return next((line.split(": ")[1] for line in lines if line.startswith(f"{key}\t")), "")
+
+
+def _version(package: str) -> Optional[str]:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def print_table(rows: Sequence[Dict[str, Any]], title: str) -> None:

@@ -332,16 +332,20 @@ class Result:
 
     def curve(self, confidence: str, ensemble: Optional[str] = None) -> TradeoffCurve:
         """What every threshold gives with a measure of confidence."""
+        return tradeoff_curve(*self.outcomes(confidence, ensemble), self.costs)
+
+    def outcomes(
+        self, confidence: str, ensemble: Optional[str] = None
+    ) -> Tuple[np.ndarray, np.ndarray]:
+        """Of every exit for every text its confidence, and whether it is right."""
         over = check_ensemble(ensemble, len(self.scores))
         rule = ExitRule(
             self.temperatures, confidence_by_name(confidence), 1.0, over, self.combination
         )
         predictions = rule.predict_at_each_exit(self.scores)
-        return tradeoff_curve(
-            np.stack([one.confidence.numpy() for one in predictions]),
-            np.stack([one.logits.argmax(-1).numpy() == self.labels for one in predictions]),
-            self.costs,
-        )
+        confidences = np.stack([one.confidence.numpy() for one in predictions])
+        correct = np.stack([one.logits.argmax(-1).numpy() == self.labels for one in predictions])
+        return confidences, correct
 
     def calibration_error(self) -> float:
         """The mean over exits, after temperature."""

@@ -18,6 +18,9 @@ RESULTS = Path("docs/results")
 
 _PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
+_MEASURED = ("engine", "latency", "precision", "limits", "predict")
+"""The results that know when and where they were measured."""
+
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Row], str]]
 """By heading, the text of a cell."""
@@ -143,6 +146,44 @@ def exits_alone(results: Sequence[Row]) -> str:
     return markdown(rows, {key: text(key) for key in rows[0]})
 
 
+def chosen_thresholds(results: Sequence[Row]) -> str:
+    """What thresholds of the recommended recipe give beyond the texts that chose them."""
+    rows = []
+    for data, name in DATA_SETS.items():
+        found = [one for one in results if one["data"] == data and one["method"] == RECOMMENDED]
+        found = [one for one in found if "chosen_on_half" in one]
+        for of_drop in zip(*(one["chosen_on_half"] for one in found)):
+            row = {"data": name, "seeds": _seeds(found)}
+            row["allowed"] = _points(of_drop[0]["allowed"])
+            for where in ("there", "on others"):
+                row[f"lost {where}"] = _points(statistics.mean(x[f"drop {where}"] for x in of_drop))
+                layers = statistics.mean(x[f"layers {where}"] for x in of_drop)
+                row[f"layers {where}"] = f"{layers:.2f}"
+            rows.append(row)
+    return markdown(rows, {key: text(key) for key in rows[0]})
+
+
+def _points(share_: float) -> str:
+    return f"{100 * share_:.1f}"
+
+
+def measured(results: Row) -> str:
+    """When, and on what machine and libraries."""
+    machine = results["machine"]
+    libraries = ("torch", "transformers", "onnxruntime")
+    versions = [f"{name} {machine[name]}" for name in libraries if machine[name]]
+    cpu = f"{machine['cores']} cores of {machine['cpu']}"
+    features = ", ".join(machine["cpu_features"])
+    return f"*Measured on {machine['date']}: {cpu} ({features}), {', '.join(versions)}.*"
+
+
+def shares_of_peak(results: Row) -> str:
+    """How near the engine comes to the fastest product, and what memory it takes."""
+    memory = {row["batch"]: row for row in results["peak_memory"]}
+    rows = [{**row, **memory[row["batch"]]} for row in results["share_of_peak"]]
+    return markdown(rows, _LIMITS)
+
+
 def _seeds(results: Sequence[Row]) -> str:
     return ", ".join(map(str, sorted(one["seed"] for one in results)))
 
@@ -231,10 +272,74 @@ _DEMO: Columns = {
     "measured": times("measured"),
     "texts/s": number("texts_a_second", ",.0f"),
 }
+_ENGINE: Columns = {
+    "batches of": text("batch"),
+    "": text("what"),
+    "accuracy": number("accuracy", ".3f"),
+    "layers computed": number("layer-equivalents", ".2f"),
+    "texts a second": number("texts a second", ",.0f"),
+    "over transformers": number("x transformers"),
+    "over ONNX Runtime": number("x ONNX Runtime"),
+    "promised": number("promised"),
+    "realised": number("realised", ".2f"),
+}
+_LIMITS: Columns = {
+    "batches of": text("batch"),
+    "GFLOP/s": number("GFLOP/s", ".0f"),
+    "of the fastest product": number("share of peak", ".2f"),
+    "MB": text("engine, MB"),
+    "MB in int8": text("engine int8, MB"),
+    "MB, transformers": text("transformers, MB"),
+}
 
 TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
     **{f"recipes {data}": ("recipes/results", recipes(data)) for data in DATA_SETS},
     "exits alone": ("recipes/results", exits_alone),
+    "chosen thresholds": ("recipes/results", chosen_thresholds),
+    **{f"measured: {name}": (f"{name}.json", measured) for name in _MEASURED},
+    "engine": ("engine.json", part("archive", _ENGINE)),
+    "engine, BERT-base": ("engine.json", part("random", _ENGINE)),
+    "precisions": (
+        "precision.json",
+        part(
+            "archive",
+            {
+                "threshold": number("threshold", "g"),
+                "precision": text("precision"),
+                "accuracy": number("accuracy", ".3f"),
+                "same answers": number("same answers", ".3f"),
+                "texts a second": number("texts a second", ",.0f"),
+                "over float32": number("x float32", ".2f"),
+            },
+        ),
+    ),
+    "precisions, BERT-base": (
+        "precision.json",
+        part(
+            "random",
+            {
+                "batches of": text("batch"),
+                "precision": text("precision"),
+                "texts a second": number("texts a second", ",.0f"),
+                "over float32": number("x float32", ".2f"),
+            },
+        ),
+    ),
+    "engine, pairs": ("engine.json", part("pairs", _ENGINE)),
+    "limits": ("limits.json", shares_of_peak),
+    "predict": (
+        "predict.json",
+        part(
+            "predict",
+            {
+                "threshold": number("threshold", "g"),
+                "total": number("total", ".3f"),
+                "tokenising": number("tokenising", ".3f"),
+                "engine": number("engine", ".3f"),
+                "the rest": number("the rest", ".3f"),
+            },
+        ),
+    ),
     "demo": ("demo.json", part("at", _DEMO)),
     "demo, short": ("demo.json", demo_short),
     "services": ("serving.json", held),

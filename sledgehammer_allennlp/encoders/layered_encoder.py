@@ -478,7 +478,7 @@ class LayeredEncoder(nn.Module):
         return self.onnx_session(tuple(exit_layers), make)
 
     def runs_in_onnx(self, lengths: torch.Tensor) -> bool:
-        """Whether texts of so many tokens, `lengths`, `(num_texts,)`, are to run in ONNX Runtime."""
+        """Whether texts of `lengths` tokens, `(num_texts,)`, are to run in ONNX Runtime."""
         if self.runtime == TORCH or self._inference_stamp is None or not self._is_inference:
             return False
         return self.runtime == ONNXRUNTIME or runs_faster_in_onnx(lengths, self.precision)

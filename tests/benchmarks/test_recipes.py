@@ -1,4 +1,5 @@
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from benchmarks.recipes import (
     LEARNING_RATES,
     RECOMMENDED,
     best_learning_rate,
+    chosen_on_half,
     first_runs,
     plain_name,
     summary,
@@ -90,6 +92,25 @@ def test_the_numbers_of_a_run_are_kept_without_its_result(arguments, monkeypatch
     assert summary_of_run(arguments, 6, run) == numbers
     assert numbers["validation_accuracy"] == 0.5 and len(numbers["at_layers"]) == 5
     assert run.data in summary_of(arguments, run).name
+
+
+def test_a_threshold_chosen_on_one_half_is_tried_on_the_other():
+    # Texts of two kinds: of one the first exit is right and sure, of the other the last exit.
+    sure_and_right = torch.tensor([[4.0, 0.0]] * 60 + [[0.0, 1.0]] * 40)
+    result = made_result()
+    result = replace(
+        result,
+        scores=[ExitScores(sure_and_right), ExitScores(torch.tensor([[3.0, 0.0]] * 100))],
+        labels=np.zeros(100),
+        combination=None,
+    )
+    lossless, *_, a_point = chosen_on_half(result)
+    # 40 of 100 texts need the last exit, on both sides of every split about as many.
+    assert (lossless["drop there"], lossless["drop on others"]) == (0, 0)
+    assert lossless["layers there"] == pytest.approx(0.4 * 1.17, abs=0.02)
+    assert lossless["layers there"] + lossless["layers on others"] == pytest.approx(0.8 * 1.17)
+    # One point of 50 texts is none.
+    assert (a_point["allowed"], a_point["drop there"]) == (0.01, 0)
 
 
 def test_the_first_layers_alone_are_tuned_with_the_rate_that_was_best(arguments):
