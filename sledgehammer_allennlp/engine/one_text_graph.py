@@ -6,7 +6,7 @@ bound. It gives the logits of the exits that the text reached; where it exits is
 to say, which looks at each of them.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -31,13 +31,15 @@ from sledgehammer_allennlp.exits.exit_graph import ExitInputs, ExitNodes
 class _Way(NamedTuple):
     """
     What is known of a text on its way, by names in the graph: what enters the next layer, `(1,
-    tokens, hidden_size)`; the mean over tokens of what entered each layer, `(1, hidden_size)`; and
-    the logits of the exits so far, `(exits, labels)`, `None` before the first.
+    tokens, hidden_size)`; the means over tokens of what entered each layer, in parts, each
+    `(layers, hidden_size)`; the logits of the exits so far, `(exits, labels)`, `None` before the
+    first; and whether it goes on, `(1,)`, `None` where it does.
     """
 
     hidden: str
-    means: Dict[int, str]
+    means: List[str]
     logits: Optional[str]
+    goes_on: Optional[str] = None
 
 
 class OneTextGraph:
@@ -86,48 +88,74 @@ class OneTextGraph:
             norm = self._embedding_norm
             weights = [nodes.weight(array_of(one)) for one in (norm.weight, norm.bias)]
             hidden = nodes.add("LayerNormalization", [hidden, *weights], epsilon=norm.eps)
-        way = _Way(hidden, {}, FITTED if exits.num_fitted else None)
-        nodes.output(self._go_on(nodes, exits.num_fitted, way), LOGITS)
+        way = _Way(hidden, [], FITTED if exits.num_fitted else None)
+        for k in range(exits.num_fitted, self._last_exit + 1):
+            way = self._run_to(nodes, k, way) if way.goes_on is None else self._try(nodes, k, way)
+        assert way.logits is not None
+        nodes.output(way.logits, LOGITS)
         return serialized(nodes.graph([floats(LOGITS)], inputs))
 
-    def _go_on(self, nodes: Nodes, k: int, way: _Way) -> str:
-        """Runs on to exit `k`, and from there as far as it goes; gives the logits of all exits."""
+    def _try(self, nodes: Nodes, k: int, way: _Way) -> _Way:
+        """
+        `_run_to`, if the text goes on. One after the other, not one within the other, because all
+        that a branch has is copied for each branch around it.
+        """
+        then = Nodes(f"to_{k}")
+        found = self._run_to(then, k, way)
+        otherwise = Nodes(f"not_to_{k}")
+        assert way.goes_on and way.logits and found.logits
+        same = otherwise.add("Identity", [way.logits])
+        if found.goes_on is None:
+            (logits,) = nodes.branch(
+                way.goes_on, then.graph([floats(found.logits)]), otherwise.graph([floats(same)]), 1
+            )
+            return _Way(way.hidden, way.means, logits)
+        names = [found.hidden, found.means[-1], found.logits, found.goes_on]
+        nothing = [self._nothing(otherwise, shape) for shape in ((1, 0), (0,))]
+        stops = otherwise.add("Identity", [otherwise.weight(np.array([False]))])
+        hidden, means, logits, goes_on = nodes.branch(
+            way.goes_on, _four(then, names), _four(otherwise, [*nothing, same, stops]), 4
+        )
+        return _Way(hidden, [*way.means, means], logits, goes_on)
+
+    def _run_to(self, nodes: Nodes, k: int, way: _Way) -> _Way:
+        """The layers up to exit `k`, and the exit."""
         layer = self._exits.exit_layers[k]
         first_layer = 0 if k == 0 else self._exits.exit_layers[k - 1] + 1
         is_last = k == self._last_exit
         hidden = entering = way.hidden
-        means, first_token = dict(way.means), None
-        if layer == EMBEDDING_EXIT:
-            means[0] = nodes.add("ReduceMean", [hidden], axes=[1], keepdims=0)
+        means, first_token = [], None
         layer_nodes = LayerNodes(nodes, self._num_heads, self._precision)
+        if layer == EMBEDDING_EXIT:
+            means.append(_token_mean(nodes, hidden))
         for i in range(first_layer, layer + 1):
-            if i not in means:
-                means[i] = nodes.add("ReduceMean", [hidden], axes=[1], keepdims=0)
+            # The exit before layer 0 has had the mean of what enters it.
+            if i > 0 or not way.means:
+                means.append(_token_mean(nodes, hidden))
             entering = hidden
             hidden = layer_nodes.add(self._layers[i], hidden, is_last and i == layer)
         if layer != EMBEDDING_EXIT:
             first_token = nodes.add("Gather", [hidden, nodes.weight(np.array(0))], axis=1)
-        seen = ExitInputs(list(means.values()), first_token)
+        own_means = nodes.add("Concat", means, axis=0) if means else self._nothing(nodes, (0,))
+        seen = ExitInputs([*way.means, own_means], first_token)
         if self._exits.alignment is not None:
             states = nodes.add("Squeeze", [entering, nodes.weight(np.array([0]))])
             seen = seen._replace(states=states, words=WORDS)
+        way = _Way(hidden, [*way.means, own_means], way.logits)
         if is_last:
-            return self._with_own_logits(nodes, k, way, seen)
-        logits, goes_on = nodes.branch(
-            asked(k), self._asked(f"exit_{k}", k, way, seen), self._passed(f"pass_{k}", way), 2
-        )
-        then = Nodes(f"after_{k}")
-        all_logits = self._go_on(then, k + 1, _Way(hidden, means, logits))
-        otherwise = Nodes(f"stop_{k}")
-        stopped = otherwise.add("Identity", [logits])
-        (found,) = nodes.branch(
-            goes_on, then.graph([floats(all_logits)]), otherwise.graph([floats(stopped)]), 1
-        )
-        return found
+            return way._replace(logits=self._with_own_logits(nodes, k, way, seen))
+        logits, goes_on = nodes.branch(asked(k), self._asked(k, way, seen), self._passed(k, way), 2)
+        return way._replace(logits=logits, goes_on=goes_on)
 
-    def _asked(self, name: str, k: int, way: _Way, seen: ExitInputs) -> onnx.GraphProto:
+    def _nothing(self, nodes: Nodes, shape: Tuple[int, ...]) -> str:
+        """Vectors of the size of hidden states, of which there are none."""
+        hidden_size = len(array_of(self._layers[0].query.weight))
+        zeros = nodes.weight(np.zeros((*shape, hidden_size), np.float32))
+        return nodes.add("Identity", [zeros])  # A branch cannot give a weight itself.
+
+    def _asked(self, k: int, way: _Way, seen: ExitInputs) -> onnx.GraphProto:
         """Of an exit that is asked: the logits so far, and whether the text goes on, `(1,)`."""
-        nodes = Nodes(name)
+        nodes = Nodes(f"exit_{k}")
         logits = self._with_own_logits(nodes, k, way, seen)
         calibrated = nodes.add("MatMul", [weights_at(k), logits])  # (1, labels)
         probs = nodes.add("Softmax", [calibrated], axis=-1)
@@ -135,9 +163,9 @@ class OneTextGraph:
         goes_on = nodes.add("Less", [confidence, BOUND])  # not what is no number
         return nodes.graph([floats(logits), boolean(goes_on, [1])])
 
-    def _passed(self, name: str, way: _Way) -> onnx.GraphProto:
+    def _passed(self, k: int, way: _Way) -> onnx.GraphProto:
         """The same of an exit that is not asked: zeros, and that it goes on."""
-        nodes = Nodes(name)
+        nodes = Nodes(f"no_exit_{k}")
         zeros = nodes.weight(np.zeros((1, self._exits.num_labels), np.float32))
         logits = nodes.add("Concat", [*_known(way), zeros], axis=0)
         goes_on = nodes.add("Identity", [nodes.weight(np.array([True]))])
@@ -146,6 +174,16 @@ class OneTextGraph:
     def _with_own_logits(self, nodes: Nodes, k: int, way: _Way, seen: ExitInputs) -> str:
         own = ExitNodes(nodes).add(self._exits.classifiers[k], seen)
         return nodes.add("Concat", [*_known(way), own], axis=0)
+
+
+def _token_mean(nodes: Nodes, hidden: str) -> str:
+    """From `(1, tokens, hidden_size)` to `(1, hidden_size)`."""
+    return nodes.add("ReduceMean", [hidden], axes=[1], keepdims=0)
+
+
+def _four(nodes: Nodes, names: Sequence[str]) -> onnx.GraphProto:
+    """A branch that gives the next hidden states, means, logits, and whether the text goes on."""
+    return nodes.graph([*map(floats, names[:3]), boolean(names[3], [1])])
 
 
 def _known(way: _Way) -> List[str]:
