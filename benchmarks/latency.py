@@ -3,10 +3,11 @@ One text at a time: how long it takes, beside ONNX Runtime with one fused graph 
 transformer. Models of two sizes with random weights run whole, one of them also with pairs and an
 alignment in its exits: at threshold 1, where no exit but the last is asked, and at a threshold
 that no exit reaches. A trained model answers texts from string to answer, at the thresholds that
-are given. Prints tables, writes JSON.
+are given. Then what making the session of such texts takes. Prints tables, writes JSON.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Callable, Dict, List
 
 import torch
 
+from benchmarks.memory import forget_peak, memory_now, peak_so_far
 from benchmarks.subjects import (
     MINILM,
     FullDepth,
@@ -55,7 +57,10 @@ def main() -> None:
     print_table(whole, "Milliseconds of one text, all layers")
     answers = from_text_to_answer(arguments)
     print_table(answers, "Milliseconds from text to answer")
-    write(arguments.output, {"whole_depth": whole, "from_text_to_answer": answers})
+    sessions = [row for size in arguments.sizes for row in sessions_of(size)]
+    print_table(sessions, "What the first text takes, in which its session is made")
+    results = {"whole_depth": whole, "from_text_to_answer": answers, "sessions": sessions}
+    write(arguments.output, results)
 
 
 def whole_depth(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]]:
@@ -148,6 +153,34 @@ def from_text_to_answer(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
                 }
             )
     return rows
+
+
+def sessions_of(size: str) -> List[Dict[str, Any]]:
+    """A row for each precision, of a process of its own."""
+    rows = []
+    for precision in PRECISIONS:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows.append(
+                {"model": size, "precision": precision, **pool.apply(_cost, (size, precision))}
+            )
+    return rows
+
+
+def _cost(size: str, precision: str) -> Dict[str, float]:
+    """Seconds, and MB that the process then holds more, and needs meanwhile."""
+    sizes = SIZES[size]
+    classifier = random_classifier(list(range(sizes["num_hidden_layers"])), "cpu", **sizes)
+    classifier.encoder.precision = precision
+    text = random_pairs(1, 25)
+    engine_run(classifier, text, "torch", 1.0)()
+    forget_peak()
+    before, start = memory_now(), time.perf_counter()
+    engine_run(classifier, text, "onnxruntime", 1.0)()
+    return {
+        "seconds": time.perf_counter() - start,
+        "MB": memory_now() - before,
+        "MB meanwhile": peak_so_far() - before,
+    }
 
 
 def alternate_calls(

@@ -7,11 +7,11 @@ transformers library.
 import argparse
 import multiprocessing
 from functools import partial
-from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import torch
 
+from benchmarks.memory import forget_peak, peak_so_far
 from benchmarks.subjects import (
     Engine,
     FullDepth,
@@ -108,21 +108,10 @@ def _peak_memory(name: str, batch_size: int, num_tokens: int) -> int:
         classifier.encoder.precision = "int8" if name.endswith("int8") else "float32"
         classifier.encoder.give_up_weights()
         run = Engine(classifier).run(texts, 1.0)
-    _forget_peak()
+    forget_peak()
     for _ in range(2):
         run()
-    return _peak_so_far()
-
-
-def _forget_peak() -> None:
-    """Of memory: making random weights takes more than reading trained ones."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_so_far() -> int:
-    """In MB, from Linux."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
+    return peak_so_far()
 
 
 if __name__ == "__main__":

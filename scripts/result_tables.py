@@ -399,6 +399,19 @@ TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
             },
         ),
     ),
+    "sessions of one text": (
+        "latency.json",
+        part(
+            "sessions",
+            {
+                "model": text("model"),
+                "precision": text("precision"),
+                "seconds": number("seconds"),
+                "MB": number("MB", ",d"),
+                "MB meanwhile": number("MB meanwhile", ",d"),
+            },
+        ),
+    ),
     "soak of the service": (
         "serving_soak.json",
         part(

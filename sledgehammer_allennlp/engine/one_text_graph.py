@@ -44,6 +44,8 @@ class _Way(NamedTuple):
 
 class OneTextGraph:
     """
+    The graph of one model.
+
     # Parameters
 
     layers : `Sequence[LayerParts]`

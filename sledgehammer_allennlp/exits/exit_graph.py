@@ -10,10 +10,10 @@ from sledgehammer_allennlp.encoders.onnx_nodes import MICROSOFT, Nodes
 
 class ExitInputs(NamedTuple):
     """
-    The names of what an exit sees with pooling `"mean"`: the vectors to mix, each `(1,
-    hidden_size)`; the first token's output of its layer, of that shape, `None` before layer 0; and
-    for an alignment what enters its layer, `(tokens, hidden_size)`, and the positions of the words
-    of each text, `(words,)`, neither empty.
+    The names of what an exit sees with pooling `"mean"`: the vectors to mix, in parts, each
+    `(vectors, hidden_size)`; the first token's output of its layer, `(1, hidden_size)`, `None`
+    before layer 0; and for an alignment what enters its layer, `(tokens, hidden_size)`, and the
+    positions of the words of each text, `(words,)`, neither empty.
     """
 
     vectors: Sequence[str]
