@@ -33,6 +33,7 @@ _EXIT_SETTINGS = (
     "exit_layers",
     "embedding_exit",
     "pooling",
+    "last_exit",
     "dropout",
     "use_previous_logits",
     "alignment",

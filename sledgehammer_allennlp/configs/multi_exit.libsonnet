@@ -29,6 +29,8 @@
   embedding_exit:: 'ngrams',
   // What exits see: means over all tokens; or 'first', the first tokens, as in the paper.
   pooling:: 'mean',
+  // What the last exit sees in place of means: its layer's first token alone; or null for the same.
+  last_exit:: 'first_token',
   // Whether exits see the logits of the exits before them.
   use_previous_logits:: false,
   // For pairs: the size of the alignment of their texts in the exits, 128 say; null for none.
@@ -81,7 +83,7 @@
   local settings = self,
   local known = std.set([
     'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
-    'use_previous_logits', 'alignment', 'confidence', 'dropout', 'max_length', 'windows', 'loss', 'trainable',
+    'last_exit', 'use_previous_logits', 'alignment', 'confidence', 'dropout', 'max_length', 'windows', 'loss', 'trainable',
     'num_epochs', 'batch_size', 'learning_rate', 'embedding_learning_rate', 'exit_learning_rate',
     'warmup_share', 'seed', 'max_accuracy_drop', 'max_recall_drop', 'combine_exits',
   ]),
@@ -117,6 +119,7 @@
     exit_layers: settings.exit_layers,
     embedding_exit: settings.embedding_exit,
     pooling: settings.pooling,
+    last_exit: if settings.pooling == 'mean' then settings.last_exit else null,
     use_previous_logits: settings.use_previous_logits,
     alignment: settings.alignment,
     confidence: settings.confidence,
@@ -145,7 +148,7 @@
         [['^exits\\.'], { lr: settings.exit_learning_rate }],
       ] + (
         // The first exits see hardly more than the embeddings; each word's is trained by few texts.
-        if settings.trainable == true || settings.trainable == 0
+        if settings.trainable == true || settings.trainable == { from_layer: 0 }
         then [[['^encoder\\.transformer\\.embeddings\\.'], { lr: settings.embedding_learning_rate }]]
         else []
       ),

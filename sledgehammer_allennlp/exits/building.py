@@ -8,7 +8,12 @@ from sledgehammer_allennlp.encoders.loading import load_encoder, num_layers_of
 from sledgehammer_allennlp.encoders.onnx_layers import AUTO
 from sledgehammer_allennlp.encoders.tokenizing import load_tokenizer
 from sledgehammer_allennlp.exits.alignment import check_alignment
-from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, POOLINGS, ExitClassifiers
+from sledgehammer_allennlp.exits.classifiers import (
+    EMBEDDING_EXIT,
+    FIRST_TOKEN,
+    POOLINGS,
+    ExitClassifiers,
+)
 from sledgehammer_allennlp.exits.pair_texts import special_tokens_of
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 from sledgehammer_allennlp.values import is_number
@@ -34,6 +39,7 @@ def build_encoder_and_exits(
     load_weights: bool = True,
     alignment: Any = None,
     runtime: str = AUTO,
+    last_exit: Optional[str] = None,
 ) -> Tuple[LayeredEncoder, ExitClassifiers]:
     """
     A transformer without the layers that no exit needs, and its exits, not trained yet.
@@ -44,7 +50,7 @@ def build_encoder_and_exits(
         See `load_encoder`.
     num_labels : `int`
     exit_layers, embedding_exit, pooling, dropout, precision : optional
-    use_previous_logits, alignment, runtime : optional
+    use_previous_logits, alignment, runtime, last_exit : optional
         As in the model's config.
     with_correctness
         See `ExitClassifiers`.
@@ -59,6 +65,8 @@ def build_encoder_and_exits(
         raise ValueError(f"dropout is {dropout!r}: wanted a number from 0 to 1, 1 excluded")
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}: wanted one of {', '.join(POOLINGS)}")
+    if last_exit not in (None, FIRST_TOKEN):
+        raise ValueError(f"last_exit is {last_exit!r}: wanted {FIRST_TOKEN!r} or null")
     if not isinstance(use_previous_logits, bool):
         raise ValueError(f"use_previous_logits is {use_previous_logits!r}: wanted true or false")
     alignment = check_alignment(alignment)
@@ -90,6 +98,7 @@ def build_encoder_and_exits(
         use_previous_logits=use_previous_logits,
         with_correctness=with_correctness,
         alignment=alignment,
+        last_exit=last_exit,
     )
     if exits.pair_texts is not None and load_weights:  # else they are in the weights to be read
         exits.pair_texts.set_special_tokens(special_tokens_of(load_tokenizer(transformer_model)))

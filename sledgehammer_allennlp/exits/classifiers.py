@@ -12,6 +12,9 @@ from sledgehammer_allennlp.exits.pair_texts import PairTexts
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 from sledgehammer_allennlp.values import short_repr
 
+FIRST_TOKEN = "first_token"
+"""What the last exit can see instead, see `ExitClassifiers`."""
+
 EMBEDDING_EXIT = -1
 """The exit layer of an exit before layer 0."""
 
@@ -70,6 +73,10 @@ class ExitClassifiers(nn.Module):
     sees token ids. With `use_previous_logits`, the logits of the earlier exits, before temperature,
     are appended to what an exit sees (section 3.1 there).
 
+    With pooling `"mean"` and `last_exit` `"first_token"`, the exit after the last layer sees its
+    first token alone, as in plain fine-tuning. The means are of word pieces more than of what the
+    layers make of them, and the last exit need not be early.
+
     With `alignment`, every exit that is no `NgramClassifier` also sees how the texts of a pair
     match in the hidden states that enter its layer, see `Alignment`. What it sees is then always
     normalized, and before the linear layer there is a hidden layer of the alignment's size, with
@@ -95,6 +102,8 @@ class ExitClassifiers(nn.Module):
         exit is right (Xin et al. 2021). What the exit sees gets no gradient from it.
     alignment : `int`, optional (default = `None`)
         The size of the alignment of the texts of a pair.
+    last_exit : `str`, optional (default = `None`)
+        `"first_token"`, or `None` for what the others see.
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class ExitClassifiers(nn.Module):
         use_previous_logits: bool = False,
         with_correctness: bool = False,
         alignment: Optional[int] = None,
+        last_exit: Optional[str] = None,
     ) -> None:
         super().__init__()
         self.exit_layers = list(exit_layers)
@@ -123,8 +133,7 @@ class ExitClassifiers(nn.Module):
             self.pooler = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh())
         self.classifiers = nn.ModuleList(
             _ExitClassifier(
-                # One vector from each layer up to this one: with "mean", of what enters it.
-                num_mixed=layer + 1 if layer != EMBEDDING_EXIT else 1,
+                num_mixed=self._num_mixed(layer, last_exit),
                 mixed_size=hidden_size,
                 first_size=hidden_size if pooling == "mean" and layer != EMBEDDING_EXIT else 0,
                 normalize=pooling == "mean",
@@ -151,6 +160,15 @@ class ExitClassifiers(nn.Module):
         ]
         self.default_threshold = 1.0
         """The confidence threshold where no other is set; kept with the weights."""
+
+    def _num_mixed(self, layer: int, last_exit: Optional[str]) -> int:
+        """How many vectors the exit after a layer mixes."""
+        if layer == EMBEDDING_EXIT:
+            return 1
+        is_last = layer == self.exit_layers[-1]
+        if is_last and last_exit == FIRST_TOKEN and self.pooling == "mean":
+            return 0
+        return layer + 1  # one from each layer up to this one: with "mean", of what enters it
 
     @property
     def dtype(self) -> torch.dtype:
@@ -240,7 +258,20 @@ class ExitClassifiers(nn.Module):
                 'an archive that was trained with confidence "learned"'
             )
         elif numbers:
-            errors += _alignment_errors(state_dict, start, self.alignment)
+            found_errors = _alignment_errors(state_dict, start, self.alignment)
+            errors += found_errors or self._errors_of_last_exit(state_dict, start)
+
+    def _errors_of_last_exit(self, state_dict: Dict[str, Any], start: str) -> List[str]:
+        """What is wrong if weights are of a last exit that sees something else."""
+        last = len(self.exit_layers) - 1
+        name = f"{last}.norm.weight"
+        found, wanted = state_dict.get(start + name), self.classifiers.state_dict().get(name)
+        if found is None or wanted is None or found.shape == wanted.shape:
+            return []
+        return [
+            f"the weights are of a last exit that sees {len(found)} numbers, and the config asks "
+            f"for one that sees {len(wanted)}: last_exit cannot be changed after training"
+        ]
 
     def score(
         self,
@@ -326,11 +357,11 @@ class _ExitClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.alignment: Optional[Alignment] = None
-        size = mixed_size + first_size
+        size = first_size + (mixed_size if num_mixed else 0)
         if alignment is not None:
             self.alignment = Alignment(mixed_size, alignment, dropout)
             size += self.alignment.output_size
-        self.mix = _Mix(num_mixed)
+        self.mix = _Mix(num_mixed) if num_mixed else None
         self.takes_first_token = first_size > 0
         has_norm = normalize or alignment is not None
         self.norm = nn.LayerNorm(size) if has_norm else nn.Identity()
@@ -350,14 +381,14 @@ class _ExitClassifier(nn.Module):
         previous: List[torch.Tensor],
         pairs: Optional[PairStates],
     ) -> ExitScores:
-        seen = self.mix(layer_vectors)
+        parts = [] if self.mix is None else [self.mix(layer_vectors)]
         if self.takes_first_token:
             assert first_token is not None
-            seen = torch.cat([seen, first_token], dim=-1)
+            parts.append(first_token)
         if self.alignment is not None:
             assert pairs is not None
-            seen = torch.cat([seen, self.alignment(pairs)], dim=-1)
-        seen = self.norm(seen)
+            parts.append(self.alignment(pairs))
+        seen = self.norm(torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0])
         if previous:
             seen = torch.cat([seen, *(logits.to(seen.dtype) for logits in previous)], dim=-1)
         seen = self.dropout(seen)

@@ -46,7 +46,9 @@ class ExitNodes:
         inputs : `ExitInputs`
         """
         nodes = self._nodes
-        seen = [self._mix(classifier.mix.weights, inputs.vectors)]
+        seen = []
+        if classifier.mix is not None:
+            seen.append(self._mix(classifier.mix.weights, inputs.vectors))
         if inputs.first_token is not None:
             seen.append(inputs.first_token)
         if classifier.alignment is not None:

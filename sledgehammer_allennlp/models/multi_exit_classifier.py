@@ -88,6 +88,9 @@ class MultiExitClassifier(Model):
         `{"type": "ngrams", "max_n": …, "num_buckets": …, "pairs": …}`. Its exit layer is -1.
     pooling : `str`, optional (default = `"mean"`)
         What exits see, `"mean"` or `"first"` (the paper's), see `ExitClassifiers`.
+    last_exit : `str`, optional (default = `None`)
+        With pooling `"mean"`: `"first_token"` has the last exit see the first token of its layer
+        alone, as in plain fine-tuning; `None` what the others see.
     confidence_threshold : `float`, optional (default = `1.0`)
         In [0, 1]. At 1 every instance exits at the last exit, at 0 at the first. If
         `temperature_calibration` was told to choose one, that is the default of the archive.
@@ -157,6 +160,7 @@ class MultiExitClassifier(Model):
         exit_layers: Any = "all",
         embedding_exit: Any = None,
         pooling: str = "mean",
+        last_exit: Any = None,
         confidence_threshold: Any = None,
         confidence: str = "max_probability",
         ensemble: Any = None,
@@ -206,6 +210,7 @@ class MultiExitClassifier(Model):
                 load_weights=load_pretrained_weights,
                 alignment=alignment,
                 runtime=runtime,
+                last_exit=last_exit,
             )
             self.exit_layers = self.exits.exit_layers
             """The layer of each exit; -1 for an exit before layer 0."""

@@ -32,6 +32,7 @@ class Case:
     encoder: LayeredEncoder
     exits: ExitClassifiers
     library: torch.nn.Module
+    last_exit: Optional[str] = None
 
     @property
     def temperatures(self) -> torch.Tensor:
@@ -71,10 +72,11 @@ def make_case(
     with_correctness: bool = False,
     alignment: Optional[int] = None,
     special_tokens: Optional[SpecialTokens] = None,
+    last_exit: Optional[str] = None,
 ) -> Case:
     with_ngrams = with_ngrams and exit_layers[0] == -1
     key = (family, pooling, with_ngrams, use_previous_logits, with_correctness, *exit_layers)
-    key = (*key, alignment, special_tokens)
+    key = (*key, alignment, special_tokens, last_exit)
     if key not in cases:
         encoder = LayeredEncoder(
             tiny_transformer(family),
@@ -94,6 +96,7 @@ def make_case(
             use_previous_logits=use_previous_logits,
             with_correctness=with_correctness,
             alignment=alignment,
+            last_exit=last_exit,
         )
         if special_tokens is not None:
             exits.pair_texts.set_special_tokens(special_tokens)
@@ -105,7 +108,7 @@ def make_case(
                     parameter.mul_(3)
                 elif alignment is not None and "norm" in name:
                     parameter.uniform_(0.2, 2)
-        cases[key] = Case(encoder.eval(), exits.eval(), tiny_transformer(family))
+        cases[key] = Case(encoder.eval(), exits.eval(), tiny_transformer(family), last_exit)
     return cases[key]
 
 
@@ -149,6 +152,8 @@ def plain_outputs(case: Case, token_ids, mask, type_ids) -> Tuple[np.ndarray, np
                 continue
             if layer == -1:
                 features = means[0]
+            elif case.exits.pooling == "mean" and case.last_exit and k == len(logits) - 1:
+                features = firsts[layer]
             elif case.exits.pooling == "mean":
                 features = np.concatenate(
                     [_mixed(state, prefix, means[: layer + 1]), firsts[layer]]
@@ -292,6 +297,7 @@ def assert_equals_plain(
 
 exit_layer_lists = st.sets(st.integers(-1, 3), min_size=1).map(sorted).filter(lambda x: x != [-1])
 length_lists = st.lists(st.integers(1, 20), min_size=1, max_size=9)
+last_exits = st.sampled_from([None, "first_token"])
 thresholds = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.3, 1.0))
 # Of one text at a time; that cut batches and let few texts wait; of everything at once.
 token_budgets = st.sampled_from([1, 12, 30, 64, None])

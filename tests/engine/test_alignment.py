@@ -25,6 +25,7 @@ from tests.engine.plain_computation import (
     all_logits,
     assert_equals_plain,
     exit_layer_lists,
+    last_exits,
     make_case,
     plain_logits,
     plain_outputs,
@@ -41,6 +42,7 @@ from tests.tiny import RUNTIMES_HERE, texts_of
     family=st.sampled_from(["bert", "roberta"]),
     pooling=st.sampled_from(["mean", "first"]),
     exit_layers=exit_layer_lists,
+    last_exit=last_exits,
     with_ngrams=st.booleans(),
     use_previous_logits=st.booleans(),
     given_pairs=pair_lists,
@@ -54,6 +56,7 @@ def test_predictions_equal_a_plain_computation(
     family,
     pooling,
     exit_layers,
+    last_exit,
     with_ngrams,
     use_previous_logits,
     given_pairs,
@@ -69,6 +72,7 @@ def test_predictions_equal_a_plain_computation(
         special_tokens,
         with_ngrams=with_ngrams,
         use_previous_logits=use_previous_logits,
+        last_exit=last_exit,
     )
     inputs = inputs_of(given_pairs, special_tokens)
     with torch.set_grad_enabled(with_gradients):

@@ -19,6 +19,7 @@ from tests.engine.plain_computation import (
     assert_equals_plain,
     cases,
     exit_layer_lists,
+    last_exits,
     length_lists,
     make_case,
     plain_logits,
@@ -41,6 +42,7 @@ from tests.tiny import (
     family=st.sampled_from(FAMILIES_HERE),
     pooling=st.sampled_from(["mean", "first"]),
     exit_layers=exit_layer_lists,
+    last_exit=last_exits,
     with_ngrams=st.booleans(),
     lengths=length_lists,
     threshold=thresholds,
@@ -54,6 +56,7 @@ def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
     family,
     pooling,
     exit_layers,
+    last_exit,
     with_ngrams,
     lengths,
     threshold,
@@ -64,7 +67,7 @@ def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
     seed,
 ):
     assume(runtime != "onnxruntime" or family not in WITHOUT_GRAPHS)
-    case = make_case(family, pooling, exit_layers, with_ngrams)
+    case = make_case(family, pooling, exit_layers, with_ngrams, last_exit=last_exit)
     inputs = random_inputs(lengths, seed=seed)
     temperatures = temperatures[: len(exit_layers)]
     with torch.set_grad_enabled(with_gradients):

@@ -35,6 +35,7 @@ from tests.engine.plain_computation import (
     assert_equals_plain,
     combinations,
     exit_layer_lists,
+    last_exits,
     make_case,
     plain_combined,
     plain_logits,
@@ -80,6 +81,7 @@ def _run(case: Case, rule: ExitRule, inputs, record_exits: bool = False) -> Earl
 @settings(max_examples=60, deadline=None)
 @given(
     exit_layers=exit_layer_lists,
+    last_exit=last_exits,
     with_ngrams=st.booleans(),
     length=st.integers(1, 20),
     threshold=thresholds,
@@ -88,9 +90,9 @@ def _run(case: Case, rule: ExitRule, inputs, record_exits: bool = False) -> Earl
     seed=st.integers(0, 1000),
 )
 def test_it_equals_a_plain_computation(
-    exit_layers, with_ngrams, length, threshold, data, is_combined, seed
+    exit_layers, last_exit, with_ngrams, length, threshold, data, is_combined, seed
 ):
-    case = make_case("bert", "mean", exit_layers, with_ngrams)
+    case = make_case("bert", "mean", exit_layers, with_ngrams, last_exit=last_exit)
     inputs = random_inputs([length], seed=seed)
     combination = data.draw(combinations(len(exit_layers))) if is_combined else None
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -104,6 +106,7 @@ def test_it_equals_a_plain_computation(
 @settings(max_examples=60, deadline=None)
 @given(
     exit_layers=exit_layer_lists,
+    last_exit=last_exits,
     with_ngrams=st.booleans(),
     pair=pairs,
     special_tokens=st.sampled_from([BY_TYPE_IDS, BY_ONE_SEPARATOR, BY_TWO_SEPARATORS]),
@@ -112,9 +115,10 @@ def test_it_equals_a_plain_computation(
     is_combined=st.booleans(),
 )
 def test_a_pair_equals_a_plain_computation(
-    exit_layers, with_ngrams, pair, special_tokens, threshold, data, is_combined
+    exit_layers, last_exit, with_ngrams, pair, special_tokens, threshold, data, is_combined
 ):
-    case = make_pair_case("bert", "mean", exit_layers, special_tokens, with_ngrams=with_ngrams)
+    settings = {"with_ngrams": with_ngrams, "last_exit": last_exit}
+    case = make_pair_case("bert", "mean", exit_layers, special_tokens, **settings)
     inputs = inputs_of([pair], special_tokens)
     combination = data.draw(combinations(len(exit_layers))) if is_combined else None
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -40,6 +40,25 @@ def test_mean_pooling_sees_the_first_token_beside_the_mix(pooling, size):
     assert exits.classifiers[1].linear.in_features == size
 
 
+@pytest.mark.parametrize("pooling, size", [("mean", 8), ("first", 8)])
+def test_the_last_exit_can_see_its_first_token_alone(pooling, size):
+    exits = ExitClassifiers([-1, 0, 1], 8, 2, pooling, 0.0, last_exit="first_token")
+    assert exits.classifiers[2].linear.in_features == size
+    # With pooling "first", all exits see first tokens, mixed; only the last of "mean" has no mix.
+    assert (exits.classifiers[2].mix is None) == (pooling == "mean")
+    assert exits.classifiers[1].mix is not None
+
+
+def test_what_the_last_exit_sees_cannot_be_changed_after_training():
+    state = ExitClassifiers([-1, 1], 8, 2, "mean", 0.0).state_dict()
+    exits = ExitClassifiers([-1, 1], 8, 2, "mean", 0.0, last_exit="first_token")
+    message = (
+        "sees 16 numbers, and the config asks for one that sees 8: last_exit cannot be changed"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        exits.load_state_dict(state)
+
+
 def _exits(layers, with_ngrams):
     ngrams = NgramClassifier(2, num_buckets=64) if with_ngrams else None
     return ExitClassifiers(layers, 8, 2, "mean", 0.1, ngrams=ngrams)

@@ -325,6 +325,7 @@ def test_a_bad_threshold_is_refused_in_configs_and_when_set(tiny_bert, model, th
     "settings, message",
     [
         ({"pooling": "max"}, "pooling is 'max': wanted one of mean, first"),
+        ({"last_exit": "mean"}, "last_exit is 'mean': wanted 'first_token' or null"),
         ({"embedding_exit": "sum"}, "embedding_exit is 'sum': wanted one of mean, ngrams"),
         ({"embedding_exit": 3}, "embedding_exit is 3: wanted one of mean, ngrams"),
         ({"embedding_exit": {"max_n": 3}}, "embedding_exit is {'max_n': 3}: wanted one of"),

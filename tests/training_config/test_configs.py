@@ -111,7 +111,10 @@ def test_exits_of_pairs_have_an_alignment(name):
     assert alignment == (128 if name in ("snli", "mnli") else None)
 
 
-@pytest.mark.parametrize("trainable, num_groups", [("true", 2), ("0", 2), ("false", 1), ("3", 1)])
+@pytest.mark.parametrize(
+    "trainable, num_groups",
+    [("true", 2), ("{ from_layer: 0 }", 2), ("false", 1), ("{ from_layer: 3 }", 1)],
+)
 def test_frozen_embeddings_get_no_learning_rate_that_nothing_would_have(
     trainable, num_groups, tmp_path
 ):
@@ -144,6 +147,7 @@ def test_the_papers_sweep_is_of_the_papers_model_and_trains(
             "exit_layers": [0, 3, 5, 11],
             "embedding_exit": None,
             "pooling": "first",
+            "last_exit": None,
             "use_previous_logits": False,
             "alignment": None,
             "windows": None,
