@@ -364,6 +364,9 @@ class _ExitClassifier(nn.Module):
         self.mix = _Mix(num_mixed) if num_mixed else None
         self.takes_first_token = first_size > 0
         has_norm = normalize or alignment is not None
+        # AllenNLP's check of the order in which modules run is to see that what is normed is no
+        # output of the encoder's module that ran before.
+        self.together = nn.Identity()
         self.norm = nn.LayerNorm(size) if has_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         size += num_previous
@@ -388,7 +391,8 @@ class _ExitClassifier(nn.Module):
         if self.alignment is not None:
             assert pairs is not None
             parts.append(self.alignment(pairs))
-        seen = self.norm(torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0])
+        seen = self.together(torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0])
+        seen = self.norm(seen)
         if previous:
             seen = torch.cat([seen, *(logits.to(seen.dtype) for logits in previous)], dim=-1)
         seen = self.dropout(seen)
