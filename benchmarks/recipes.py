@@ -40,15 +40,17 @@ NUM_SPLITS = 100
 """Of the test data into halves, see `chosen_on_half`."""
 
 RECOMMENDED = "as recommended"
+LAST_AS_OTHERS = "as recommended, but last exit as the others"
 WEIGHTED = "as recommended, but loss weighted"
 _PLAIN: Dict[str, Any] = {"embedding_exit": None, "pooling": "first", "combine_exits": False}
 PAPERS: Dict[str, Dict[str, Any]] = {
+    LAST_AS_OTHERS: {"last_exit": None},
     WEIGHTED: {"loss": "weighted"},
     # DeeBERT's last exit is trained before the others, with the transformer, and alone.
     "DeeBERT's last exit": {**_PLAIN, "exit_layers": "last"},
     "PABEE": {**_PLAIN, "loss": "weighted"},
 }
-"""Recipes of papers, with the learning rates of the recommended config."""
+"""Recipes of papers, and ours before, with the learning rates of the recommended config."""
 
 
 def main() -> None:
@@ -101,7 +103,7 @@ def first_runs(arguments: argparse.Namespace, num_layers: int) -> List[Run]:
                 settings = {**SETTINGS, **settings}
                 if settings["exit_layers"] == "last":
                     settings["exit_layers"] = [num_layers - 1]
-                if method in (RECOMMENDED, WEIGHTED):
+                if method.startswith(RECOMMENDED):
                     settings.update(PAIR_SETTINGS.get(data, {}))
                 runs.append(Run(data, method, seed, settings))
     return runs
@@ -221,7 +223,7 @@ def tables(results: List[Dict[str, Any]], best: Mapping[str, float], num_layers:
         for method in methods:
             of_method = [one for one in found if one["method"] == method]
             lines.append(_row(method, of_method, "at_layers", "full_depth", num_layers))
-            if method in (RECOMMENDED, WEIGHTED):
+            if method.startswith(RECOMMENDED):
                 names = ("at_layers_by_temperatures", "full_depth_by_temperatures")
                 lines.append(_row("with temperatures alone", of_method, *names, num_layers))
         lines.append("")
