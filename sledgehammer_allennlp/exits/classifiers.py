@@ -366,7 +366,7 @@ class _ExitClassifier(nn.Module):
         has_norm = normalize or alignment is not None
         # AllenNLP's check of the order in which modules run is to see that what is normed is no
         # output of the encoder's module that ran before.
-        self.together = nn.Identity()
+        self.first_token = nn.Identity()
         self.norm = nn.LayerNorm(size) if has_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         size += num_previous
@@ -387,12 +387,11 @@ class _ExitClassifier(nn.Module):
         parts = [] if self.mix is None else [self.mix(layer_vectors)]
         if self.takes_first_token:
             assert first_token is not None
-            parts.append(first_token)
+            parts.append(self.first_token(first_token))
         if self.alignment is not None:
             assert pairs is not None
             parts.append(self.alignment(pairs))
-        seen = self.together(torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0])
-        seen = self.norm(seen)
+        seen = self.norm(torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0])
         if previous:
             seen = torch.cat([seen, *(logits.to(seen.dtype) for logits in previous)], dim=-1)
         seen = self.dropout(seen)
