@@ -164,7 +164,7 @@ def chosen_thresholds(results: Sequence[Row]) -> str:
 
 
 def _points(share_: float) -> str:
-    return f"{100 * share_:.1f}"
+    return f"{round(100 * share_, 1) + 0:.1f}"  # no -0.0
 
 
 def measured(results: Row) -> str:
