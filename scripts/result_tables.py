@@ -18,7 +18,7 @@ RESULTS = Path("docs/results")
 
 _PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
-_MEASURED = ("engine", "latency", "precision")
+_MEASURED = ("engine", "latency", "precision", "limits", "predict")
 """The results that know when and where they were measured."""
 
 Row = Mapping[str, Any]
@@ -177,6 +177,13 @@ def measured(results: Row) -> str:
     return f"*Measured on {machine['date']}: {cpu} ({features}), {', '.join(versions)}.*"
 
 
+def shares_of_peak(results: Row) -> str:
+    """How near the engine comes to the fastest product, and what memory it takes."""
+    memory = {row["batch"]: row for row in results["peak_memory"]}
+    rows = [{**row, **memory[row["batch"]]} for row in results["share_of_peak"]]
+    return markdown(rows, _LIMITS)
+
+
 def _seeds(results: Sequence[Row]) -> str:
     return ", ".join(map(str, sorted(one["seed"] for one in results)))
 
@@ -277,6 +284,15 @@ _ENGINE: Columns = {
     "realised": number("realised", ".2f"),
 }
 
+_LIMITS: Columns = {
+    "batches of": text("batch"),
+    "GFLOP/s": number("GFLOP/s", ".0f"),
+    "of the fastest product": number("share of peak", ".2f"),
+    "MB": text("engine, MB"),
+    "MB in int8": text("engine int8, MB"),
+    "MB, transformers": text("transformers, MB"),
+}
+
 TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
     **{f"recipes {data}": ("recipes/results", recipes(data)) for data in DATA_SETS},
     "exits alone": ("recipes/results", exits_alone),
@@ -311,6 +327,20 @@ TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
         ),
     ),
     "engine, pairs": ("engine.json", part("pairs", _ENGINE)),
+    "limits": ("limits.json", shares_of_peak),
+    "predict": (
+        "predict.json",
+        part(
+            "predict",
+            {
+                "threshold": number("threshold", "g"),
+                "total": number("total", ".3f"),
+                "tokenising": number("tokenising", ".3f"),
+                "engine": number("engine", ".3f"),
+                "the rest": number("the rest", ".3f"),
+            },
+        ),
+    ),
     "demo": ("demo.json", part("at", _DEMO)),
     "demo, short": ("demo.json", demo_short),
     "services": ("serving.json", held),
