@@ -263,9 +263,8 @@ class ExitClassifiers(nn.Module):
 
     def _errors_of_last_exit(self, state_dict: Dict[str, Any], start: str) -> List[str]:
         """What is wrong if weights are of a last exit that sees something else."""
-        last = len(self.exit_layers) - 1
-        name = f"{last}.norm.weight"
-        found, wanted = state_dict.get(start + name), self.classifiers.state_dict().get(name)
+        found = state_dict.get(f"{start}{len(self.exit_layers) - 1}.norm.weight")
+        wanted = getattr(self.classifiers[-1].norm, "weight", None)
         if found is None or wanted is None or found.shape == wanted.shape:
             return []
         return [
