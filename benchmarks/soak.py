@@ -8,7 +8,6 @@ difference in the last place may round to another step.)
 import argparse
 import ctypes
 import itertools
-import os
 import random
 import threading
 import time
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
+from benchmarks.memory import memory_now
 from benchmarks.subjects import add_arguments, read_archive
 from benchmarks.timing import print_table, write
 from sledgehammer_allennlp.archives import ArchivedClassifier
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.9)
     parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args()
-    if not Path("/proc/self/statm").exists():
-        raise SystemExit("Memory is read from /proc/self/statm, which this system does not have")
+    if not Path("/proc/self/status").exists():
+        raise SystemExit("Memory is read from /proc/self/status, which this system does not have")
     classifier = read_archive(arguments)
     classifier.encoder.precision = arguments.precision
     classifier.confidence_threshold = arguments.threshold
@@ -101,13 +101,13 @@ class Soak:
                 self.num_wrong += wrong
 
     def row(self) -> Dict[str, Any]:
-        resident = _resident_bytes()
+        resident = memory_now()
         _give_back_freed_memory()
         return {
             "predictions": self.num_done,
             "other than alone": self.num_wrong,
-            "resident memory, MB": resident / 1e6,
-            "without what is freed, MB": _resident_bytes() / 1e6,
+            "resident memory, MB": resident,
+            "without what is freed, MB": memory_now(),
             "predictions a second": self.num_done / self._seconds,
         }
 
@@ -126,10 +126,6 @@ def _give_back_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":
