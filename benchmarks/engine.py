@@ -31,6 +31,7 @@ from benchmarks.subjects import (
     read_data,
 )
 from benchmarks.timing import alternate, print_table, write
+from sledgehammer_allennlp.archives import ArchivedClassifier
 from sledgehammer_allennlp.encoders import TokenBatch
 
 THRESHOLDS = [0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0]
@@ -104,31 +105,29 @@ def _random(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
         "all leave on the embeddings": Engine(copy(shared), 1.0),
     }
     engines["all leave at layer 0"] = Engine(classifier(list(range(12))), 1.0)
-    for name, chance in CHANCES.items():
-        engines[name] = Engine(copy(shared), chance)
     title = f"BERT-base size, {arguments.random_tokens} tokens"
-    return _by_chance(arguments, title, engines, Engine(shared), random_texts)
+    return _by_chance(arguments, title, engines, shared, random_texts)
 
 
 def _pairs(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
     shared = random_classifier(list(range(6)), arguments.device, alignment=128, **MINILM)
     shared.encoder.precision = arguments.precision
     engines = {"all leave at layer 0": Engine(copy(shared), 1.0)}
-    for name, chance in CHANCES.items():
-        engines[name] = Engine(copy(shared), chance)
     title = f"pairs of {arguments.random_tokens} tokens, MiniLM's size with alignment"
-    return _by_chance(arguments, title, engines, Engine(shared), random_pairs)
+    return _by_chance(arguments, title, engines, shared, random_pairs)
 
 
 def _by_chance(
     arguments: argparse.Namespace,
     title: str,
     engines: Dict[str, Engine],
-    full: Engine,
+    classifier: ArchivedClassifier,
     texts: Callable[[int, int], TokenBatch],
 ) -> List[Dict[str, Any]]:
-    """Of engines whose texts leave by chance, and of one at threshold 1."""
-    others = _Others(FullDepth(full.classifier).eval(), arguments)
+    """Of a classifier whose texts leave by chance, and at threshold 1; beside other `engines`."""
+    by_chance = {name: Engine(copy(classifier), chance) for name, chance in CHANCES.items()}
+    engines, full = {**engines, **by_chance}, Engine(classifier)
+    others = _Others(FullDepth(classifier).eval(), arguments)
     rows: List[Dict[str, Any]] = []
     for batch_size in arguments.batch_sizes:
         num_texts = min(arguments.random_texts, 16 * batch_size)

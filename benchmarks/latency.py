@@ -65,8 +65,7 @@ def main() -> None:
 
 def whole_depth(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]]:
     """A row for each number of tokens and precision."""
-    sizes = SIZES[size]
-    classifier = random_classifier(list(range(sizes["num_hidden_layers"])), "cpu", **sizes)
+    classifier = classifier_of(size)
     full_depth = FullDepth(classifier).eval()
     fused = {precision: OnnxRuntime(full_depth, precision == "int8") for precision in PRECISIONS}
     rows = []
@@ -97,6 +96,12 @@ def whole_depth(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]
                 }
             )
     return rows
+
+
+def classifier_of(size: str) -> ArchivedClassifier:
+    """With random weights, and exits on all layers."""
+    sizes = SIZES[size]
+    return random_classifier(list(range(sizes["num_hidden_layers"])), "cpu", **sizes)
 
 
 def engine_run(
@@ -168,8 +173,7 @@ def sessions_of(size: str) -> List[Dict[str, Any]]:
 
 def _cost(size: str, precision: str) -> Dict[str, float]:
     """Seconds, and MB that the process then holds more, and needs meanwhile."""
-    sizes = SIZES[size]
-    classifier = random_classifier(list(range(sizes["num_hidden_layers"])), "cpu", **sizes)
+    classifier = classifier_of(size)
     classifier.encoder.precision = precision
     text = random_pairs(1, 25)
     engine_run(classifier, text, "torch", 1.0)()

@@ -198,7 +198,7 @@ def choose_training(num_texts: int) -> Tuple[int, int, str]:
     steps = math.ceil(num_texts / batch_size)
     num_epochs = enough_epochs(steps)
     total = num_epochs * steps
-    reason = f"{total:,} training steps, {steps:,} an epoch. "
+    reason = f"{described_steps(num_texts, batch_size, num_epochs)} "
     if total < MIN_STEPS:
         reason += f"{MIN_STEPS} may be better, but {MAX_EPOCHS} epochs are the most that is chosen."
     elif num_epochs > MIN_EPOCHS:
@@ -206,6 +206,12 @@ def choose_training(num_texts: int) -> Tuple[int, int, str]:
     else:
         reason += f"{MIN_EPOCHS} epochs, as in Schwartz et al. 2020, have enough steps."
     return batch_size, num_epochs, reason
+
+
+def described_steps(num_texts: int, batch_size: int, num_epochs: int) -> str:
+    """How many steps training has, in a sentence."""
+    steps = math.ceil(num_texts / batch_size)
+    return f"{num_epochs * steps:,} training steps, {steps:,} an epoch."
 
 
 def enough_epochs(steps: int) -> int:

@@ -1,13 +1,12 @@
 """`new-config`: a first config for data and a pretrained model."""
 
 import argparse
-import math
 import os
 import shlex
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Sequence, Union
+from typing import List, Optional, Union
 
 from sledgehammer_allennlp import __version__
 from sledgehammer_allennlp.configs import SETTINGS_FILE
@@ -25,9 +24,6 @@ from sledgehammer_allennlp.configs.settings_copy import (
 )
 from sledgehammer_allennlp.needs_allennlp import has_allennlp
 from sledgehammer_allennlp.values import short_repr
-
-if TYPE_CHECKING:
-    from sledgehammer_allennlp.configs.choices import Choice
 
 StrPath = Union[str, Path]
 
@@ -87,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     dev = _summary(args, LabeledFile(args.dev, columns))
     check(train, dev)
     # Only now: it takes seconds to import what reads models.
-    from sledgehammer_allennlp.configs.choices import all_choices
+    from sledgehammer_allennlp.configs.choices import all_choices, described_steps
     from sledgehammer_allennlp.configs.config_text import config_text
     from sledgehammer_allennlp.configs.pretrained_model import read_model, tokenize_sample
 
@@ -112,7 +108,9 @@ def run(args: argparse.Namespace) -> int:
     print()
     for choice in choices:
         print(f"{choice.name}: {choice.value}")
-    print(_steps(train, choices))
+    chosen = {choice.name: choice.value for choice in choices}
+    steps = described_steps(train.num_texts, chosen["batch_size"], chosen["num_epochs"])
+    print(f"That is {steps}")
     print()
     print(f"Written to {config_file}, with the reasons.")
     print(f"Beside it {settings_file.name}, {'as it was' if is_there else 'which it imports'}.")
@@ -219,13 +217,6 @@ def _description(data: DataSummary) -> str:
         f"{data.path}: {data.num_texts:,} {kind(data)}, {len(counts):,} labels: "
         f"{', '.join(counts[:_MOST_LABELS])}{more}."
     )
-
-
-def _steps(train: DataSummary, choices: "Sequence[Choice]") -> str:
-    """How long training will be."""
-    chosen = {choice.name: choice.value for choice in choices}
-    an_epoch = math.ceil(train.num_texts / chosen["batch_size"])
-    return f"That is {chosen['num_epochs'] * an_epoch:,} training steps, {an_epoch:,} an epoch."
 
 
 def _head(config_file: Path, facts: List[str]) -> List[str]:

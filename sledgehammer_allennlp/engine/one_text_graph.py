@@ -127,12 +127,13 @@ class OneTextGraph:
         is_last = k == self._last_exit
         hidden = entering = way.hidden
         means, first_token = [], None
+        needs_means = not is_last or self._exits.classifiers[k].mix is not None
         layer_nodes = LayerNodes(nodes, self._num_heads, self._precision)
         if layer == EMBEDDING_EXIT:
             means.append(_token_mean(nodes, hidden))
         for i in range(first_layer, layer + 1):
             # The exit before layer 0 has had the mean of what enters it.
-            if i > 0 or not way.means:
+            if needs_means and (i > 0 or not way.means):
                 means.append(_token_mean(nodes, hidden))
             entering = hidden
             hidden = layer_nodes.add(self._layers[i], hidden, is_last and i == layer)
