@@ -3,14 +3,13 @@
 from typing import List
 
 from sledgehammer_allennlp.encoders.families import FAMILIES
-from sledgehammer_allennlp.encoders.family import IN_EMBEDDINGS
 
 
 def family_table() -> str:
     """A line for each family, by what the code says of it."""
     lines: List[str] = [
-        "| family | `model_type` | positions | pretrained pooler | ONNX Runtime | transformers |",
-        "|---|---|---|---|---|---|",
+        "| family | `model_type` | positions | pretrained pooler | transformers |",
+        "|---|---|---|---|---|",
     ]
     for model_type, family in FAMILIES.items():
         cells = [
@@ -18,7 +17,6 @@ def family_table() -> str:
             f"`{model_type}`",
             family.positions,
             "none" if family.pool is None else "yes",
-            "yes" if family.positions == IN_EMBEDDINGS else "no",
             "any" if family.since is None else f"{family.since} and newer",
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -29,10 +29,10 @@ is also that of `sledgehammer_allennlp.archives`.
 ```
 """
 
-ABOUT_FAMILIES = """All of them compute first tokens first, in every precision. Where there is no
-pretrained pooler, or the checkpoint has none, pooling `first` adds one, which is trained. "No"
-under ONNX Runtime: single short texts run in torch, too. The exits of ModernBERT, whose layers have
-their norms before them, see hidden states through the norm after its last layer.
+ABOUT_FAMILIES = """All of them compute first tokens first, in every precision, and run in ONNX
+Runtime. Where there is no pretrained pooler, or the checkpoint has none, pooling `first` adds one,
+which is trained. The exits of ModernBERT, whose layers have their norms before them, see hidden
+states through the norm after its last layer.
 
 A model of another family is refused, and so are relative positions of BERT, decoders, ALBERT with
 inner groups, DeBERTa with a convolution, and rotary positions that are scaled.

@@ -90,16 +90,17 @@ class LayerParts:
     def linears(self) -> List[Linear]:
         """The matrix products."""
         attention = [self.query, self.key, self.value, self.attention_output]
-        return [*attention, *self._inner_linears(), self.feed_forward_out]
+        return [*attention, *self.inner_linears(), self.feed_forward_out]
 
-    def _inner_linears(self) -> List[Linear]:
+    def inner_linears(self) -> List[Linear]:
+        """Those that the feed-forward part begins with."""
         gate = [] if self.feed_forward_gate is None else [self.feed_forward_gate]
         return [self.feed_forward_in, *gate]
 
     @property
     def feed_forward_size(self) -> int:
         """How many numbers the feed-forward part computes for a token within it."""
-        return sum(_shape(linear)[0] for linear in self._inner_linears())
+        return sum(_shape(linear)[0] for linear in self.inner_linears())
 
     @property
     def work(self) -> int:

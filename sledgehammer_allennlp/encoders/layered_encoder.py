@@ -29,7 +29,6 @@ from sledgehammer_allennlp.encoders.families import (
     max_positions_of,
 )
 from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens, sum_embeddings
-from sledgehammer_allennlp.encoders.layer_parts import LayerParts
 from sledgehammer_allennlp.encoders.layer_products import (
     PRECISIONS,
     AddResidual,
@@ -46,6 +45,7 @@ from sledgehammer_allennlp.encoders.onnx_layers import (
     AUTO,
     ONNXRUNTIME,
     TORCH,
+    EncoderParts,
     OnnxLayers,
     check_runtime_name,
     runs_faster_in_onnx,
@@ -123,6 +123,7 @@ class LayeredEncoder(nn.Module):
             if parts.positions is not None
             for module in parts.positions.modules
         ]
+        modules += [norm for norm in (self.embedding_norm, self._last_norm) if norm is not None]
         modules = list(dict.fromkeys(modules))  # several layers may share some
         parts = self._layers[0]
         # Now, because weights may be given up.
@@ -351,12 +352,17 @@ class LayeredEncoder(nn.Module):
         The hidden states `hidden`, `(n, hidden_size)`, as exits see them: in a family of pre-norm
         layers through the norm after the last layer, as its own classifiers see the last ones.
         """
-        if self._family.last_norm is None:
+        norm = self._last_norm
+        if norm is None:
             return hidden
-        norm = self._family.last_norm(self.transformer)
         hidden = self._to_exits(hidden.to(next(norm.parameters()).dtype))
         normed: torch.Tensor = norm(hidden)
         return normed
+
+    @property
+    def _last_norm(self) -> Optional[nn.Module]:
+        last_norm = self._family.last_norm
+        return None if last_norm is None else last_norm(self.transformer)
 
     def pool(self, first_token: torch.Tensor) -> torch.Tensor:
         """
@@ -472,10 +478,7 @@ class LayeredEncoder(nn.Module):
         if not self.runs_in_onnx(lengths):
             return None
 
-        def make(layers: Sequence[LayerParts]) -> OnnxLayers:
-            return OnnxLayers(layers, exit_layers, self.num_heads, self.precision)
-
-        return self.onnx_session(tuple(exit_layers), make)
+        return self.onnx_session(tuple(exit_layers), lambda parts: OnnxLayers(parts, exit_layers))
 
     def runs_in_onnx(self, lengths: torch.Tensor) -> bool:
         """Whether texts of `lengths` tokens, `(num_texts,)`, are to run in ONNX Runtime."""
@@ -486,7 +489,7 @@ class LayeredEncoder(nn.Module):
     def onnx_session(
         self,
         key: Hashable,
-        make: Callable[[Sequence[LayerParts]], AnySession],
+        make: Callable[[EncoderParts], AnySession],
         is_current: Callable[[AnySession], bool] = lambda made: True,
     ) -> Optional[AnySession]:
         """
@@ -497,8 +500,7 @@ class LayeredEncoder(nn.Module):
 
         key : `Hashable`
             Its name among the sessions that this encoder keeps.
-        make : `Callable[[Sequence[LayerParts]], OnnxSession]`
-            Makes it of the layers.
+        make : `Callable[[EncoderParts], OnnxSession]`
         is_current : `Callable[[OnnxSession], bool]`, optional
             Whether one that was made can still be used, for what it has beside the layers.
 
@@ -510,7 +512,10 @@ class LayeredEncoder(nn.Module):
 
         session = self._onnx_sessions.find(key, is_current)
         if session is None and not self._gave_up_weights and self._may_run_in_onnx():
-            session = self._onnx_sessions.find_or_make(key, lambda: make(self._layers), is_current)
+            parts = EncoderParts(
+                self._layers, self.num_heads, self.precision, self.max_positions, self._last_norm
+            )
+            session = self._onnx_sessions.find_or_make(key, lambda: make(parts), is_current)
         return session
 
     @torch.no_grad()

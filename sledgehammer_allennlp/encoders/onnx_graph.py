@@ -10,7 +10,7 @@ single text.
 """
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -20,7 +20,12 @@ from torch import nn
 
 from sledgehammer_allennlp.encoders.layer_parts import LayerParts, Linear
 from sledgehammer_allennlp.encoders.layer_products import int8_weight, num_int8_steps
-from sledgehammer_allennlp.encoders.onnx_layers import HIDDEN, LENGTHS, MEAN_WEIGHTS
+from sledgehammer_allennlp.encoders.onnx_layers import (
+    HIDDEN,
+    LENGTHS,
+    MEAN_WEIGHTS,
+    EncoderParts,
+)
 from sledgehammer_allennlp.encoders.onnx_nodes import (
     MICROSOFT,
     Nodes,
@@ -29,14 +34,18 @@ from sledgehammer_allennlp.encoders.onnx_nodes import (
     integers,
     serialized,
 )
+from sledgehammer_allennlp.encoders.onnx_positions import PositionNodes
 
 _ACTIVATIONS = {
     "gelu": "BiasGelu",
     "gelu_new": "FastGelu",
     "gelu_pytorch_tanh": "FastGelu",
     "relu": "Relu",
+    "silu": "QuickGelu",  # of a factor: x · sigmoid(1 · x)
 }
-"""ONNX Runtime's operators; all but ReLU add a bias before it."""
+"""ONNX Runtime's operators."""
+_WITH_BIAS = ("BiasGelu", "FastGelu")
+"""Those that add a bias before it."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,6 @@ class Block:
 def why_no_graph(layers: Sequence[LayerParts]) -> Optional[str]:
     """What of these layers there is no graph for, in words; `None` if there is one for all."""
     for parts in layers:
-        if parts.positions is not None:
-            return "it has no graph for positions that enter the attention"
-        if parts.is_pre_norm or parts.feed_forward_gate is not None:
-            return "it has no graph for layers with a norm before them or a gate within"
         if parts.activation_name not in _ACTIVATIONS:
             return f"it has no operator for the activation {parts.activation_name}"
     return None
@@ -84,47 +89,34 @@ def outputs_of(block: int) -> List[str]:
 
     1. the output of its last layer, `(texts, tokens, hidden_size)`, or one token a text;
     2. what enters its last layer, of the shape of the input;
-    3. the mean over tokens of what enters each of its layers, `(texts, layers, hidden_size)`;
+    3. the mean over tokens of what enters each of its layers, as exits see it, `(texts, layers,
+       hidden_size)`;
     4. the first token of each of its layers' output, of the same shape.
     """
     return [f"{name}_{block}" for name in ("output", "entering", "means", "first_tokens")]
 
 
-def build_graph(
-    layers: Sequence[LayerParts], blocks: Sequence[Block], num_heads: int, precision: str
-) -> bytes:
-    """
-    The model of all blocks, as ONNX Runtime reads it.
-
-    # Parameters
-
-    layers : `Sequence[LayerParts]`
-        All layers of the encoder.
-    blocks : `Sequence[Block]`
-    num_heads : `int`
-    precision : `str`
-        `"float32"` or `"int8"`.
-    """
-    hidden_size = len(array_of(layers[0].query.weight))
+def build_graph(encoder: EncoderParts, blocks: Sequence[Block]) -> bytes:
+    """The model of all blocks, as ONNX Runtime reads it."""
+    hidden_size = encoder.hidden_size
     inputs = [
         floats(HIDDEN, ["texts", "tokens", hidden_size]),
         floats(MEAN_WEIGHTS, ["texts", 1, "tokens"]),
         integers(LENGTHS, ["texts"], TensorProto.INT32),
     ]
-    nodes: List[onnx.NodeProto] = []
+    around = Nodes("layers")
+    positions = positions_of(encoder, around, HIDDEN)
     outputs: List[onnx.ValueInfoProto] = []
     for number, block in enumerate(blocks):
         inputs.append(boolean(condition_of(number)))
         names = outputs_of(number)
-        then = _block(f"block_{number}", layers, block, num_heads, precision)
+        then = _block(f"block_{number}", encoder, block, positions)
         otherwise = _nothing(f"no_block_{number}", len(names), hidden_size)
-        nodes.append(
-            helper.make_node(
-                "If", [condition_of(number)], names, then_branch=then, else_branch=otherwise
-            )
-        )
+        found = around.branch(condition_of(number), then, otherwise, len(names))
+        for name, output in zip(found, names):
+            around.output(name, output)
         outputs.extend(_any_rows(name, hidden_size) for name in names)
-    return serialized(helper.make_graph(nodes, "layers", inputs, outputs))
+    return serialized(around.graph(outputs, inputs))
 
 
 def _any_rows(name: str, hidden_size: int) -> onnx.ValueInfoProto:
@@ -132,18 +124,18 @@ def _any_rows(name: str, hidden_size: int) -> onnx.ValueInfoProto:
 
 
 def _block(
-    name: str, layers: Sequence[LayerParts], block: Block, num_heads: int, precision: str
+    name: str, encoder: EncoderParts, block: Block, positions: PositionNodes
 ) -> onnx.GraphProto:
     """The branch of an `If` that runs the block. Its outputs: see `outputs_of`."""
     nodes = Nodes(name)
-    layer_nodes = LayerNodes(nodes, num_heads, precision, LENGTHS)
+    layer_nodes = LayerNodes(nodes, encoder, positions, LENGTHS)
     hidden, entering = HIDDEN, HIDDEN
     means, first_tokens = [], []
     for i in range(block.first, block.last + 1):
         entering = hidden
-        means.append(nodes.add("MatMul", [MEAN_WEIGHTS, hidden]))
+        means.append(nodes.add("MatMul", [MEAN_WEIGHTS, layer_nodes.seen_by_exits(hidden)]))
         only_first = block.first_tokens_only and i == block.last
-        hidden = layer_nodes.add(layers[i], hidden, only_first)
+        hidden = layer_nodes.add(i, hidden, only_first)
         first_tokens.append(hidden if only_first else layer_nodes.first_tokens(hidden))
     outputs = [
         nodes.add("Identity", [hidden]),
@@ -151,8 +143,7 @@ def _block(
         nodes.add("Concat", means, axis=1),
         nodes.add("Concat", first_tokens, axis=1),
     ]
-    hidden_size = len(array_of(layers[0].query.weight))
-    return nodes.graph([_any_rows(name, hidden_size) for name in outputs])
+    return nodes.graph([_any_rows(name, encoder.hidden_size) for name in outputs])
 
 
 def _nothing(name: str, num_outputs: int, hidden_size: int) -> onnx.GraphProto:
@@ -163,6 +154,11 @@ def _nothing(name: str, num_outputs: int, hidden_size: int) -> onnx.GraphProto:
     return nodes.graph([_any_rows(name, hidden_size) for name in names])
 
 
+def positions_of(encoder: EncoderParts, around: Nodes, hidden: str) -> PositionNodes:
+    """The positions of an encoder's layers, in the graph `around` them with the input `hidden`."""
+    return PositionNodes(around, hidden, encoder.layers, encoder.num_heads, encoder.max_positions)
+
+
 class LayerNodes:
     """
     Adds transformer layers to a graph.
@@ -171,37 +167,46 @@ class LayerNodes:
 
     nodes : `Nodes`
         Of the graph.
-    num_heads : `int`
-    precision : `str`
-        `"float32"` or `"int8"`.
+    encoder : `EncoderParts`
+    positions : `PositionNodes`
+        Of its layers.
     lengths : `str`, optional (default = `None`)
         The name of each text's number of tokens, `(texts,)` of int32; `None` for a single text.
     """
 
     def __init__(
-        self, nodes: Nodes, num_heads: int, precision: str, lengths: Optional[str] = None
+        self,
+        nodes: Nodes,
+        encoder: EncoderParts,
+        positions: PositionNodes,
+        lengths: Optional[str] = None,
     ) -> None:
         self._nodes = nodes
-        self._num_heads = num_heads
-        self._is_int8 = precision == "int8"
-        self._lengths = [] if lengths is None else [lengths]
+        self._encoder = encoder
+        self._positions = positions
+        self._lengths = lengths or ""
 
-    def add(self, parts: LayerParts, hidden: str, only_first: bool) -> str:
+    def add(self, i: int, hidden: str, only_first: bool) -> str:
         """
-        The output of a layer for all tokens or for the first of each text, `(texts, tokens,
+        The output of layer `i` for all tokens or for the first of each text, `(texts, tokens,
         hidden_size)`; `hidden` enters it.
         """
-        rows = self.first_tokens(hidden) if only_first else hidden
-        context = self._attention(parts, hidden, rows, only_first)
-        attended = self._add_and_norm(
-            self._product([parts.attention_output], context),
-            rows,
-            parts.attention_norm,
-            parts.attention_output,
-        )
-        inner = self._product([parts.feed_forward_in], attended)
-        inner = self._activation(parts, inner)
-        output = self._product([parts.feed_forward_out], inner)
+        parts = self._encoder.layers[i]
+        entering = hidden
+        if parts.is_pre_norm:
+            entering = add_norm(self._nodes, parts.attention_norm, hidden)
+        rows, entering_rows = hidden, entering
+        if only_first:
+            rows, entering_rows = map(self.first_tokens, (hidden, entering))
+        context = self._attention(parts, entering, entering_rows, only_first)
+        found = self._product([parts.attention_output], context)
+        if parts.is_pre_norm:
+            attended = self._add(self._with_bias(found, [parts.attention_output]), rows)
+            inner = self._inner(parts, add_norm(self._nodes, parts.output_norm, attended))
+            output = self._product([parts.feed_forward_out], inner)
+            return self._add(self._with_bias(output, [parts.feed_forward_out]), attended)
+        attended = self._add_and_norm(found, rows, parts.attention_norm, parts.attention_output)
+        output = self._product([parts.feed_forward_out], self._inner(parts, attended))
         return self._add_and_norm(output, attended, parts.output_norm, parts.feed_forward_out)
 
     def first_tokens(self, hidden: str) -> str:
@@ -209,36 +214,76 @@ class LayerNodes:
         zero, one = self._nodes.weight(np.array([0])), self._nodes.weight(np.array([1]))
         return self._nodes.add("Slice", [hidden, zero, one, one])
 
+    def seen_by_exits(self, hidden: str) -> str:
+        """Hidden states as exits see them, of the same shape."""
+        norm = self._encoder.last_norm
+        return hidden if norm is None else add_norm(self._nodes, norm, hidden)
+
     def _attention(self, parts: LayerParts, hidden: str, rows: str, only_first: bool) -> str:
+        nodes = self._nodes
         all_three = [parts.query, parts.key, parts.value]
-        bias = self._nodes.weight(np.concatenate([_bias(linear) for linear in all_three]))
-        if not only_first and not self._is_int8:
+        bias = nodes.weight(np.concatenate([_bias(linear) for linear in all_three]))
+        settings: Dict[str, Any] = {"num_heads": self._encoder.num_heads}
+        if not only_first and not self._is_int8 and parts.positions is None:
             weight = np.concatenate([_weight(linear) for linear in all_three], 1)
-            inputs = [hidden, self._nodes.weight(weight), bias, *self._lengths]
-            return self._nodes.add("Attention", inputs, MICROSOFT, num_heads=self._num_heads)
+            inputs = [hidden, nodes.weight(weight), bias, self._lengths]
+            return nodes.add("Attention", inputs, MICROSOFT, **settings)
         if only_first:
             query = self._product([parts.query], rows)
             keys_values = self._product([parts.key, parts.value], hidden)
-            key, value = self._nodes.add_many("Split", [keys_values], 2, axis=-1)
+            key, value = nodes.add_many("Split", [keys_values], 2, axis=-1)
         else:
             together = self._product(all_three, hidden)
-            query, key, value = self._nodes.add_many("Split", [together], 3, axis=-1)
-        inputs = [query, key, value, bias, *self._lengths]
-        return self._nodes.add("MultiHeadAttention", inputs, MICROSOFT, num_heads=self._num_heads)
+            query, key, value = nodes.add_many("Split", [together], 3, axis=-1)
+        scores_bias = ""
+        if parts.positions is not None:
+            query, key = self._with_bias(query, [parts.query]), self._with_bias(key, [parts.key])
+            value, bias = self._with_bias(value, [parts.value]), ""
+            scored = self._positions.enter(nodes, parts.positions, query, key, only_first)
+            query, key, scores_bias = scored.query, scored.key, scored.bias or ""
+            if scored.scale is not None:
+                settings["scale"] = scored.scale
+        inputs = [query, key, value, bias, self._lengths, scores_bias]
+        return nodes.add("MultiHeadAttention", inputs, MICROSOFT, **settings)
+
+    def _inner(self, parts: LayerParts, x: str) -> str:
+        """What the feed-forward part computes within, `(texts, rows, feed-forward size)`."""
+        if parts.feed_forward_gate is None:
+            return self._activation(parts, self._product([parts.feed_forward_in], x))
+        together = self._product(parts.inner_linears(), x)
+        inner, gate = self._nodes.add_many("Split", [together], 2, axis=-1)
+        gate = self._with_bias(gate, [parts.feed_forward_gate])
+        return self._nodes.add("Mul", [self._activation(parts, inner), gate])
 
     def _activation(self, parts: LayerParts, inner: str) -> str:
+        """Of a product without its bias."""
         operator = _ACTIVATIONS[parts.activation_name]
-        bias = self._nodes.weight(_bias(parts.feed_forward_in))
-        if operator == "Relu":
-            return self._nodes.add("Relu", [self._nodes.add("Add", [inner, bias])])
-        return self._nodes.add(operator, [inner, bias], MICROSOFT)
+        if operator in _WITH_BIAS:
+            bias = self._nodes.weight(_bias(parts.feed_forward_in))
+            return self._nodes.add(operator, [inner, bias], MICROSOFT)
+        inner = self._with_bias(inner, [parts.feed_forward_in])
+        if operator == "QuickGelu":
+            return self._nodes.add(operator, [inner], MICROSOFT, alpha=1.0)
+        return self._nodes.add(operator, [inner])
 
     def _add_and_norm(self, x: str, residual: str, norm: nn.Module, linear: Linear) -> str:
         """`norm(x + bias of the linear layer + residual)`"""
-        assert isinstance(norm, nn.LayerNorm)
-        weights = (array_of(norm.weight), array_of(norm.bias), _bias(linear))
-        inputs = [x, residual, *map(self._nodes.weight, weights)]
+        inputs = [x, residual, *_weights_of_norm(self._nodes, norm)]
+        inputs.append(self._nodes.weight(_bias(linear)))
         return self._nodes.add("SkipLayerNormalization", inputs, MICROSOFT, epsilon=norm.eps)
+
+    def _with_bias(self, x: str, linears: Sequence[Linear]) -> str:
+        if all(linear.bias is None for linear in linears):
+            return x
+        bias = np.concatenate([_bias(linear) for linear in linears])
+        return self._add(x, self._nodes.weight(bias))
+
+    def _add(self, x: str, y: str) -> str:
+        return self._nodes.add("Add", [x, y])
+
+    @property
+    def _is_int8(self) -> bool:
+        return self._encoder.precision == "int8"
 
     def _product(self, linears: Sequence[Linear], x: str) -> str:
         """`x · weight^T` of several linear layers side by side, without their biases."""
@@ -267,17 +312,47 @@ class LayerNodes:
         return self._nodes.weight(np.array(num_int8_steps() + 1, np.uint8))
 
 
+def add_norm(nodes: Nodes, norm: nn.Module, x: str) -> str:
+    """
+    `norm(x)`, of the shape of `x`.
+
+    # Parameters
+
+    nodes : `Nodes`
+        Of the graph.
+    norm : `nn.Module`
+        An `nn.LayerNorm`, or an `nn.Identity`.
+    x : `str`
+    """
+    if isinstance(norm, nn.Identity):
+        return x
+    inputs = [x, *_weights_of_norm(nodes, norm)]
+    return nodes.add("LayerNormalization", inputs, axis=-1, epsilon=norm.eps)
+
+
+def _weights_of_norm(nodes: Nodes, norm: nn.Module) -> List[str]:
+    """The names of its weight and bias, zeros where it has none."""
+    assert isinstance(norm, nn.LayerNorm)
+    weight = array_of(norm.weight)
+    # Some versions of ONNX Runtime cannot do without.
+    bias = np.zeros_like(weight) if norm.bias is None else array_of(norm.bias)
+    return [nodes.weight(weight), nodes.weight(bias)]
+
+
 def _weight(linear: Linear) -> np.ndarray:
     """`(in, out)`"""
     return array_of(linear.weight).T
 
 
 def _bias(linear: Linear) -> np.ndarray:
+    """`(out,)`, zeros where it has none."""
+    if linear.bias is None:
+        return np.zeros(linear.weight.shape[0], np.float32)
     return array_of(linear.bias)
 
 
 def array_of(parameter: object) -> np.ndarray:
     """The numbers of a parameter, not copied."""
-    assert isinstance(parameter, nn.Parameter)
+    assert isinstance(parameter, torch.Tensor)
     array: np.ndarray = parameter.detach().numpy()
     return array

@@ -4,12 +4,14 @@ There, what torch takes to call each operation is more than the arithmetic. Abov
 tokens torch's own products are as fast.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from sledgehammer_allennlp.encoders.layer_parts import LayerParts
 from sledgehammer_allennlp.encoders.onnx_session import OnnxSession
@@ -75,6 +77,37 @@ def runs_faster_in_onnx(lengths: torch.Tensor, precision: str) -> bool:
     return lengths.numel() == 1 and precision in _PRECISIONS and int(lengths) <= _MOST_TOKENS
 
 
+@dataclass(frozen=True)
+class EncoderParts:
+    """
+    What a graph is built of.
+
+    # Parameters
+
+    layers : `Sequence[LayerParts]`
+        All layers of the encoder.
+    num_heads : `int`
+    precision : `str`
+        `"float32"` or `"int8"`.
+    max_positions : `int`
+        The largest number of tokens of a text.
+    last_norm : `nn.Module`, optional
+        Through which exits see hidden states.
+    """
+
+    layers: Sequence[LayerParts]
+    num_heads: int
+    precision: str
+    max_positions: int
+    last_norm: Optional[nn.Module] = None
+
+    @property
+    def hidden_size(self) -> int:
+        weight = self.layers[0].query.weight
+        assert isinstance(weight, torch.Tensor)
+        return len(weight)
+
+
 class BlockOutput(NamedTuple):
     """
     What a block of layers gives, without padding: the output of the last layer, `(num_tokens,
@@ -94,22 +127,13 @@ class OnnxLayers(OnnxSession):
 
     # Parameters
 
-    layers : `Sequence[LayerParts]`
+    encoder : `EncoderParts`
     exit_layers : `Sequence[int]`
         After which layers there are exits, ascending; -1 is passed over. Of the last one only the
         first tokens are computed.
-    num_heads : `int`
-    precision : `str`
-        `"float32"` or `"int8"`.
     """
 
-    def __init__(
-        self,
-        layers: Sequence[LayerParts],
-        exit_layers: Sequence[int],
-        num_heads: int,
-        precision: str,
-    ) -> None:
+    def __init__(self, encoder: EncoderParts, exit_layers: Sequence[int]) -> None:
         from sledgehammer_allennlp.encoders import onnx_graph as graph
 
         ends = [layer for layer in exit_layers if layer >= 0]
@@ -118,7 +142,7 @@ class OnnxLayers(OnnxSession):
             graph.Block(first, last, first_tokens_only=last == ends[-1])
             for first, last in zip(starts, ends)
         ]
-        super().__init__(graph.build_graph(layers, blocks, num_heads, precision))
+        super().__init__(graph.build_graph(encoder, blocks))
         self._block_ending_at = {block.last: number for number, block in enumerate(blocks)}
         self._blocks = blocks
         self._outputs = [graph.outputs_of(number) for number in range(len(blocks))]

@@ -64,8 +64,8 @@ class RotaryPositions(Positions):
     """
 
     def __init__(self, frequencies: torch.Tensor, window: Optional[int] = None) -> None:
-        self._frequencies = frequencies.float().cpu()
-        self._window = window
+        self.frequencies = frequencies.float().cpu()
+        self.window = window
         self._tables: Dict[torch.device, Tuple[torch.Tensor, torch.Tensor]] = {}
 
     def scorer(self, training: bool = False) -> Scorer:
@@ -89,7 +89,7 @@ class RotaryPositions(Positions):
         if table is None or table[0].size(0) < length:
             with torch.inference_mode(False):  # or training could not use what a prediction made
                 positions = torch.arange(max(64, 2 * length)).float()
-                angles = torch.outer(positions, self._frequencies).repeat(1, 2)
+                angles = torch.outer(positions, self.frequencies).repeat(1, 2)
                 table = angles.cos().to(device), angles.sin().to(device)
             self._tables[device] = table
         return table
@@ -102,10 +102,10 @@ class RotaryPositions(Positions):
         first_row: int,
         like: torch.Tensor,
     ) -> Optional[torch.Tensor]:
-        if self._window is None or first_row + num_rows <= self._window + 1 >= num_tokens:
+        if self.window is None or first_row + num_rows <= self.window + 1 >= num_tokens:
             return mask
         distances = _distances(num_rows, num_tokens, first_row).abs()
-        is_seen = (distances <= self._window).to(like.device)  # (rows, tokens)
+        is_seen = (distances <= self.window).to(like.device)  # (rows, tokens)
         if mask is not None:
             is_seen = is_seen & mask
         # A number and not -inf: rows of padding may see nothing, and are to have a mean, too.
@@ -130,7 +130,7 @@ class DistanceBuckets:
     """
 
     def __init__(self, bucket_of: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self._bucket_of = bucket_of
+        self.of = bucket_of
         self._known = bucket_of(torch.arange(-64, 65))  # of distances, the middle one is 0
 
     def __call__(self, num_rows: int, num_tokens: int, first_row: int) -> torch.Tensor:
@@ -139,7 +139,7 @@ class DistanceBuckets:
         farthest = max(first_row + num_rows, num_tokens)
         with torch.inference_mode(False):  # or training could not use what a prediction made
             if known.numel() <= 2 * farthest:
-                known = self._bucket_of(torch.arange(-2 * farthest, 2 * farthest + 1))
+                known = self.of(torch.arange(-2 * farthest, 2 * farthest + 1))
                 self._known = known
             return known[_distances(num_rows, num_tokens, first_row) + known.numel() // 2]
 
@@ -156,13 +156,13 @@ class RelativeBias(Positions):
         The rows of the table.
     """
 
-    def __init__(self, table: nn.Module, buckets: DistanceBuckets) -> None:
-        self._table = table
-        self._buckets = buckets
+    def __init__(self, table: nn.Embedding, buckets: DistanceBuckets) -> None:
+        self.table = table
+        self.buckets = buckets
 
     @property
     def modules(self) -> List[nn.Module]:
-        return [self._table]
+        return [self.table]
 
     def scorer(self, training: bool = False) -> Scorer:
         return self._score
@@ -170,13 +170,13 @@ class RelativeBias(Positions):
     def _score(
         self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor], first_row: int
     ) -> Scored:
-        buckets = self._buckets(query.size(2), key.size(2), first_row).to(query.device)
-        bias: torch.Tensor = self._table(buckets)  # (rows, tokens, heads)
+        buckets = self.buckets(query.size(2), key.size(2), first_row).to(query.device)
+        bias: torch.Tensor = self.table(buckets)  # (rows, tokens, heads)
         bias = bias.permute(2, 0, 1).unsqueeze(0).to(query.dtype)
         return query, key, bias if mask is None else bias.masked_fill(~mask, float("-inf"))
 
 
-@dataclass
+@dataclass(eq=False)
 class DisentangledPositions(Positions):
     """
     Adds what a row's content says of the distance to a token, and a token's content of the distance
@@ -210,7 +210,20 @@ class DisentangledPositions(Positions):
         found = [self.distances, self.norm, self.query, self.key]
         return [module for module in found if module is not None]
 
+    @property
+    def span(self) -> int:
+        return len(self.distances.weight) // 2
+
     def scorer(self, training: bool = False) -> Scorer:
+        return _DisentangledScorer(self, *self.vectors(training))
+
+    def vectors(
+        self, training: bool = False
+    ) -> Tuple[Optional[torch.Tensor], Optional[torch.Tensor]]:
+        """
+        With which a text's keys, and its queries, are compared, each `(heads, 2 * span,
+        head_size)`, or `None`; with dropout in training.
+        """
         # By the module: AllenNLP's check of the order in which modules run is to see that what is
         # normed is no output of a linear layer.
         table = self.distances.weight
@@ -223,7 +236,11 @@ class DisentangledPositions(Positions):
             None if product is None else self._by_head(product(vectors))
             for product in (self.query, self.key)
         )
-        return _DisentangledScorer(queries, keys, self.buckets)
+        return queries, keys
+
+    def rows_of(self, buckets: torch.Tensor) -> torch.Tensor:
+        """Which vector is that of the distance back, of distances in these buckets."""
+        return (self.span - buckets).clamp(0, 2 * self.span - 1)
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:
         """From `(2 * span, hidden_size)` to `(heads, 2 * span, head_size)`."""
@@ -234,20 +251,20 @@ class _DisentangledScorer:
     """
     # Parameters
 
+    positions : `DisentangledPositions`
     queries, keys : `torch.Tensor`, optional
-        Of the buckets, `(heads, 2 * span, head_size)`.
-    buckets : `DistanceBuckets`
+        Its vectors.
     """
 
     def __init__(
         self,
+        positions: DisentangledPositions,
         queries: Optional[torch.Tensor],
         keys: Optional[torch.Tensor],
-        buckets: DistanceBuckets,
     ) -> None:
+        self._positions = positions
         self._queries = queries
         self._keys = keys
-        self._buckets = buckets
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor], first_row: int
@@ -255,20 +272,21 @@ class _DisentangledScorer:
         # The sum of these terms is scaled as one product of longer vectors would be.
         num_terms = 1 + (self._queries is not None) + (self._keys is not None)
         query = query / num_terms**0.5
-        buckets = -self._buckets(query.size(2), key.size(2), first_row)  # from tokens to rows
+        buckets = self._positions.buckets(query.size(2), key.size(2), first_row)
+        chosen = self._positions.rows_of(buckets)
         bias = query.new_zeros(1)
         if self._keys is not None:
-            bias = bias + _compared(query, self._keys, buckets)
+            bias = bias + _compared(query, self._keys, chosen)
         if self._queries is not None:
-            by_token = _compared(key / num_terms**0.5, self._queries, buckets.T)
+            by_token = _compared(key / num_terms**0.5, self._queries, chosen.T)
             bias = bias + by_token.transpose(-1, -2)
         bias = bias / query.size(-1) ** 0.5
         return query, key, bias if mask is None else bias.masked_fill(~mask, float("-inf"))
 
 
-def _compared(x: torch.Tensor, vectors: torch.Tensor, buckets: torch.Tensor) -> torch.Tensor:
+def _compared(x: torch.Tensor, vectors: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """
-    The products of queries or keys with the vectors of buckets.
+    The products of queries or keys with the vectors of distances.
 
     # Parameters
 
@@ -276,20 +294,18 @@ def _compared(x: torch.Tensor, vectors: torch.Tensor, buckets: torch.Tensor) -> 
         `(texts, heads, n, head_size)`
     vectors : `torch.Tensor`
         `(heads, 2 * span, head_size)`
-    buckets : `torch.Tensor`
-        `(n, m)`, from -span; on the CPU.
+    chosen : `torch.Tensor`
+        Which vector each is compared with, `(n, m)`; on the CPU.
 
     # Returns
 
     `torch.Tensor`
         `(texts, heads, n, m)`
     """
-    span = vectors.size(1) // 2
-    rows = (buckets + span).clamp(0, 2 * span - 1)
-    first, last = int(rows.min()), int(rows.max())
+    first, last = int(chosen.min()), int(chosen.max())
     near = vectors[:, first : last + 1].to(x.dtype)
-    products = x @ near.transpose(-1, -2)  # (texts, heads, n, buckets that there are)
-    chosen = (rows - first).to(x.device).expand(*x.shape[:2], -1, -1)
+    products = x @ near.transpose(-1, -2)  # (texts, heads, n, vectors that are near)
+    chosen = (chosen - first).to(x.device).expand(*x.shape[:2], -1, -1)
     return products.gather(-1, chosen)
 
 

@@ -154,7 +154,7 @@ class ActiveInstances:
         pooling = self.exits.pooling
         block = layers.run_to(layer, self.hidden, self._padded, pooling, entering=pairs is not None)
         if block.entering is not None and pairs is not None:
-            pairs = PairStates(block.entering, pairs.layout)
+            pairs = PairStates(self.encoder.seen_by_exits(block.entering), pairs.layout)
         if pooling == "mean":
             # The exit before layer 0 has had the mean of what enters it.
             known = len(self.layer_vectors) - (layer + 1 - len(block.layer_vectors))

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from torch import nn
 
-from sledgehammer_allennlp.encoders.layer_parts import LayerParts
-from sledgehammer_allennlp.encoders.onnx_graph import LayerNodes, array_of
+from sledgehammer_allennlp.encoders.onnx_graph import LayerNodes, add_norm, positions_of
+from sledgehammer_allennlp.encoders.onnx_layers import EncoderParts
 from sledgehammer_allennlp.encoders.onnx_nodes import Nodes, boolean, floats, integers, serialized
 from sledgehammer_allennlp.engine.one_text_session import (
     BOUND,
@@ -48,48 +48,40 @@ class OneTextGraph:
 
     # Parameters
 
-    layers : `Sequence[LayerParts]`
+    encoder : `EncoderParts`
     embedding_norm : `nn.LayerNorm`, optional
         What stands between what is fed and layer 0.
     exits : `ExitClassifiers`
         With pooling `"mean"`.
-    num_heads : `int`
-    precision : `str`
-        Of the layers, `"float32"` or `"int8"`.
     """
 
     def __init__(
         self,
-        layers: Sequence[LayerParts],
+        encoder: EncoderParts,
         embedding_norm: Optional[nn.LayerNorm],
         exits: ExitClassifiers,
-        num_heads: int,
-        precision: str,
     ) -> None:
-        self._layers = layers
+        self._encoder = encoder
         self._embedding_norm = embedding_norm
         self._exits = exits
         self._last_exit = len(exits.exit_layers) - 1
-        self._num_heads = num_heads
-        self._precision = precision
+        self._around = Nodes("text")
+        self._positions = positions_of(encoder, self._around, EMBEDDED)
 
     def build(self) -> bytes:
         """The model, as ONNX Runtime reads it."""
         exits = self._exits
-        hidden_size = len(array_of(self._layers[0].query.weight))
-        inputs = [floats(EMBEDDED, [1, "tokens", hidden_size]), floats(BOUND, [1])]
+        inputs = [floats(EMBEDDED, [1, "tokens", self._encoder.hidden_size]), floats(BOUND, [1])]
         if exits.num_fitted:
             inputs.append(floats(FITTED, [exits.num_fitted, exits.num_labels]))
         if exits.alignment is not None:
             inputs += [integers(text, [f"words_{text}"]) for text in WORDS]
         for k in range(exits.num_fitted, self._last_exit):
             inputs += [boolean(asked(k)), floats(weights_at(k), [1, k + 1])]
-        nodes = Nodes("text")
+        nodes = self._around
         hidden = EMBEDDED
         if self._embedding_norm is not None:
-            norm = self._embedding_norm
-            weights = [nodes.weight(array_of(one)) for one in (norm.weight, norm.bias)]
-            hidden = nodes.add("LayerNormalization", [hidden, *weights], epsilon=norm.eps)
+            hidden = add_norm(nodes, self._embedding_norm, hidden)
         way = _Way(hidden, [], FITTED if exits.num_fitted else None)
         for k in range(exits.num_fitted, self._last_exit + 1):
             way = self._run_to(nodes, k, way) if way.goes_on is None else self._try(nodes, k, way)
@@ -125,24 +117,28 @@ class OneTextGraph:
         layer = self._exits.exit_layers[k]
         first_layer = 0 if k == 0 else self._exits.exit_layers[k - 1] + 1
         is_last = k == self._last_exit
-        hidden = entering = way.hidden
-        means, first_token = [], None
+        hidden = way.hidden
+        means, first_token, states = [], None, None
         needs_means = not is_last or self._exits.classifiers[k].mix is not None
-        layer_nodes = LayerNodes(nodes, self._num_heads, self._precision)
-        if layer == EMBEDDING_EXIT:
-            means.append(_token_mean(nodes, hidden))
-        for i in range(first_layer, layer + 1):
+        layer_nodes = LayerNodes(nodes, self._encoder, self._positions)
+        for i in range(first_layer, max(layer + 1, 1)):
+            is_exits = i == max(layer, 0)
             # The exit before layer 0 has had the mean of what enters it.
-            if needs_means and (i > 0 or not way.means):
-                means.append(_token_mean(nodes, hidden))
-            entering = hidden
-            hidden = layer_nodes.add(self._layers[i], hidden, is_last and i == layer)
+            needs_mean = needs_means and (i > 0 or not way.means)
+            if needs_mean or (is_exits and self._exits.alignment is not None):
+                states = layer_nodes.seen_by_exits(hidden)
+                if needs_mean:
+                    means.append(_token_mean(nodes, states))
+            if layer != EMBEDDING_EXIT:
+                hidden = layer_nodes.add(i, hidden, is_last and is_exits)
         if layer != EMBEDDING_EXIT:
-            first_token = nodes.add("Gather", [hidden, nodes.weight(np.array(0))], axis=1)
+            first = nodes.add("Gather", [hidden, nodes.weight(np.array(0))], axis=1)
+            first_token = layer_nodes.seen_by_exits(first)
         own_means = nodes.add("Concat", means, axis=0) if means else self._nothing(nodes, (0,))
         seen = ExitInputs([*way.means, own_means], first_token)
         if self._exits.alignment is not None:
-            states = nodes.add("Squeeze", [entering, nodes.weight(np.array([0]))])
+            assert states is not None
+            states = nodes.add("Squeeze", [states, nodes.weight(np.array([0]))])
             seen = seen._replace(states=states, words=WORDS)
         way = _Way(hidden, [*way.means, own_means], way.logits)
         if is_last:
@@ -152,8 +148,7 @@ class OneTextGraph:
 
     def _nothing(self, nodes: Nodes, shape: Tuple[int, ...]) -> str:
         """Vectors of the size of hidden states, of which there are none."""
-        hidden_size = len(array_of(self._layers[0].query.weight))
-        zeros = nodes.weight(np.zeros((*shape, hidden_size), np.float32))
+        zeros = nodes.weight(np.zeros((*shape, self._encoder.hidden_size), np.float32))
         return nodes.add("Identity", [zeros])  # A branch cannot give a weight itself.
 
     def _asked(self, k: int, way: _Way, seen: ExitInputs) -> onnx.GraphProto:

@@ -3,9 +3,10 @@
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
+from torch import nn
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
-from sledgehammer_allennlp.encoders.layer_parts import LayerParts
+from sledgehammer_allennlp.encoders.onnx_layers import EncoderParts
 from sledgehammer_allennlp.encoders.onnx_session import OnnxSession
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.exits.classifiers import ExitClassifiers
@@ -59,21 +60,22 @@ class OneTextSession(OnnxSession):
 
     # Parameters
 
-    encoder : `LayeredEncoder`
+    encoder : `EncoderParts`
+    embedding_norm : `nn.LayerNorm`, optional
+        What stands between what is fed and layer 0.
     exits : `ExitClassifiers`
         With pooling `"mean"`, in float32.
-    layers : `Sequence[LayerParts]`
-        The encoder's.
     """
 
     def __init__(
-        self, encoder: LayeredEncoder, exits: ExitClassifiers, layers: Sequence[LayerParts]
+        self,
+        encoder: EncoderParts,
+        embedding_norm: Optional[nn.LayerNorm],
+        exits: ExitClassifiers,
     ) -> None:
         from sledgehammer_allennlp.engine.one_text_graph import OneTextGraph
 
-        graph = OneTextGraph(
-            layers, encoder.embedding_norm, exits, encoder.num_heads, encoder.precision
-        )
+        graph = OneTextGraph(encoder, embedding_norm, exits)
         self._exits, self._stamp = exits, exits.stamp()
         super().__init__(graph.build())
 
@@ -89,7 +91,7 @@ class OneTextSession(OnnxSession):
         """
         return encoder.onnx_session(
             "one text",
-            lambda layers: cls(encoder, exits, layers),
+            lambda parts: cls(parts, encoder.embedding_norm, exits),
             lambda made: made._exits is exits and made._stamp == exits.stamp(),
         )
 

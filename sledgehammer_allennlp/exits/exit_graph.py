@@ -4,7 +4,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence
 
 from torch import nn
 
-from sledgehammer_allennlp.encoders.onnx_graph import array_of
+from sledgehammer_allennlp.encoders.onnx_graph import add_norm, array_of
 from sledgehammer_allennlp.encoders.onnx_nodes import MICROSOFT, Nodes
 
 
@@ -55,7 +55,7 @@ class ExitNodes:
             assert inputs.states is not None
             seen += self._aligned(classifier.alignment, inputs.states, inputs.words)
         together = nodes.add("Concat", seen, axis=1) if len(seen) > 1 else seen[0]
-        together = self._norm(classifier.norm, together)
+        together = add_norm(nodes, classifier.norm, together)
         if classifier.hidden is not None:
             hidden = self._linear(classifier.hidden[0], together)
             together = nodes.add("Gelu", [hidden], MICROSOFT)
@@ -71,7 +71,7 @@ class ExitNodes:
     def _aligned(self, alignment: Any, states: str, words: Sequence[str]) -> List[str]:
         """`Alignment`: the mean and the maximum over each text's words."""
         nodes = self._nodes
-        z_of_all = self._linear(alignment.project, self._norm(alignment.norm, states))
+        z_of_all = self._linear(alignment.project, add_norm(nodes, alignment.norm, states))
         z = [nodes.add("Gather", [z_of_all, text], axis=0) for text in words]
         scale = nodes.number(float(alignment.scale.detach()) / alignment.size)
         # (words of the first text, words of the second)
@@ -92,12 +92,5 @@ class ExitNodes:
         return found
 
     def _linear(self, linear: nn.Linear, x: str) -> str:
-        return self._nodes.add("Gemm", [x, *self._weights(linear)], transB=1)
-
-    def _norm(self, norm: nn.LayerNorm, x: str) -> str:
-        inputs = [x, *self._weights(norm)]
-        return self._nodes.add("LayerNormalization", inputs, axis=-1, epsilon=norm.eps)
-
-    def _weights(self, module: nn.Module) -> List[str]:
-        arrays = (array_of(module.weight), array_of(module.bias))
-        return [self._nodes.weight(array) for array in arrays]
+        weights = [self._nodes.weight(array_of(part)) for part in (linear.weight, linear.bias)]
+        return self._nodes.add("Gemm", [x, *weights], transB=1)

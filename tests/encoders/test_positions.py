@@ -8,24 +8,22 @@ import pytest
 import torch
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
-from sledgehammer_allennlp.encoders.families import family_of
+from sledgehammer_allennlp.encoders.families import FAMILIES, family_of
+from sledgehammer_allennlp.encoders.family import IN_EMBEDDINGS
 from sledgehammer_allennlp.encoders.positions import log_buckets
 from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.tiny import (
     FAMILIES_HERE,
-    WITHOUT_GRAPHS,
     hidden_after_all_layers,
     library_hidden_states,
     names_of_old_numpy,
+    needs_modernbert,
     random_inputs,
     texts_of,
     tiny_transformer,
 )
 
-WITH_POSITIONS = [family for family in WITHOUT_GRAPHS if family in FAMILIES_HERE]
-needs_modernbert = pytest.mark.skipif(
-    "modernbert" not in FAMILIES_HERE, reason="this version of transformers has no ModernBERT"
-)
+WITH_POSITIONS = [family for family in FAMILIES_HERE if FAMILIES[family].positions != IN_EMBEDDINGS]
 
 
 def _layers_equal_the_librarys(transformer, lengths) -> None:

@@ -30,7 +30,6 @@ from tests.engine.plain_computation import (
 from tests.tiny import (
     FAMILIES_HERE,
     RUNTIMES_HERE,
-    WITHOUT_GRAPHS,
     random_inputs,
     texts_of,
     tiny_transformer,
@@ -66,7 +65,6 @@ def test_predictions_equal_a_plain_full_computation_and_the_exit_rule(
     runtime,
     seed,
 ):
-    assume(runtime != "onnxruntime" or family not in WITHOUT_GRAPHS)
     case = make_case(family, pooling, exit_layers, with_ngrams, last_exit=last_exit)
     inputs = random_inputs(lengths, seed=seed)
     temperatures = temperatures[: len(exit_layers)]

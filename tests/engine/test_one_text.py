@@ -42,7 +42,14 @@ from tests.engine.plain_computation import (
     plain_rule,
     thresholds,
 )
-from tests.tiny import needs_layout, needs_onnx, random_inputs, texts_of
+from tests.tiny import (
+    FAMILIES_HERE,
+    needs_layout,
+    needs_modernbert,
+    needs_onnx,
+    random_inputs,
+    texts_of,
+)
 
 pytestmark = needs_onnx
 
@@ -78,8 +85,9 @@ def _run(case: Case, rule: ExitRule, inputs, record_exits: bool = False) -> Earl
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
+    family=st.sampled_from(FAMILIES_HERE),
     exit_layers=exit_layer_lists,
     last_exit=last_exits,
     with_ngrams=st.booleans(),
@@ -90,9 +98,9 @@ def _run(case: Case, rule: ExitRule, inputs, record_exits: bool = False) -> Earl
     seed=st.integers(0, 1000),
 )
 def test_it_equals_a_plain_computation(
-    exit_layers, last_exit, with_ngrams, length, threshold, data, is_combined, seed
+    family, exit_layers, last_exit, with_ngrams, length, threshold, data, is_combined, seed
 ):
-    case = make_case("bert", "mean", exit_layers, with_ngrams, last_exit=last_exit)
+    case = make_case(family, "mean", exit_layers, with_ngrams, last_exit=last_exit)
     inputs = random_inputs([length], seed=seed)
     combination = data.draw(combinations(len(exit_layers))) if is_combined else None
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -105,6 +113,7 @@ def test_it_equals_a_plain_computation(
 
 @settings(max_examples=60, deadline=None)
 @given(
+    family=st.sampled_from(["bert", "modernbert"] if "modernbert" in FAMILIES_HERE else ["bert"]),
     exit_layers=exit_layer_lists,
     last_exit=last_exits,
     with_ngrams=st.booleans(),
@@ -115,10 +124,10 @@ def test_it_equals_a_plain_computation(
     is_combined=st.booleans(),
 )
 def test_a_pair_equals_a_plain_computation(
-    exit_layers, last_exit, with_ngrams, pair, special_tokens, threshold, data, is_combined
+    family, exit_layers, last_exit, with_ngrams, pair, special_tokens, threshold, data, is_combined
 ):
     settings = {"with_ngrams": with_ngrams, "last_exit": last_exit}
-    case = make_pair_case("bert", "mean", exit_layers, special_tokens, **settings)
+    case = make_pair_case(family, "mean", exit_layers, special_tokens, **settings)
     inputs = inputs_of([pair], special_tokens)
     combination = data.draw(combinations(len(exit_layers))) if is_combined else None
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -322,6 +331,30 @@ def test_a_pair_without_numbers_takes_the_general_way(weight, answers):
             scale.copy_(before)
     assert answers == [None]
     torch.testing.assert_close(output.probs, general.probs, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "family, norm",
+    [
+        ("bert", "embeddings.LayerNorm"),
+        pytest.param("modernbert", "final_norm", marks=needs_modernbert),
+        pytest.param("modernbert", "layers.2.attn_norm", marks=needs_modernbert),
+    ],
+)
+def test_changed_norms_are_used(family, norm, answers):
+    case = make_case(family, "mean", [0, 3])
+    inputs = random_inputs([7])
+    before = _run(case, _rule(case, 1.0), inputs)
+    weight = case.encoder.transformer.get_submodule(norm).weight
+    with torch.no_grad():
+        weight[:16] *= 2
+    changed = _run(case, _rule(case, 1.0), inputs)
+    general = _run(case, _rule(case, 1.0), inputs, record_exits=True)
+    with torch.no_grad():
+        weight[:16] /= 2
+    assert len(answers) == 2 and None not in answers
+    assert (changed.logits - before.logits).abs().max() > 1e-3
+    torch.testing.assert_close(changed.logits, general.logits, atol=1e-5, rtol=0)
 
 
 def test_changed_weights_of_exits_are_used(answers):
