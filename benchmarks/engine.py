@@ -136,17 +136,10 @@ def _by_chance(
         ways.update({name: engine.run(chosen) for name, engine in engines.items()})
         seconds = alternate({**others.runs(chosen), **ways}, arguments.rounds)
         cost = full.layer_equivalents(chosen, 1.0)
-        for name, engine in {**engines, "threshold 1": full}.items():
-            rows.append(
-                _row(
-                    batch_size,
-                    name,
-                    seconds,
-                    num_texts,
-                    engine.layer_equivalents(chosen),
-                    full=("threshold 1", cost),
-                )
-            )
+        costs = {name: engine.layer_equivalents(chosen) for name, engine in engines.items()}
+        costs["threshold 1"] = cost
+        for name, own in costs.items():
+            rows.append(_row(batch_size, name, seconds, num_texts, own, full=("threshold 1", cost)))
         rows += [_row(batch_size, name, seconds, num_texts) for name in others.names]
         print_table(
             [row for row in rows if row["batch"] == batch_size],

@@ -15,6 +15,7 @@ from sledgehammer_allennlp.archives import ArchivedClassifier, load_archived_cla
 from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine import EarlyExitOutput, cost_of_exits
+from sledgehammer_allennlp.engine.costs import alignment_share
 from sledgehammer_allennlp.exits import AtExit, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
 from sledgehammer_allennlp.exits.pair_texts import SpecialTokens
@@ -202,7 +203,12 @@ class Engine:
         self, texts: Texts, threshold: Optional[float] = None
     ) -> Tuple[float, float]:
         """The mean cost of a text, and of a token: long texts are often hard ones, too."""
-        costs = torch.tensor(cost_of_exits(self.classifier.encoder, self.classifier.exits))
+        encoder, classifiers = self.classifier.encoder, self.classifier.exits
+        costs = torch.tensor(cost_of_exits(encoder, classifiers))
+        if threshold == 1.0:
+            # Of alignments, only that of the last exit is computed.
+            num_others = len(costs) - classifiers.num_fitted - 1
+            costs[-1] -= num_others * alignment_share(encoder, classifiers)
         exits = torch.cat([output.exit_index for output in self.outputs(texts, threshold)])
         cost = costs[exits.cpu()]
         lengths = torch.cat([batch.lengths for batch in texts])

@@ -60,7 +60,7 @@ def attend(
         key = _heads(segment.pad(key), num_heads)
         mask = segment.mask
         if scorer is not None:
-            query, key, mask = scorer(query, key, mask, rows_layout.first_position)
+            query, key, mask = scorer(query, key, mask)
         context = attention(query, key, _heads(segment.pad(value), num_heads), mask, dropout)
         contexts.append(rows_segment.unpad(context.transpose(1, 2).flatten(2)))
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts)

@@ -314,8 +314,7 @@ class LayeredEncoder(nn.Module):
         rows : `torch.Tensor`
             What enters the layer at these tokens, `(num_rows, hidden_size)`.
         rows_layout : `Layout`
-            Which texts these tokens belong to: `layout` itself, its `of_first_tokens()`, or its
-            `of_other_tokens()`.
+            Which texts these tokens belong to: `layout` itself, or its `of_first_tokens()`.
         keys_values : `KeysValues`
             From `keys_values(i, hidden)`, of all tokens.
         layout : `Layout`

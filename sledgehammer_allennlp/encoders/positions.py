@@ -1,8 +1,8 @@
 """How the positions of tokens enter their attention, in families that do not add them to the
 embeddings alone.
 
-Rows, for which attention is computed, and tokens, which it is over, are those of one text; a row
-is one of the tokens. Distances are counted from a row to a token.
+Rows, for which attention is computed, are all tokens of a text, or its first alone. Distances are
+counted from a row to a token.
 """
 
 from abc import ABC, abstractmethod
@@ -24,16 +24,9 @@ class Scorer(Protocol):
     """Puts positions into the queries, the keys, or the mask of scaled dot product attention."""
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor], first_row: int
+        self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor]
     ) -> Scored:
-        """
-        # Parameters
-
-        query, key, mask
-            See `Scored`; the mask is of tokens, `(texts, 1, 1, tokens)`.
-        first_row : `int`
-            The position of the first row; the others follow it.
-        """
+        """`query`, `key`, `mask`: see `Scored`; the mask is of tokens, `(texts, 1, 1, tokens)`."""
         ...
 
 
@@ -72,15 +65,14 @@ class RotaryPositions(Positions):
         return self._score
 
     def _score(
-        self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor], first_row: int
+        self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor]
     ) -> Scored:
         num_rows, num_tokens = query.size(2), key.size(2)
-        cosines, sines = self._table(first_row + max(num_rows, num_tokens), query.device)
-        rows = slice(first_row, first_row + num_rows)
+        cosines, sines = self._table(num_tokens, query.device)
         return (
-            _rotated(query, cosines[rows], sines[rows]),
+            _rotated(query, cosines[:num_rows], sines[:num_rows]),
             _rotated(key, cosines[:num_tokens], sines[:num_tokens]),
-            self._within_window(mask, num_rows, num_tokens, first_row, query),
+            self._within_window(mask, num_rows, num_tokens, query),
         )
 
     def _table(self, length: int, device: torch.device) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -99,12 +91,11 @@ class RotaryPositions(Positions):
         mask: Optional[torch.Tensor],
         num_rows: int,
         num_tokens: int,
-        first_row: int,
         like: torch.Tensor,
     ) -> Optional[torch.Tensor]:
-        if self.window is None or first_row + num_rows <= self.window + 1 >= num_tokens:
+        if self.window is None or num_tokens <= self.window + 1:
             return mask
-        distances = _distances(num_rows, num_tokens, first_row).abs()
+        distances = _distances(num_rows, num_tokens).abs()
         is_seen = (distances <= self.window).to(like.device)  # (rows, tokens)
         if mask is not None:
             is_seen = is_seen & mask
@@ -133,15 +124,14 @@ class DistanceBuckets:
         self.of = bucket_of
         self._known = bucket_of(torch.arange(-64, 65))  # of distances, the middle one is 0
 
-    def __call__(self, num_rows: int, num_tokens: int, first_row: int) -> torch.Tensor:
+    def __call__(self, num_rows: int, num_tokens: int) -> torch.Tensor:
         """Of the distances from each row to each token, `(rows, tokens)`, on the CPU."""
         known = self._known
-        farthest = max(first_row + num_rows, num_tokens)
         with torch.inference_mode(False):  # or training could not use what a prediction made
-            if known.numel() <= 2 * farthest:
-                known = self.of(torch.arange(-2 * farthest, 2 * farthest + 1))
+            if known.numel() <= 2 * num_tokens:
+                known = self.of(torch.arange(-2 * num_tokens, 2 * num_tokens + 1))
                 self._known = known
-            return known[_distances(num_rows, num_tokens, first_row) + known.numel() // 2]
+            return known[_distances(num_rows, num_tokens) + known.numel() // 2]
 
 
 class RelativeBias(Positions):
@@ -168,9 +158,9 @@ class RelativeBias(Positions):
         return self._score
 
     def _score(
-        self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor], first_row: int
+        self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor]
     ) -> Scored:
-        buckets = self.buckets(query.size(2), key.size(2), first_row).to(query.device)
+        buckets = self.buckets(query.size(2), key.size(2)).to(query.device)
         bias: torch.Tensor = self.table(buckets)  # (rows, tokens, heads)
         bias = bias.permute(2, 0, 1).unsqueeze(0).to(query.dtype)
         return query, key, bias if mask is None else bias.masked_fill(~mask, float("-inf"))
@@ -267,12 +257,12 @@ class _DisentangledScorer:
         self._keys = keys
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor], first_row: int
+        self, query: torch.Tensor, key: torch.Tensor, mask: Optional[torch.Tensor]
     ) -> Scored:
         # The sum of these terms is scaled as one product of longer vectors would be.
         num_terms = 1 + (self._queries is not None) + (self._keys is not None)
         query = query / num_terms**0.5
-        buckets = self._positions.buckets(query.size(2), key.size(2), first_row)
+        buckets = self._positions.buckets(query.size(2), key.size(2))
         chosen = self._positions.rows_of(buckets)
         bias = query.new_zeros(1)
         if self._keys is not None:
@@ -330,6 +320,6 @@ def log_buckets(distances: torch.Tensor, num_near: int, farthest: int) -> torch.
     return torch.where(is_near, distances, far.long())
 
 
-def _distances(num_rows: int, num_tokens: int, first_row: int) -> torch.Tensor:
+def _distances(num_rows: int, num_tokens: int) -> torch.Tensor:
     """From each row to each token, `(rows, tokens)`, on the CPU."""
-    return torch.arange(num_tokens) - (torch.arange(num_rows) + first_row).unsqueeze(1)
+    return torch.arange(num_tokens) - torch.arange(num_rows).unsqueeze(1)

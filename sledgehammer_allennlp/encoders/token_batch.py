@@ -127,8 +127,6 @@ class Layout:
         Where the tokens are.
     runs : `List[Run]`, optional
         Which texts attention takes together, by default chosen by the lengths and the device.
-    first_position : `int`, optional (default = `0`)
-        Of each text's first token here.
     """
 
     def __init__(
@@ -136,20 +134,15 @@ class Layout:
         lengths: torch.Tensor,
         device: torch.device,
         runs: Optional[List[Run]] = None,
-        first_position: int = 0,
     ) -> None:
         self.lengths = lengths
         self.device = device
-        self.first_position = first_position
         as_list: List[int] = lengths.tolist()
         self.num_texts = len(as_list)
         self.num_tokens = sum(as_list)
         self.runs = runs_of(as_list, device) if runs is None else runs
         self._first_tokens: Optional[torch.Tensor] = None
-        self._other_tokens: Optional[torch.Tensor] = None
-        self._from_first_and_others: Optional[torch.Tensor] = None
         self._ones: Optional[Layout] = None
-        self._others: Optional[Layout] = None
         self._segments: Optional[List[Segment]] = None
 
     @property
@@ -159,36 +152,12 @@ class Layout:
             self._first_tokens = starts_of(self.lengths).to(self.device)
         return self._first_tokens
 
-    @property
-    def other_tokens(self) -> torch.Tensor:
-        """Where all tokens but the first ones lie."""
-        if self._other_tokens is None:
-            others = torch.ones(self.num_tokens, dtype=torch.bool)
-            others[starts_of(self.lengths)] = False
-            self._other_tokens = others.nonzero().squeeze(1).to(self.device)
-        return self._other_tokens
-
-    @property
-    def from_first_and_others(self) -> torch.Tensor:
-        """Where each token lies when all first tokens stand before all others."""
-        if self._from_first_and_others is None:
-            order = torch.cat([self.first_tokens, self.other_tokens])
-            self._from_first_and_others = torch.empty_like(order)
-            self._from_first_and_others[order] = torch.arange(len(order), device=self.device)
-        return self._from_first_and_others
-
     def of_first_tokens(self) -> "Layout":
         """The layout of a tensor of the first tokens alone."""
         if self._ones is None:
             runs = [Run(run.num_texts, False) for run in self.runs]
             self._ones = Layout(torch.ones_like(self.lengths), self.device, runs)
         return self._ones
-
-    def of_other_tokens(self) -> "Layout":
-        """The layout of a tensor of all tokens but the first ones."""
-        if self._others is None:
-            self._others = Layout(self.lengths - 1, self.device, self.runs, first_position=1)
-        return self._others
 
     def segments(self) -> List["Segment"]:
         """The tokens of each run."""

@@ -22,7 +22,7 @@ class ActiveInstances:
     A batch of instances on their way through the layers, without padding.
 
     A layer is run by `start_layer` and then either `run_whole_layer`, or `run_first_tokens` and,
-    for instances that are still active after the exit, `compact` and `run_other_tokens`. Each of
+    for instances that are still active after the exit, `compact` and `run_all_tokens`. Each of
     them also keeps in `layer_vectors` what the exits mix of this layer.
 
     # Parameters
@@ -177,8 +177,7 @@ class ActiveInstances:
 
     def run_whole_layer(self, i: int) -> torch.Tensor:
         """Runs layer `i` for all tokens; gives the first ones' output, `(num_active, hidden)`."""
-        self.hidden = self._run_rows(i, self.hidden, self.layout)
-        self._keys_values = None
+        self.run_all_tokens(i)
         first = self.hidden.index_select(0, self.layout.first_tokens)
         self._append_pooled(first)
         return first
@@ -190,14 +189,12 @@ class ActiveInstances:
         self._append_pooled(first)
         return first
 
-    def run_other_tokens(self, i: int, first: torch.Tensor) -> None:
-        """Completes layer `i`, whose output for the first tokens is `first`."""
-        layout = self.layout
-        if layout.num_tokens > layout.num_texts:
-            rows = self.hidden.index_select(0, layout.other_tokens)
-            others = self._run_rows(i, rows, layout.of_other_tokens())
-            first = torch.cat([first, others]).index_select(0, layout.from_first_and_others)
-        self.hidden = first
+    def run_all_tokens(self, i: int) -> None:
+        """
+        Completes layer `i`. First tokens that have run do so again: leaving them out would take
+        two copies of all others, which cost more than that in all but the shortest texts.
+        """
+        self.hidden = self._run_rows(i, self.hidden, self.layout)
         self._keys_values = None
 
     def compact(self, active: torch.Tensor) -> None:

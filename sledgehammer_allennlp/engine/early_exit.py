@@ -221,9 +221,7 @@ def run_to_exit(
     batch.earlier_scores.append(decisions.for_later_exits(exit_index, scores))
     survivors = _survivors(batch, active)
     if survivors is not None and first_tokens_first:
-        survivors.run_other_tokens(
-            layer, first if active is None else first.index_select(0, active)
-        )
+        survivors.run_all_tokens(layer)
     return survivors
 
 

@@ -63,9 +63,6 @@ def test_padding_and_its_reverse_keep_every_token(runs):
     assert found == tokens.flatten().tolist()
 
 
-def test_first_and_other_tokens_are_all_tokens():
+def test_where_first_tokens_lie():
     layout = Layout(torch.tensor([2, 1, 3]), CPU)
     assert layout.first_tokens.tolist() == [0, 2, 3]
-    assert layout.other_tokens.tolist() == [1, 4, 5]
-    tokens = torch.cat([layout.first_tokens, layout.other_tokens])
-    assert tokens[layout.from_first_and_others].tolist() == list(range(6))

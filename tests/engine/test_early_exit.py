@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.engine import cost_of_exits, run_early_exit
+from sledgehammer_allennlp.engine.active_instances import ActiveInstances
 from sledgehammer_allennlp.engine.chunks import default_token_budget
 from sledgehammer_allennlp.exits.confidence import max_probability
 from tests.engine.plain_computation import (
@@ -200,7 +201,7 @@ def test_what_left_is_taken_out_of_the_computation(fresh_case, monkeypatch):
     assert rows == [
         (0, 9, 9),  # two texts, of 4 and 5 tokens
         (1, 2, 9),  # first tokens alone, for the exit
-        (1, 4, 5),  # the rest of the text that stays
+        (1, 5, 5),  # all of the text that stays
         (2, 5, 5),
         (3, 1, 5),  # the last exit never needs more than first tokens
     ]
@@ -359,11 +360,19 @@ def test_who_stays_of_several_chunks_goes_on_together(fresh_case, monkeypatch):
 
 @torch.no_grad()
 def test_a_chunk_of_few_tokens_runs_whole_layers(fresh_case, monkeypatch):
-    monkeypatch.setattr(
-        "sledgehammer_allennlp.engine.active_instances.ActiveInstances.run_other_tokens",
-        lambda *arguments: pytest.fail("the layer was begun with first tokens alone"),
-    )
+    with_first_tokens = []
+    original = ActiveInstances.run_first_tokens
+
+    def spy(batch, i):
+        with_first_tokens.append(i)
+        return original(batch, i)
+
+    monkeypatch.setattr(ActiveInstances, "run_first_tokens", spy)
     assert fresh_case.run(random_inputs([4, 6]), 0.9999, None).exit_index.tolist() == [2, 2]
+    assert with_first_tokens == [3]  # of the last exit
+    with_first_tokens.clear()
+    fresh_case.run(random_inputs([4, 6]), 0.9999, token_budget=8)
+    assert with_first_tokens[0] < 3
 
 
 @torch.no_grad()
