@@ -11,7 +11,7 @@ where inner(x) is activation(W_1 x), or activation(W_1 x) ⊙ W_gate x (Shazeer 
 """
 
 from dataclasses import dataclass
-from typing import Callable, List, Optional, Union
+from typing import Callable, List, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -120,6 +120,36 @@ class LayerParts:
     def modules(self) -> List[nn.Module]:
         """The modules that have weights, without those that `positions` shares among layers."""
         return [*self.linear_modules(), self.attention_norm, self.output_norm]
+
+
+@dataclass(frozen=True)
+class EncoderParts:
+    """
+    All layers of an encoder, and what has to be known of them together.
+
+    # Parameters
+
+    layers : `Sequence[LayerParts]`
+    num_heads : `int`
+    max_positions : `int`
+        The largest number of tokens of a text.
+    precision : `str`
+        Of inference, one of `layer_products.PRECISIONS`.
+    last_norm : `nn.Module`, optional
+        Through which exits see hidden states.
+    """
+
+    layers: Sequence[LayerParts]
+    num_heads: int
+    max_positions: int
+    precision: str
+    last_norm: Optional[nn.Module] = None
+
+    @property
+    def hidden_size(self) -> int:
+        weight = self.layers[0].query.weight
+        assert isinstance(weight, torch.Tensor)
+        return len(weight)
 
 
 def _work(linear: Linear) -> int:

@@ -5,18 +5,7 @@ it needs the keys and values of all tokens, but queries, attention and feed-forw
 alone. An exit looks only at first tokens, so instances that exit never pay for the rest.
 """
 
-import ctypes
-from contextlib import suppress
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Hashable,
-    List,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Hashable, Optional, Sequence
 
 import numpy as np
 import torch
@@ -24,46 +13,34 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sledgehammer_allennlp.encoders.attention import attend
-from sledgehammer_allennlp.encoders.families import (
-    family_of,
-    max_positions_of,
-)
+from sledgehammer_allennlp.encoders.families import family_of, max_positions_of
 from sledgehammer_allennlp.encoders.few_token_embedding import embed_few_tokens, sum_embeddings
+from sledgehammer_allennlp.encoders.inference_layers import InferenceLayers
+from sledgehammer_allennlp.encoders.layer_parts import EncoderParts
 from sledgehammer_allennlp.encoders.layer_products import (
     PRECISIONS,
     AddResidual,
     KeysValues,
     LayerProducts,
     TrainableProducts,
-    check_precision,
-    check_precision_name,
-    inference_products,
     with_round_number_of_rows,
 )
-from sledgehammer_allennlp.encoders.locks import fork_safe_lock
 from sledgehammer_allennlp.encoders.onnx_layers import (
     AUTO,
     ONNXRUNTIME,
     TORCH,
-    EncoderParts,
     OnnxLayers,
-    check_runtime_name,
     runs_faster_in_onnx,
-    why_no_onnx,
 )
-from sledgehammer_allennlp.encoders.onnx_session import AnySession, KeptSessions
+from sledgehammer_allennlp.encoders.onnx_session import AnySession
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
 from sledgehammer_allennlp.encoders.truncation import truncate_to_positions
-from sledgehammer_allennlp.encoders.weights_stamp import stamp_of
 
 HAS_PRETRAINED_POOLER = "has_pretrained_pooler"
 """A key added to the model's configuration when its checkpoint turns out to have no pooler."""
 
 # Since torch 2.4; the functions of before warn, which takes time.
 _IS_AUTOCAST_BY_TYPE = hasattr(torch, "get_autocast_dtype")
-
-# Of all encoders, because modules with locks could not be copied.
-_LAYING_OUT = fork_safe_lock()
 
 
 class LayeredEncoder(nn.Module):
@@ -116,15 +93,6 @@ class LayeredEncoder(nn.Module):
         self.max_positions: int = max_positions_of(config)
         self._layers = self._family.layers(transformer)[: self.num_layers]
         self._family.drop_layers(transformer, self.num_layers)
-        modules = [module for parts in self._layers for module in parts.modules()]
-        modules += [
-            module
-            for parts in self._layers
-            if parts.positions is not None
-            for module in parts.positions.modules
-        ]
-        modules += [norm for norm in (self.embedding_norm, self._last_norm) if norm is not None]
-        modules = list(dict.fromkeys(modules))  # several layers may share some
         parts = self._layers[0]
         # Now, because weights may be given up.
         self.feed_forward_size: int = parts.feed_forward_size
@@ -137,12 +105,6 @@ class LayeredEncoder(nn.Module):
         of all tokens. 1/6 for the usual feed-forward size of four hidden sizes. Products are
         counted; attention scores, which depend on the length, are not.
         """
-        self._layer_parameters = [module._parameters for module in modules]
-        self._layer_hooks = [
-            hooks
-            for module in modules
-            for hooks in (module._forward_hooks, module._forward_pre_hooks)
-        ]
         self.has_pooler = (
             keep_pooler
             and self._family.pool is not None
@@ -150,12 +112,12 @@ class LayeredEncoder(nn.Module):
         )
         if not self.has_pooler and self._family.pool is not None:
             transformer.pooler = None
-        self._gave_up_weights = False
-        self._onnx_sessions: KeptSessions
-        self._inference_products: Dict[int, LayerProducts]
-        self._inference_stamp: Optional[List[Tuple[int, object]]]
-        self.precision = precision
-        self.runtime = runtime
+        last_norm = self._last_norm
+        norms = [norm for norm in (self.embedding_norm, last_norm) if norm is not None]
+        encoder = EncoderParts(
+            self._layers, self.num_heads, self.max_positions, precision, last_norm
+        )
+        self._inference = InferenceLayers(encoder, norms, runtime)
 
     @property
     def word_embeddings(self) -> torch.Tensor:
@@ -166,29 +128,25 @@ class LayeredEncoder(nn.Module):
     @property
     def precision(self) -> str:
         """The precision of inference. Can be set at any time."""
-        return self._precision
+        return self._inference.precision
 
     @precision.setter
     def precision(self, precision: str) -> None:
-        check_precision_name(precision)
-        self.forget_layout()
-        self._precision = precision
+        self._inference.precision = precision
 
     @property
     def runtime(self) -> str:
         """What runs the layers at inference. Can be set at any time."""
-        return self._runtime
+        return self._inference.runtime
 
     @runtime.setter
     def runtime(self, runtime: str) -> None:
-        check_runtime_name(runtime)
-        self._refuse_without_weights()
-        self._runtime = runtime
+        self._inference.runtime = runtime
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._layers[0].query.weight.device  # type: ignore[return-value]
+        return self._inference.device
 
     def freeze(self, first_trained: int) -> None:
         """
@@ -239,7 +197,7 @@ class LayeredEncoder(nn.Module):
         if for_onnx and self._family.is_embedding_a_norm:
             return embed_few_tokens(self.transformer.embeddings, ids, types, positions)
         hidden = self._family.embed(self.transformer, ids, types, positions)
-        if self._is_inference and self._inference_products:
+        if self._is_inference and self._inference.has_products:
             return hidden.to(PRECISIONS[self.precision])
         return hidden
 
@@ -383,7 +341,7 @@ class LayeredEncoder(nn.Module):
 
     def _products(self, i: int) -> LayerProducts:
         if self._is_inference:
-            products = self._inference_products.get(i)
+            products = self._inference.products(i)
             if products is not None:
                 return products
         return TrainableProducts(self._layers[i], self._add_residual)
@@ -404,38 +362,10 @@ class LayeredEncoder(nn.Module):
         ValueError
             If the device cannot compute in `precision`.
         """
-        if self._gave_up_weights:
-            if not self._is_inference:
-                self._refuse_without_weights()
-            return
-        if not self._is_inference:
-            return
-        if any(self._layer_hooks) or self._layers[0].query.weight.dtype != torch.float32:
-            self._inference_products, self._inference_stamp = {}, None
-            self._onnx_sessions = KeptSessions()
-            return
-        stamp = stamp_of(self._layer_parameters)
-        if stamp == self._inference_stamp:
-            return
-        with _LAYING_OUT:
-            if stamp != self._inference_stamp:
-                self._onnx_sessions = KeptSessions()
-                self._inference_products = self._laid_out()
-                # Last, because another thread takes it for a sign that all is laid out.
-                self._inference_stamp = stamp
-
-    def _laid_out(self) -> Dict[int, LayerProducts]:
-        """The products of each layer that has any for inference."""
-        made: Dict[int, Optional[LayerProducts]] = {}
-        products: Dict[int, LayerProducts] = {}
-        for i, parts in enumerate(self._layers):
-            shared = id(parts.query)  # ALBERT's layers share their weights
-            if shared not in made:
-                made[shared] = inference_products(parts, self.precision, self.device)
-            this = made[shared]
-            if this is not None:
-                products[i] = this
-        return products
+        if self._is_inference:
+            self._inference.prepare()
+        else:
+            self._inference.refuse_without_weights()
 
     def check_inference(self) -> None:
         """
@@ -444,16 +374,7 @@ class LayeredEncoder(nn.Module):
         ValueError
             If the device cannot compute in this precision, or the layers cannot run in the runtime.
         """
-        check_precision(self.precision, self.device)
-        if self.runtime == ONNXRUNTIME:
-            self._may_run_in_onnx()
-
-    def _may_run_in_onnx(self) -> bool:
-        """Whether the layers can run there. Raises ValueError if no other runtime may be taken."""
-        why_not = why_no_onnx(self._layers, self.precision, self.device)
-        if why_not is not None and self.runtime == ONNXRUNTIME:
-            raise ValueError(f"runtime is 'onnxruntime': {why_not}")
-        return why_not is None
+        self._inference.check()
 
     def onnx_layers(
         self, exit_layers: Sequence[int], lengths: torch.Tensor
@@ -481,7 +402,7 @@ class LayeredEncoder(nn.Module):
 
     def runs_in_onnx(self, lengths: torch.Tensor) -> bool:
         """Whether texts of `lengths` tokens, `(num_texts,)`, are to run in ONNX Runtime."""
-        if self.runtime == TORCH or self._inference_stamp is None or not self._is_inference:
+        if self.runtime == TORCH or not self._inference.are_ready or not self._is_inference:
             return False
         return self.runtime == ONNXRUNTIME or runs_faster_in_onnx(lengths, self.precision)
 
@@ -508,14 +429,7 @@ class LayeredEncoder(nn.Module):
         ValueError
             If the runtime is `"onnxruntime"`, and these layers cannot run there.
         """
-
-        session = self._onnx_sessions.find(key, is_current)
-        if session is None and not self._gave_up_weights and self._may_run_in_onnx():
-            parts = EncoderParts(
-                self._layers, self.num_heads, self.precision, self.max_positions, self._last_norm
-            )
-            session = self._onnx_sessions.find_or_make(key, lambda: make(parts), is_current)
-        return session
+        return self._inference.session(key, make, is_current)
 
     @torch.no_grad()
     def give_up_weights(self, exit_layers: Sequence[int] = ()) -> None:
@@ -536,27 +450,11 @@ class LayeredEncoder(nn.Module):
         self.prepare()
         if self.runtime == ONNXRUNTIME and exit_layers:
             self.onnx_layers(exit_layers, torch.tensor([1]))
-        if len(self._inference_products) == len(self._layers):
-            self._gave_up_weights = True
-            for parts in self._layers:
-                for linear in parts.linear_modules():
-                    assert isinstance(linear.weight, nn.Parameter)
-                    linear.weight.data = linear.weight.data.new_empty(0)
-            _return_freed_memory()
-
-    def _refuse_without_weights(self) -> None:
-        if self._gave_up_weights:
-            raise RuntimeError(
-                "this encoder has given up its weights: it cannot be trained, moved, copied or "
-                "saved, nor change its precision; load it again for that"
-            )
+        self._inference.give_up_weights()
 
     def forget_layout(self) -> None:
         """Has the weights laid out anew, after they changed in a way that `prepare` cannot see."""
-        self._refuse_without_weights()
-        self._inference_products = {}
-        self._inference_stamp = None
-        self._onnx_sessions = KeptSessions()
+        self._inference.forget()
 
     def train(self, mode: bool = True) -> "LayeredEncoder":
         if mode:
@@ -567,19 +465,12 @@ class LayeredEncoder(nn.Module):
     def state_dict(  # type: ignore[override]
         self, *args: Any, **kwargs: Any
     ) -> Dict[str, Any]:
-        self._refuse_without_weights()
+        self._inference.refuse_without_weights()
         return super().state_dict(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> "LayeredEncoder":
-        self._refuse_without_weights()
+        self._inference.refuse_without_weights()
         return super()._apply(*args, **kwargs)
-
-    def __getstate__(self) -> Dict[str, Any]:
-        self._refuse_without_weights()
-        state = self.__dict__.copy()
-        state["_inference_products"], state["_inference_stamp"] = {}, None
-        state["_onnx_sessions"] = KeptSessions()
-        return state
 
 
 def _keep_buffers_out_of_state_dicts(transformer: PreTrainedModel) -> None:
@@ -598,9 +489,3 @@ def _is_autocast(device: torch.device) -> bool:
     if device.type == "cpu":
         return torch.is_autocast_cpu_enabled()
     return torch.is_autocast_enabled()
-
-
-def _return_freed_memory() -> None:
-    """Asks the C library to give the system what it keeps for later, where it can be asked."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -18,14 +18,9 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from sledgehammer_allennlp.encoders.layer_parts import LayerParts, Linear
+from sledgehammer_allennlp.encoders.layer_parts import EncoderParts, LayerParts, Linear
 from sledgehammer_allennlp.encoders.layer_products import int8_weight, num_int8_steps
-from sledgehammer_allennlp.encoders.onnx_layers import (
-    HIDDEN,
-    LENGTHS,
-    MEAN_WEIGHTS,
-    EncoderParts,
-)
+from sledgehammer_allennlp.encoders.onnx_layers import HIDDEN, LENGTHS, MEAN_WEIGHTS
 from sledgehammer_allennlp.encoders.onnx_nodes import (
     MICROSOFT,
     Nodes,

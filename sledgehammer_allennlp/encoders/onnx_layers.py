@@ -4,16 +4,14 @@ There, what torch takes to call each operation is more than the arithmetic. Abov
 tokens torch's own products are as fast.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from torch import nn
 
-from sledgehammer_allennlp.encoders.layer_parts import LayerParts
+from sledgehammer_allennlp.encoders.layer_parts import EncoderParts, LayerParts
 from sledgehammer_allennlp.encoders.onnx_session import OnnxSession
 from sledgehammer_allennlp.encoders.token_batch import Run, Segment
 
@@ -75,37 +73,6 @@ def runs_faster_in_onnx(lengths: torch.Tensor, precision: str) -> bool:
     torch's threads, which those of ONNX Runtime keep from the cores.
     """
     return lengths.numel() == 1 and precision in _PRECISIONS and int(lengths) <= _MOST_TOKENS
-
-
-@dataclass(frozen=True)
-class EncoderParts:
-    """
-    What a graph is built of.
-
-    # Parameters
-
-    layers : `Sequence[LayerParts]`
-        All layers of the encoder.
-    num_heads : `int`
-    precision : `str`
-        `"float32"` or `"int8"`.
-    max_positions : `int`
-        The largest number of tokens of a text.
-    last_norm : `nn.Module`, optional
-        Through which exits see hidden states.
-    """
-
-    layers: Sequence[LayerParts]
-    num_heads: int
-    precision: str
-    max_positions: int
-    last_norm: Optional[nn.Module] = None
-
-    @property
-    def hidden_size(self) -> int:
-        weight = self.layers[0].query.weight
-        assert isinstance(weight, torch.Tensor)
-        return len(weight)
 
 
 class BlockOutput(NamedTuple):

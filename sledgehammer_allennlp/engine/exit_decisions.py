@@ -37,17 +37,13 @@ class ExitDecisions:
         forced_exits: Optional[torch.Tensor],
     ) -> None:
         self._rule = rule
+        self._uses_previous_logits = exits.use_previous_logits
         self._num_labels = exits.num_labels
         self._last_exit = len(exits.exit_layers) - 1
         self._record_exits = record_exits
         self._forced_exits = forced_exits
         self._records: List[List[ExitRecord]] = [[] for _ in exits.exit_layers]
         self._exited: List[Tuple[torch.Tensor, ...]] = []
-        predicting = [k for k in range(self._last_exit + 1) if self.may_exit_at(k)]
-        self._is_needed_later = [
-            exits.use_previous_logits or any(rule.looks_back_at(k, j) for j in predicting if j > k)
-            for k in range(self._last_exit + 1)
-        ]
 
     def is_last(self, exit_index: int) -> bool:
         """Whether every instance that reaches an exit exits there."""
@@ -61,12 +57,18 @@ class ExitDecisions:
     def needs_scores_of(self, exit_index: int) -> bool:
         """Whether the scores of an exit make any difference."""
         return (
-            self._record_exits or self._is_needed_later[exit_index] or self.may_exit_at(exit_index)
+            self._record_exits or self.may_exit_at(exit_index) or self._is_needed_later(exit_index)
         )
 
     def for_later_exits(self, exit_index: int, scores: ExitScores) -> Optional[ExitScores]:
         """The scores of an exit, if what happens at a later one depends on them."""
-        return scores if self._is_needed_later[exit_index] else None
+        return scores if self._is_needed_later(exit_index) else None
+
+    def _is_needed_later(self, exit_index: int) -> bool:
+        return self._uses_previous_logits or any(
+            self.may_exit_at(k) and self._rule.looks_back_at(exit_index, k)
+            for k in range(exit_index + 1, self._last_exit + 1)
+        )
 
     def decide(
         self, exit_index: int, instances: torch.Tensor, scores: Sequence[Optional[ExitScores]]

@@ -66,17 +66,16 @@ def decide_one_by_ngrams(
     scored = score_one_text(ngrams, text)
     if scored is None:
         return None
+    if decisions.may_exit_at(0):
+        answer = _answer(rule, [scored.logits], 0)
+        if answer is None:
+            return None
+        if np.float32(scored.seen_share) < np.float32(rule.min_seen_share):
+            answer = answer._replace(confidence=0.0)
+        if decisions.is_last(0) or answer.is_confident(rule):
+            return AtNgrams(answer.output(0), [])
     scores = ExitScores(torch.tensor([scored.logits]), seen_share=torch.tensor([scored.seen_share]))
-    kept = decisions.for_later_exits(0, scores)
-    if not decisions.may_exit_at(0):
-        return AtNgrams(None, [kept])
-    answer = _answer(rule, [scored.logits], 0)
-    if answer is None:
-        return None
-    if np.float32(scored.seen_share) < np.float32(rule.min_seen_share):
-        answer = answer._replace(confidence=0.0)
-    exits_here = decisions.is_last(0) or answer.is_confident(rule)
-    return AtNgrams(answer.output(0) if exits_here else None, [kept])
+    return AtNgrams(None, [decisions.for_later_exits(0, scores)])
 
 
 def run_one_text(

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from torch import nn
 
+from sledgehammer_allennlp.encoders.layer_parts import EncoderParts
 from sledgehammer_allennlp.encoders.onnx_graph import LayerNodes, add_norm, positions_of
-from sledgehammer_allennlp.encoders.onnx_layers import EncoderParts
 from sledgehammer_allennlp.encoders.onnx_nodes import Nodes, boolean, floats, integers, serialized
 from sledgehammer_allennlp.engine.one_text_session import (
     BOUND,

@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
-from sledgehammer_allennlp.encoders.onnx_layers import EncoderParts
+from sledgehammer_allennlp.encoders.layer_parts import EncoderParts
 from sledgehammer_allennlp.encoders.onnx_session import OnnxSession
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.exits.classifiers import ExitClassifiers

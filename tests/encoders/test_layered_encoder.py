@@ -8,7 +8,7 @@ from sledgehammer_allennlp.encoders import (
     FAMILIES,
     LayeredEncoder,
     attention,
-    layered_encoder,
+    inference_layers,
     load_encoder,
 )
 from sledgehammer_allennlp.encoders.token_batch import Layout, Run
@@ -230,8 +230,8 @@ def test_threads_lay_out_weights_once_and_compute_the_same(monkeypatch):
         laid_out.append(args)
         return made(*args)
 
-    made = layered_encoder.inference_products
-    monkeypatch.setattr(layered_encoder, "inference_products", inference_products)
+    made = inference_layers.inference_products
+    monkeypatch.setattr(inference_layers, "inference_products", inference_products)
     encoder = LayeredEncoder(tiny_transformer("bert")).eval()
     texts = texts_of(random_inputs([3, 9, 5]))
 

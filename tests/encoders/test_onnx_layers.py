@@ -263,9 +263,9 @@ def test_what_cannot_run_there_is_refused_or_runs_in_torch(settings, message):
     transformer = tiny_transformer("bert", **activation)
     encoder = LayeredEncoder(transformer, precision=precision, runtime="onnxruntime").eval()
     with pytest.raises(ValueError, match="runtime is 'onnxruntime': " + message):
-        encoder._may_run_in_onnx()
+        encoder._inference._may_run_in_onnx()
     encoder.runtime = "auto"
-    assert not encoder._may_run_in_onnx()
+    assert not encoder._inference._may_run_in_onnx()
 
 
 def test_a_missing_package_is_named(monkeypatch):

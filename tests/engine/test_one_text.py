@@ -260,7 +260,7 @@ def test_one_session_serves_all_thresholds_and_calibrations(answers):
     for threshold in (0.5, 1.0):
         for combination in (None, [[1.0, 0, 0], [1.0, 1.0, 0], [0, 1.0, 1.0]]):
             _run(case, _rule(case, threshold, combination=combination), random_inputs([7]))
-    assert len(case.encoder._onnx_sessions) == 1
+    assert len(case.encoder._inference._sessions) == 1
     assert len(answers) == 4 and None not in answers
 
 
