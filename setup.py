@@ -79,7 +79,7 @@ setup(
         "huggingface-hub>=0.10",
         "numpy>=1.21.4",
         "onnx>=1.14",
-        "onnxruntime>=1.17",
+        "onnxruntime>=1.20",
         "safetensors>=0.4",
         "scipy>=1.7.3",
         "torch>=1.12",

@@ -1,9 +1,11 @@
 """
 One text at a time: how long it takes, beside ONNX Runtime with one fused graph of the whole
-transformer. Models of two sizes with random weights run whole, one of them also with pairs and an
-alignment in its exits: at threshold 1, where no exit but the last is asked, and at a threshold
-that no exit reaches. A trained model answers texts from string to answer, at the thresholds that
-are given. Then what making the session of such texts takes. Prints tables, writes JSON.
+transformer, OpenVINO, and torch's own compiler. Models of two sizes with random weights run whole,
+one of them also with pairs and an alignment in its exits: at threshold 1, where no exit but the
+last is asked, and at a threshold that no exit reaches. Then batches of short texts, in either
+runtime, to see that the one that is chosen is the better. A trained model answers texts from string
+to answer, at the thresholds that are given. Last, what making the session of such texts takes.
+Prints tables, writes JSON.
 """
 
 import argparse
@@ -20,7 +22,9 @@ from benchmarks.subjects import (
     MINILM,
     FullDepth,
     OnnxRuntime,
+    OpenVino,
     add_arguments,
+    compiled_run,
     library_run,
     padded,
     random_classifier,
@@ -38,9 +42,11 @@ SIZES: Dict[str, Dict[str, Any]] = {
     "BERT-base": dict(num_hidden_layers=12),
 }
 PRECISIONS = ("float32", "int8")
+OTHERS = ("openvino", "compile")
 EXITS_ASKED = "ours, every exit asked"
 UNREACHED = 1 - 1e-7
 """A threshold above the confidence of random exits."""
+TOKENS_IN_BATCHES = 25
 _PAUSE = 0.02
 
 
@@ -52,14 +58,29 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[12, 25, 64, 128])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.0, 0.8, 0.9, 1.0])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8, 32, 256])
+    parser.add_argument(
+        "--without",
+        choices=OTHERS,
+        nargs="*",
+        default=[],
+        help="OpenVINO; torch's compiler, which needs one of C++ and half a minute a length",
+    )
     arguments = parser.parse_args()
     whole = [row for size in arguments.sizes for row in whole_depth(arguments, size)]
     print_table(whole, "Milliseconds of one text, all layers")
+    batches = [row for size in arguments.sizes for row in in_batches(arguments, size)]
+    print_table(batches, f"Milliseconds of a batch of {TOKENS_IN_BATCHES} tokens a text")
     answers = from_text_to_answer(arguments)
     print_table(answers, "Milliseconds from text to answer")
     sessions = [row for size in arguments.sizes for row in sessions_of(size)]
     print_table(sessions, "What the first text takes, in which its session is made")
-    results = {"whole_depth": whole, "from_text_to_answer": answers, "sessions": sessions}
+    results = {
+        "whole_depth": whole,
+        "batches": batches,
+        "from_text_to_answer": answers,
+        "sessions": sessions,
+    }
     write(arguments.output, results)
 
 
@@ -68,31 +89,63 @@ def whole_depth(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]
     classifier = classifier_of(size)
     full_depth = FullDepth(classifier).eval()
     fused = {precision: OnnxRuntime(full_depth, precision == "int8") for precision in PRECISIONS}
+    openvino = None if "openvino" in arguments.without else OpenVino(full_depth)
     rows = []
     for precision in PRECISIONS:
         classifier.encoder.precision = precision
         for num_tokens in arguments.tokens:
             is_pair = classifier.exits.pair_texts is not None
             texts = random_pairs(1, num_tokens) if is_pair else random_texts(1, num_tokens)
-            seconds = alternate_calls(
-                {
-                    "transformers": library_run(full_depth, [texts], "cpu"),
-                    "ONNX Runtime": fused[precision].run([texts]),
-                    **{
-                        f"ours, {runtime}": engine_run(classifier, texts, runtime, 1.0)
-                        for runtime in ("torch", "onnxruntime")
-                    },
-                    EXITS_ASKED: engine_run(classifier, texts, "onnxruntime", UNREACHED),
+            ways = {
+                "transformers": library_run(full_depth, [texts], "cpu"),
+                "ONNX Runtime": fused[precision].run([texts]),
+                **{
+                    f"ours, {runtime}": engine_run(classifier, texts, runtime, 1.0)
+                    for runtime in ("torch", "onnxruntime")
                 },
-                arguments.rounds,
-            )
+                EXITS_ASKED: engine_run(classifier, texts, "onnxruntime", UNREACHED),
+            }
+            if precision == "float32" and openvino is not None:
+                ways["OpenVINO"] = openvino.run([texts])
+            if precision == "float32" and "compile" not in arguments.without:
+                ways["torch.compile"] = compiled_run(full_depth, [texts])
+            seconds = alternate_calls(ways, arguments.rounds)
             rows.append(
                 {
                     "model": size,
                     "precision": precision,
                     "tokens": num_tokens,
                     **{name: 1000 * time for name, time in seconds.items()},
+                    **{name: None for name in ("OpenVINO", "torch.compile") if name not in ways},
                     "ours / ONNX Runtime": seconds["ours, onnxruntime"] / seconds["ONNX Runtime"],
+                }
+            )
+    return rows
+
+
+def in_batches(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]]:
+    """A row for each precision and number of texts, at threshold 1."""
+    classifier = classifier_of(size)
+    is_pair = classifier.exits.pair_texts is not None
+    rows = []
+    for precision in PRECISIONS:
+        classifier.encoder.precision = precision
+        for num_texts in arguments.batch_sizes:
+            make = random_pairs if is_pair else random_texts
+            texts = make(num_texts, TOKENS_IN_BATCHES)
+            ways = {
+                runtime: engine_run(classifier, texts, runtime, 1.0)
+                for runtime in ("torch", "onnxruntime", "auto")
+            }
+            seconds = alternate_calls(ways, arguments.rounds, calls=max(1, 10 // num_texts))
+            better = min(seconds["torch"], seconds["onnxruntime"])
+            rows.append(
+                {
+                    "model": size,
+                    "precision": precision,
+                    "texts": num_texts,
+                    **{name: 1000 * time for name, time in seconds.items()},
+                    "auto / the better": seconds["auto"] / better,
                 }
             )
     return rows

@@ -205,7 +205,7 @@ class Engine:
         """The mean cost of a text, and of a token: long texts are often hard ones, too."""
         encoder, classifiers = self.classifier.encoder, self.classifier.exits
         costs = torch.tensor(cost_of_exits(encoder, classifiers))
-        if threshold == 1.0:
+        if threshold == 1.0 and self.classifier.combination.weights is None:
             # Of alignments, only that of the last exit is computed.
             num_others = len(costs) - classifiers.num_fitted - 1
             costs[-1] -= num_others * alignment_share(encoder, classifiers)
@@ -284,6 +284,51 @@ class OnnxRuntime:
                 self.logits(batch)
 
         return run
+
+
+class OpenVino:
+    """`FullDepth` compiled by OpenVINO, for one text at a time, in float32."""
+
+    def __init__(self, full_depth: FullDepth) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise SystemExit(f"{error}: run this by make benchmark-latency, which installs it")
+        model = openvino.convert_model(full_depth, example_input=padded(random_texts(1, 8)))
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16, where the processor has it
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._request = compiled.create_infer_request()
+
+    def run(self, texts: Texts) -> Callable[[], None]:
+        inputs = [{name: x.numpy() for name, x in padded(batch).items()} for batch in texts]
+
+        def run() -> None:
+            for batch in inputs:
+                self._request.infer(batch, share_inputs=True, share_outputs=True)
+
+        return run
+
+
+def compiled_run(full_depth: FullDepth, texts: Texts) -> Callable[[], None]:
+    """`FullDepth` by torch's own compiler, for the lengths of these texts, in float32."""
+    import torch._inductor.config as settings
+
+    torch._dynamo.reset()  # else what was compiled before counts to the most that may be
+    settings.freezing = True  # weights are constants, laid out in advance
+    compiled = torch.compile(full_depth, dynamic=False)
+    inputs = [padded(batch) for batch in texts]
+
+    def run() -> None:
+        with torch.no_grad():
+            for batch in inputs:
+                compiled(**batch)
+
+    run()
+    return run
 
 
 def _check_space(folder: str, full_depth: FullDepth) -> None:

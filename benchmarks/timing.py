@@ -49,7 +49,7 @@ def machine() -> Dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "transformers", "onnxruntime")},
+        **{name: _version(name) for name in ("torch", "transformers", "onnxruntime", "openvino")},
     }
 
 

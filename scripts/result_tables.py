@@ -18,7 +18,7 @@ RESULTS = Path("docs/results")
 
 _PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
-_MEASURED = ("engine", "latency", "precision", "limits", "predict")
+_MEASURED = ("engine", "latency", "precision", "limits", "predict", "examples")
 """The results that know when and where they were measured."""
 
 Row = Mapping[str, Any]
@@ -256,6 +256,30 @@ def part(key: str, columns: Columns) -> Callable[[Row], str]:
     return lambda results: markdown(results[key], columns)
 
 
+def windows(results: Mapping[str, Sequence[Row]]) -> str:
+    """A line for each way to treat long texts; accuracy and layers by threshold."""
+    ways: Dict[str, Dict[str, Any]] = {}
+    for row in results["windows"]:
+        way = ways.setdefault(row["texts"], {"texts": row["texts"]})
+        for key, form in (("accuracy", ".3f"), ("layers", ".2f"), ("windows read", ".1f")):
+            way[f"{key} at {row['threshold']:g}"] = f"{row[key]:{form}}"
+    rows = list(ways.values())
+    return markdown(rows, {"" if key == "texts" else key: text(key) for key in rows[0]})
+
+
+def none_of_these(results: Mapping[str, Sequence[Row]]) -> str:
+    """Shares of texts, without the least share of known n-grams and with it."""
+
+    def both(key: str) -> Callable[[Row], str]:
+        return lambda row: " → ".join(
+            f"{100 * row[f'{key}, {name}']:.0f} %" for name in ("without", "with")
+        )
+
+    keys = ("exit at the n-grams", "confidence from 0.9", "none of these")
+    columns = {"texts": text("texts"), **{key: both(key) for key in keys}}
+    return markdown(results["none of these"], columns)
+
+
 _DEMO_SHORT: Columns = {
     "threshold": _with_words,
     "accuracy": number("accuracy", ".4f"),
@@ -328,6 +352,49 @@ TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
     ),
     "engine, pairs": ("engine.json", part("pairs", _ENGINE)),
     "limits": ("limits.json", shares_of_peak),
+    "n-grams": (
+        "examples.json",
+        part(
+            "ngrams",
+            {
+                "data": lambda row: DATA_SETS[row["data"]],
+                "vectors of word pieces": text("vectors"),
+                "accuracy": number("accuracy", ".3f"),
+                "µs a text": number("microseconds a text", ".0f"),
+                "seconds of the fit": number("seconds of the fit", ".0f"),
+            },
+        ),
+    ),
+    "epochs": (
+        "examples.json",
+        part(
+            "epochs",
+            {
+                "epochs": text("epochs"),
+                "steps": text("steps"),
+                **{exit_: number(exit_, ".3f") for exit_ in ("-1", "0", "1", "2", "3", "4", "5")},
+            },
+        ),
+    ),
+    "windows": ("examples.json", windows),
+    "unbalanced labels": (
+        "examples.json",
+        part("unbalanced labels", {key: text(key) for key in ("label", "train", "dev", "test")}),
+    ),
+    "unbalanced": (
+        "examples.json",
+        part(
+            "unbalanced",
+            {
+                "threshold": number("threshold", "g"),
+                "accuracy": number("accuracy", ".3f"),
+                "macro F1": number("macro_f1", ".3f"),
+                "worst recall lost": number("worst_recall_drop", ".3f"),
+                "speed-up": times("speed_up"),
+            },
+        ),
+    ),
+    "none of these": ("examples.json", none_of_these),
     "predict": (
         "predict.json",
         part(
@@ -379,11 +446,28 @@ TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
                 "precision": text("precision"),
                 "tokens": text("tokens"),
                 "transformers": number("transformers", ".2f"),
+                "torch.compile": number("torch.compile", ".2f"),
+                "OpenVINO": number("OpenVINO", ".2f"),
                 "ONNX Runtime, one graph": number("ONNX Runtime", ".2f"),
                 "ours, torch": number("ours, torch", ".2f"),
                 "ours, onnxruntime": number("ours, onnxruntime", ".2f"),
                 "ours, every exit asked": number("ours, every exit asked", ".2f"),
                 "ours / one graph": number("ours / ONNX Runtime", ".2f"),
+            },
+        ),
+    ),
+    "batches by runtime": (
+        "latency.json",
+        part(
+            "batches",
+            {
+                "model": text("model"),
+                "precision": text("precision"),
+                "texts": text("texts"),
+                "torch": number("torch", ".2f"),
+                "onnxruntime": number("onnxruntime", ".2f"),
+                "auto": number("auto", ".2f"),
+                "auto / the better": number("auto / the better", ".2f"),
             },
         ),
     ),

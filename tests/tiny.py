@@ -11,7 +11,8 @@ import pytest
 import torch
 import transformers
 
-from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch, layer_products
+from sledgehammer_allennlp.encoders import FAMILIES, LayeredEncoder, TokenBatch, layer_products
+from sledgehammer_allennlp.encoders.family import IN_EMBEDDINGS
 from sledgehammer_allennlp.encoders.layer_products import check_precision
 from sledgehammer_allennlp.encoders.token_batch import Layout
 
@@ -110,6 +111,8 @@ FAMILY_CONFIGS: Dict[str, Dict[str, Any]] = {
 """Of every supported family; `FAMILIES_HERE` are those that the installed library has."""
 
 FAMILIES_HERE = sorted(set(FAMILY_CONFIGS) & set(transformers.CONFIG_MAPPING))
+WITH_POSITIONS = [family for family in FAMILIES_HERE if FAMILIES[family].positions != IN_EMBEDDINGS]
+"""Families whose positions enter the attention."""
 needs_modernbert = pytest.mark.skipif(
     "modernbert" not in FAMILIES_HERE, reason="this version of transformers has no ModernBERT"
 )

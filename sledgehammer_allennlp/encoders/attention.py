@@ -54,8 +54,6 @@ def attend(
     for segment, rows_segment, query, key, value in zip(
         segments, rows_segments, query_runs, key_runs, value_runs
     ):
-        if rows_segment.num_tokens == 0:
-            continue
         query = _heads(rows_segment.pad(query), num_heads)
         key = _heads(segment.pad(key), num_heads)
         mask = segment.mask

@@ -147,6 +147,7 @@ class EncoderParts:
 
     @property
     def hidden_size(self) -> int:
+        """The numbers of a token that enter a layer."""
         weight = self.layers[0].query.weight
         assert isinstance(weight, torch.Tensor)
         return len(weight)

@@ -5,6 +5,7 @@ it needs the keys and values of all tokens, but queries, attention and feed-forw
 alone. An exit looks only at first tokens, so instances that exit never pay for the rest.
 """
 
+from copy import copy
 from typing import Any, Callable, Dict, Hashable, Optional, Sequence
 
 import numpy as np
@@ -467,6 +468,9 @@ class LayeredEncoder(nn.Module):
     ) -> Dict[str, Any]:
         self._inference.refuse_without_weights()
         return super().state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_inference": copy(self._inference)}
 
     def _apply(self, *args: Any, **kwargs: Any) -> "LayeredEncoder":
         self._inference.refuse_without_weights()

@@ -33,10 +33,12 @@ from sledgehammer_allennlp.encoders.onnx_positions import PositionNodes
 
 _ACTIVATIONS = {
     "gelu": "BiasGelu",
+    "gelu_python": "BiasGelu",
     "gelu_new": "FastGelu",
     "gelu_pytorch_tanh": "FastGelu",
     "relu": "Relu",
     "silu": "QuickGelu",  # of a factor: x · sigmoid(1 · x)
+    "swish": "QuickGelu",
 }
 """ONNX Runtime's operators."""
 _WITH_BIAS = ("BiasGelu", "FastGelu")
@@ -59,10 +61,6 @@ class Block:
     first: int
     last: int
     first_tokens_only: bool = False
-
-    @property
-    def num_layers(self) -> int:
-        return self.last - self.first + 1
 
 
 def why_no_graph(layers: Sequence[LayerParts]) -> Optional[str]:
@@ -100,7 +98,7 @@ def build_graph(encoder: EncoderParts, blocks: Sequence[Block]) -> bytes:
         integers(LENGTHS, ["texts"], TensorProto.INT32),
     ]
     around = Nodes("layers")
-    positions = positions_of(encoder, around, HIDDEN)
+    positions = PositionNodes(around, HIDDEN, encoder)
     outputs: List[onnx.ValueInfoProto] = []
     for number, block in enumerate(blocks):
         inputs.append(boolean(condition_of(number)))
@@ -149,11 +147,6 @@ def _nothing(name: str, num_outputs: int, hidden_size: int) -> onnx.GraphProto:
     return nodes.graph([_any_rows(name, hidden_size) for name in names])
 
 
-def positions_of(encoder: EncoderParts, around: Nodes, hidden: str) -> PositionNodes:
-    """The positions of an encoder's layers, in the graph `around` them with the input `hidden`."""
-    return PositionNodes(around, hidden, encoder.layers, encoder.num_heads, encoder.max_positions)
-
-
 class LayerNodes:
     """
     Adds transformer layers to a graph.
@@ -196,10 +189,10 @@ class LayerNodes:
         context = self._attention(parts, entering, entering_rows, only_first)
         found = self._product([parts.attention_output], context)
         if parts.is_pre_norm:
-            attended = self._add(self._with_bias(found, [parts.attention_output]), rows)
+            attended = self._add(self._with_bias(found, parts.attention_output), rows)
             inner = self._inner(parts, add_norm(self._nodes, parts.output_norm, attended))
             output = self._product([parts.feed_forward_out], inner)
-            return self._add(self._with_bias(output, [parts.feed_forward_out]), attended)
+            return self._add(self._with_bias(output, parts.feed_forward_out), attended)
         attended = self._add_and_norm(found, rows, parts.attention_norm, parts.attention_output)
         output = self._product([parts.feed_forward_out], self._inner(parts, attended))
         return self._add_and_norm(output, attended, parts.output_norm, parts.feed_forward_out)
@@ -217,11 +210,11 @@ class LayerNodes:
     def _attention(self, parts: LayerParts, hidden: str, rows: str, only_first: bool) -> str:
         nodes = self._nodes
         all_three = [parts.query, parts.key, parts.value]
-        bias = nodes.weight(np.concatenate([_bias(linear) for linear in all_three]))
+        biases = np.concatenate([_bias(linear) for linear in all_three])
         settings: Dict[str, Any] = {"num_heads": self._encoder.num_heads}
         if not only_first and not self._is_int8 and parts.positions is None:
             weight = np.concatenate([_weight(linear) for linear in all_three], 1)
-            inputs = [hidden, nodes.weight(weight), bias, self._lengths]
+            inputs = [hidden, nodes.weight(weight), nodes.weight(biases), self._lengths]
             return nodes.add("Attention", inputs, MICROSOFT, **settings)
         if only_first:
             query = self._product([parts.query], rows)
@@ -230,15 +223,16 @@ class LayerNodes:
         else:
             together = self._product(all_three, hidden)
             query, key, value = nodes.add_many("Split", [together], 3, axis=-1)
-        scores_bias = ""
-        if parts.positions is not None:
-            query, key = self._with_bias(query, [parts.query]), self._with_bias(key, [parts.key])
-            value, bias = self._with_bias(value, [parts.value]), ""
-            scored = self._positions.enter(nodes, parts.positions, query, key, only_first)
-            query, key, scores_bias = scored.query, scored.key, scored.bias or ""
-            if scored.scale is not None:
-                settings["scale"] = scored.scale
-        inputs = [query, key, value, bias, self._lengths, scores_bias]
+        if parts.positions is None:
+            inputs = [query, key, value, nodes.weight(biases), self._lengths]
+        else:
+            query, key, value = (
+                self._with_bias(x, linear) for x, linear in zip((query, key, value), all_three)
+            )
+            found = self._positions.enter(nodes, parts.positions, query, key, only_first)
+            inputs = [found.query, found.key, value, "", self._lengths, found.bias or ""]
+            if found.scale is not None:
+                settings["scale"] = found.scale
         return nodes.add("MultiHeadAttention", inputs, MICROSOFT, **settings)
 
     def _inner(self, parts: LayerParts, x: str) -> str:
@@ -247,7 +241,7 @@ class LayerNodes:
             return self._activation(parts, self._product([parts.feed_forward_in], x))
         together = self._product(parts.inner_linears(), x)
         inner, gate = self._nodes.add_many("Split", [together], 2, axis=-1)
-        gate = self._with_bias(gate, [parts.feed_forward_gate])
+        gate = self._with_bias(gate, parts.feed_forward_gate)
         return self._nodes.add("Mul", [self._activation(parts, inner), gate])
 
     def _activation(self, parts: LayerParts, inner: str) -> str:
@@ -256,7 +250,7 @@ class LayerNodes:
         if operator in _WITH_BIAS:
             bias = self._nodes.weight(_bias(parts.feed_forward_in))
             return self._nodes.add(operator, [inner, bias], MICROSOFT)
-        inner = self._with_bias(inner, [parts.feed_forward_in])
+        inner = self._with_bias(inner, parts.feed_forward_in)
         if operator == "QuickGelu":
             return self._nodes.add(operator, [inner], MICROSOFT, alpha=1.0)
         return self._nodes.add(operator, [inner])
@@ -267,11 +261,8 @@ class LayerNodes:
         inputs.append(self._nodes.weight(_bias(linear)))
         return self._nodes.add("SkipLayerNormalization", inputs, MICROSOFT, epsilon=norm.eps)
 
-    def _with_bias(self, x: str, linears: Sequence[Linear]) -> str:
-        if all(linear.bias is None for linear in linears):
-            return x
-        bias = np.concatenate([_bias(linear) for linear in linears])
-        return self._add(x, self._nodes.weight(bias))
+    def _with_bias(self, x: str, linear: Linear) -> str:
+        return x if linear.bias is None else self._add(x, self._nodes.weight(_bias(linear)))
 
     def _add(self, x: str, y: str) -> str:
         return self._nodes.add("Add", [x, y])

@@ -5,12 +5,12 @@ alone is computed once, around the branches in which layers stand.
 """
 
 import math
-from typing import Any, Callable, Dict, Hashable, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 
-from sledgehammer_allennlp.encoders.layer_parts import LayerParts
+from sledgehammer_allennlp.encoders.layer_parts import EncoderParts
 from sledgehammer_allennlp.encoders.onnx_nodes import MICROSOFT, Nodes
 from sledgehammer_allennlp.encoders.positions import (
     DisentangledPositions,
@@ -20,11 +20,11 @@ from sledgehammer_allennlp.encoders.positions import (
 )
 
 
-class Scored(NamedTuple):
+class AttentionInputs(NamedTuple):
     """
     The names of what attention scores: queries, `(texts, rows, hidden_size)`; keys, `(texts,
-    tokens, hidden_size)`; and what is added to the scores, `(1 or texts, heads, rows, tokens)`, if
-    anything; and by what their products are multiplied, `None` for 1 / √ head size.
+    tokens, hidden_size)`; and what is added to the scores, if anything, `(texts or 1, heads or 1,
+    rows, tokens)`; and by what their products are multiplied, `None` for 1 / √ head size.
     """
 
     query: str
@@ -43,33 +43,23 @@ class PositionNodes:
         Of the whole graph.
     hidden : `str`
         Its input of hidden states, `(texts, tokens, hidden_size)`.
-    layers : `Sequence[LayerParts]`
-    num_heads : `int`
-    max_positions : `int`
-        The largest number of tokens of a text.
+    encoder : `EncoderParts`
     """
 
-    def __init__(
-        self,
-        around: Nodes,
-        hidden: str,
-        layers: Sequence[LayerParts],
-        num_heads: int,
-        max_positions: int,
-    ) -> None:
+    def __init__(self, around: Nodes, hidden: str, encoder: EncoderParts) -> None:
         self._around = around
         self._hidden = hidden
-        self._num_heads = num_heads
-        self._max_positions = max_positions
+        self._num_heads = encoder.num_heads
+        self._max_positions = encoder.max_positions
         self._made: Dict[Hashable, Any] = {}
         # Now: what a branch sees stands before it.
-        for positions in dict.fromkeys(parts.positions for parts in layers):
+        for positions in dict.fromkeys(parts.positions for parts in encoder.layers):
             if positions is not None:
                 self._prepare(positions)
 
     def enter(
         self, nodes: Nodes, positions: Positions, query: str, key: str, only_first: bool
-    ) -> Scored:
+    ) -> AttentionInputs:
         """
         Puts positions into a layer's queries and keys.
 
@@ -80,7 +70,7 @@ class PositionNodes:
         positions : `Positions`
             The layer's.
         query, key : `str`
-            See `Scored`.
+            See `AttentionInputs`.
         only_first : `bool`
             Whether rows are the first tokens.
         """
@@ -90,9 +80,9 @@ class PositionNodes:
             # The first token's angles are 0.
             rotated = query if only_first else self._rotated(nodes, query, angles)
             bias = self._of_rows(nodes, window, only_first)
-            return Scored(rotated, self._rotated(nodes, key, angles), bias)
+            return AttentionInputs(rotated, self._rotated(nodes, key, angles), bias)
         if isinstance(positions, RelativeBias):
-            return Scored(query, key, self._of_rows(nodes, shared, only_first))
+            return AttentionInputs(query, key, self._of_rows(nodes, shared, only_first))
         assert isinstance(positions, DisentangledPositions)
         return self._disentangled(nodes, positions, query, key, shared, only_first)
 
@@ -107,7 +97,7 @@ class PositionNodes:
             return self._once(positions, lambda: self._relative_bias(positions))
         assert isinstance(positions, DisentangledPositions)
         key = positions.buckets, positions.span
-        return self._once(key, lambda: self._rows_of_distances(positions))
+        return self._once(key, lambda: self._vectors_of_distances(positions))
 
     def _once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         if key not in self._made:
@@ -125,12 +115,12 @@ class PositionNodes:
         return nodes.add("RotaryEmbedding", [x, first_position, *angles], MICROSOFT)
 
     def _window(self, window: Optional[int]) -> Optional[str]:
-        """What hides tokens that are farther off, `(1, heads, tokens, tokens)`."""
+        """What hides tokens that are farther off, `(1, 1, tokens, tokens)`."""
         if window is None:
             return None
         distances = np.abs(self._all_distances())
         hidden = np.where(distances <= window, 0, np.finfo(np.float32).min / 2)
-        return self._by_distance(np.tile(hidden.astype(np.float32), (self._num_heads, 1)))
+        return self._by_distance(hidden.astype(np.float32)[None])
 
     def _relative_bias(self, positions: RelativeBias) -> str:
         """`(1, heads, tokens, tokens)`"""
@@ -138,7 +128,7 @@ class PositionNodes:
         return self._by_distance(positions.table.weight.detach()[buckets].numpy().T)
 
     def _by_distance(self, numbers: np.ndarray) -> str:
-        """From `(heads, distances)` to `(1, heads, tokens, tokens)`."""
+        """From `(heads or 1, distances)` to `(1, heads or 1, tokens, tokens)`."""
         around = self._around
         chosen = around.add("Gather", [around.weight(numbers), self._distances()], axis=1)
         return around.add("Unsqueeze", [chosen, around.weight(np.array([0]))])
@@ -161,14 +151,14 @@ class PositionNodes:
         first = around.weight(np.array(self._max_positions - 1))
         return around.add("Sub", [around.add("Add", [tokens, first]), rows])
 
-    def _rows_of_distances(self, positions: DisentangledPositions) -> str:
+    def _vectors_of_distances(self, positions: DisentangledPositions) -> str:
         """Which vector of `positions` compares a row with a token, `(rows, tokens)`."""
         distances = torch.from_numpy(self._all_distances())
-        vectors = positions.rows_of(positions.buckets.of(distances)).numpy()
+        vectors = positions.vectors_of(positions.buckets.of(distances)).numpy()
         return self._around.add("Gather", [self._around.weight(vectors), self._distances()])
 
     def _of_rows(self, nodes: Nodes, bias: Optional[str], only_first: bool) -> Optional[str]:
-        """Of `(1, heads, tokens, tokens)` what rows need."""
+        """Of `(1, heads or 1, tokens, tokens)` what rows need."""
         return self._first(nodes, bias, 2) if bias is not None and only_first else bias
 
     def _first(self, nodes: Nodes, x: str, axis: int) -> str:
@@ -184,8 +174,8 @@ class PositionNodes:
         key: str,
         vectors: str,
         only_first: bool,
-    ) -> Scored:
-        """`positions._DisentangledScorer`; `vectors`: see `_rows_of_distances`."""
+    ) -> AttentionInputs:
+        """`positions._DisentangledScorer`; `vectors`: see `_vectors_of_distances`."""
         queries, keys = positions.vectors()
         num_terms = 1 + (queries is not None) + (keys is not None)
         head_size = len(positions.distances.weight[0]) // self._num_heads
@@ -200,7 +190,7 @@ class PositionNodes:
             by_token = self._compared(nodes, key, queries * scale, of_tokens)
             terms.append(nodes.add("Transpose", [by_token], perm=[0, 1, 3, 2]))
         bias = nodes.add("Add", terms) if len(terms) == 2 else terms[0] if terms else None
-        return Scored(query, key, bias, scale)
+        return AttentionInputs(query, key, bias, scale)
 
     def _compared(self, nodes: Nodes, x: str, vectors: torch.Tensor, chosen: str) -> str:
         """

@@ -202,6 +202,7 @@ class DisentangledPositions(Positions):
 
     @property
     def span(self) -> int:
+        """Half the number of vectors."""
         return len(self.distances.weight) // 2
 
     def scorer(self, training: bool = False) -> Scorer:
@@ -228,7 +229,7 @@ class DisentangledPositions(Positions):
         )
         return queries, keys
 
-    def rows_of(self, buckets: torch.Tensor) -> torch.Tensor:
+    def vectors_of(self, buckets: torch.Tensor) -> torch.Tensor:
         """Which vector is that of the distance back, of distances in these buckets."""
         return (self.span - buckets).clamp(0, 2 * self.span - 1)
 
@@ -263,7 +264,7 @@ class _DisentangledScorer:
         num_terms = 1 + (self._queries is not None) + (self._keys is not None)
         query = query / num_terms**0.5
         buckets = self._positions.buckets(query.size(2), key.size(2))
-        chosen = self._positions.rows_of(buckets)
+        chosen = self._positions.vectors_of(buckets)
         bias = query.new_zeros(1)
         if self._keys is not None:
             bias = bias + _compared(query, self._keys, chosen)

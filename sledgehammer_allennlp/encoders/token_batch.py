@@ -197,7 +197,7 @@ class Segment:
         # weight is 0, makes what it is multiplied with no number.
         ends = lengths.cumsum(0).unsqueeze(1)  # (texts, 1)
         places = torch.arange(length) + (ends - lengths.unsqueeze(1))
-        padded_from = places.minimum(ends - 1).clamp(min=0).flatten()
+        padded_from = places.minimum(ends - 1).flatten()
         return cls(
             run.num_texts,
             length,

@@ -30,7 +30,7 @@ _LARGEST = 1e30
 class AtNgrams(NamedTuple):
     """
     What the exit over n-grams makes of a text: its `output`, `None` if it stays active; and its
-    `scores`, as `ActiveInstances.earlier_scores`.
+    `scores`, as `ActiveInstances.earlier_scores`, empty if it exits.
     """
 
     output: Optional[EarlyExitOutput]

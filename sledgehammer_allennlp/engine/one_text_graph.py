@@ -13,8 +13,9 @@ import onnx
 from torch import nn
 
 from sledgehammer_allennlp.encoders.layer_parts import EncoderParts
-from sledgehammer_allennlp.encoders.onnx_graph import LayerNodes, add_norm, positions_of
+from sledgehammer_allennlp.encoders.onnx_graph import LayerNodes, add_norm
 from sledgehammer_allennlp.encoders.onnx_nodes import Nodes, boolean, floats, integers, serialized
+from sledgehammer_allennlp.encoders.onnx_positions import PositionNodes
 from sledgehammer_allennlp.engine.one_text_session import (
     BOUND,
     EMBEDDED,
@@ -66,7 +67,7 @@ class OneTextGraph:
         self._exits = exits
         self._last_exit = len(exits.exit_layers) - 1
         self._around = Nodes("text")
-        self._positions = positions_of(encoder, self._around, EMBEDDED)
+        self._positions = PositionNodes(self._around, EMBEDDED, encoder)
 
     def build(self) -> bytes:
         """The model, as ONNX Runtime reads it."""

@@ -13,7 +13,7 @@ import torch
 
 from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.encoders import TokenBatch
-from tests.tiny import FAMILIES_HERE, WITHOUT_GRAPHS, needs_layout
+from tests.tiny import WITH_POSITIONS, needs_layout
 from tests.tiny_runs import train_family
 
 pytest.importorskip("allennlp")  # which makes the archives
@@ -112,7 +112,7 @@ def test_an_archive_from_before_there_were_combinations_is_loaded(trained, tmp_p
     assert load_archived_classifier(run).predict(TEXTS) == wanted
 
 
-@pytest.mark.parametrize("family", sorted(set(WITHOUT_GRAPHS) & set(FAMILIES_HERE)))
+@pytest.mark.parametrize("family", WITH_POSITIONS)
 def test_every_family_with_positions_in_attention_answers_as_the_predictor(family, tmp_path, tsv):
     from allennlp.predictors import Predictor
 

@@ -14,6 +14,7 @@ from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.threads import NUM_THREADS, in_threads
 from tests.tiny import (
     FAMILIES_HERE,
+    WITH_POSITIONS,
     library_hidden_states,
     needs_int8,
     needs_layout,
@@ -97,7 +98,8 @@ def _assert_near(found: torch.Tensor, wanted: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "activation", sorted({"gelu_new", "gelu_pytorch_tanh", "relu", "silu"} & set(ACT2FN))
+    "activation",
+    sorted({"gelu_new", "gelu_python", "gelu_pytorch_tanh", "relu", "silu", "swish"} & set(ACT2FN)),
 )
 @torch.no_grad()
 def test_every_activation_equals_torchs(activation):
@@ -182,12 +184,14 @@ def test_hooks_training_and_autocast_keep_to_torch():
         assert encoder.onnx_layers(EXIT_LAYERS, lengths) is None
     with torch.enable_grad():
         assert encoder.onnx_layers(EXIT_LAYERS, lengths) is None
-    hook = encoder.transformer.encoder.layer[0].output.dense.register_forward_hook(print)
-    encoder.prepare()
-    assert encoder.onnx_layers(EXIT_LAYERS, lengths) is None
-    hook.remove()
-    encoder.prepare()
-    assert encoder.onnx_layers(EXIT_LAYERS, lengths) is not None
+    transformer = encoder.transformer
+    for module in (transformer.encoder.layer[0].output.dense, transformer.embeddings.LayerNorm):
+        hook = module.register_forward_hook(print)
+        encoder.prepare()
+        assert encoder.onnx_layers(EXIT_LAYERS, lengths) is None
+        hook.remove()
+        encoder.prepare()
+        assert encoder.onnx_layers(EXIT_LAYERS, lengths) is not None
     encoder.train()
     encoder.prepare()
     assert encoder.onnx_layers(EXIT_LAYERS, lengths) is None
@@ -207,13 +211,17 @@ def test_weights_that_are_given_up_are_not_needed():
         assert without.onnx_layers(EXIT_LAYERS, torch.tensor([5])) is None
 
 
+@pytest.mark.parametrize("family", ["bert", *WITH_POSITIONS])
 @torch.no_grad()
-def test_an_encoder_in_use_can_be_copied_and_pickled():
-    encoder = _encoder()
+def test_an_encoder_in_use_can_be_copied_and_pickled(family):
+    encoder = _encoder(family)
     inputs = random_inputs([5, 7])
     wanted = _last(encoder, inputs)
-    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+    others = (copy.copy(encoder), copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder)))
+    for other in others:
         assert torch.equal(_last(other, inputs), wanted)
+        other.precision = "bfloat16"
+        assert encoder.precision == "float32"
 
 
 @torch.no_grad()

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
-from sledgehammer_allennlp.encoders.families import FAMILIES, family_of
-from sledgehammer_allennlp.encoders.family import IN_EMBEDDINGS
+from sledgehammer_allennlp.encoders.families import family_of
+from sledgehammer_allennlp.encoders.onnx_layers import PaddedTexts
 from sledgehammer_allennlp.encoders.positions import log_buckets
 from sledgehammer_allennlp.encoders.token_batch import Layout
 from tests.tiny import (
-    FAMILIES_HERE,
+    HAS_ONNX,
+    WITH_POSITIONS,
     hidden_after_all_layers,
     library_hidden_states,
     names_of_old_numpy,
@@ -22,8 +23,6 @@ from tests.tiny import (
     texts_of,
     tiny_transformer,
 )
-
-WITH_POSITIONS = [family for family in FAMILIES_HERE if FAMILIES[family].positions != IN_EMBEDDINGS]
 
 
 def _layers_equal_the_librarys(transformer, lengths) -> None:
@@ -34,6 +33,13 @@ def _layers_equal_the_librarys(transformer, lengths) -> None:
     layout = Layout(texts.lengths, torch.device("cpu"))
     encoder.prepare()
     hidden = encoder.embed(texts)
+    if HAS_ONNX:
+        encoder.runtime = "onnxruntime"
+        layers = encoder.onnx_layers([encoder.num_layers - 1], texts.lengths)
+        assert layers is not None
+        padded = PaddedTexts(texts.lengths)
+        block = layers.run_to(encoder.num_layers - 1, hidden, padded, "mean", entering=False)
+        torch.testing.assert_close(block.hidden, wanted[-1][:, 0], atol=5e-5, rtol=0)
     for i in range(encoder.num_layers):
         hidden = encoder.layer(i, hidden, layout)
         torch.testing.assert_close(hidden, wanted[i + 1][inputs[1]], atol=2e-5, rtol=0)
