@@ -7,7 +7,7 @@
 #
 # make test-plain            the tests of inference on the wheel as pip installs it (PLAIN_PYTHON=...)
 # make test-classic          the tests on the wheel as pip installs it for training with Python 3.10 (PYTHON310=...)
-# make benchmark-engine      and -latency, -precision, -limits, -predict, -bulk, -methods, -recipes, -serving, -serving_soak, -soak: see benchmarks/; ARGS="--help"
+# make benchmark-engine      and -latency, -precision, -limits, -predict, -bulk, -methods, -recipes, -examples, -serving, -serving_soak, -soak: see benchmarks/; ARGS="--help"
 # make fuzz-reader           and -predictor_json, -command_inputs: see fuzz/; ARGS="-max_total_time=60"
 #
 # PYTHON=python3.13 make setup    chooses the interpreter, of 3.11 to 3.13
