@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sledgehammer_allennlp.calibration import (
@@ -49,6 +49,7 @@ def test_a_number_added_to_all_logits_of_an_instance_changes_nothing(seed, added
 @given(num_labels=st.integers(2, 6), magnitude=st.floats(-30, 30), seed=st.integers(0, 10_000))
 def test_no_other_temperature_is_likelier(num_labels, magnitude, seed):
     logits, labels = noisy_logits(num_labels, 10**magnitude, seed, size=40)
+    assume(is_determined(logits, labels))  # by chance, so few are all right
     found = fit_temperature(logits, labels)
     best = negative_log_likelihood(logits, labels, found)
     for factor in (0.01, 0.5, 0.99, 1.01, 2, 100):
