@@ -14,17 +14,17 @@ import shlex
 import statistics
 import subprocess
 import sys
-import time
+from bisect import bisect_left
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from benchmarks.timing import machine, print_table, write
+from benchmarks.timing import alternate, machine, print_table, write
+from benchmarks.trained_models import config_source
 from sledgehammer_allennlp import load_archived_classifier
-from sledgehammer_allennlp.archives import ArchivedClassifier
-from sledgehammer_allennlp.configs import SETTINGS_FILE
 from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.files import write_text_whole
@@ -88,8 +88,8 @@ def ngrams(arguments: argparse.Namespace) -> Dict[str, Any]:
         for name, matrix in by_name.items():
             classifier = NgramClassifier(len(labels_of(seen)))
             fit = fit_ngram_classifier(classifier, [texts], matrix)
-            together = seconds_of(lambda: classifier(tokens)) / len(tokens)  # noqa: B023
             with torch.inference_mode():
+                seconds = alternate({"all": partial(classifier, tokens)}, rounds=7)["all"]
                 is_right = classifier(tokens).argmax(-1) == labels
             rows.append(
                 {
@@ -97,7 +97,7 @@ def ngrams(arguments: argparse.Namespace) -> Dict[str, Any]:
                     "vectors": name,
                     "accuracy": float(is_right.float().mean()),
                     "seconds of the fit": fit.seconds,
-                    "microseconds a text": 1e6 * together,
+                    "microseconds a text": 1e6 * seconds / len(tokens),
                 }
             )
     return {"ngrams": rows}
@@ -170,7 +170,7 @@ def rows_at_thresholds(found: Dict[str, Any]) -> List[Dict[str, Any]]:
     rows = []
     for threshold in sorted({0.0, *THRESHOLDS, recommended, 1.0}):
         # Thresholds in between are as the next one.
-        row = next(i for i, other in enumerate(table["threshold"]) if other >= threshold)
+        row = bisect_left(table["threshold"], threshold)
         numbers = {name: table[name][row] for name in names}
         rows.append({"threshold": threshold, "recommended": threshold == recommended, **numbers})
     return rows
@@ -183,17 +183,16 @@ def unknown_texts(arguments: argparse.Namespace, folder: Path, data: Path) -> Li
         "captions of pictures (SNLI)": read(arguments, "snli", "dev"),
         "its own": lines_of(data / "test.tsv"),
     }
+    classifier = load_archived_classifier(folder / "model.tar.gz", 0.8, abstain_below=ABSTAIN_BELOW)
+    exit_on_ngrams = classifier.exits.ngrams
+    assert exit_on_ngrams is not None
+    of_archive = exit_on_ngrams.min_seen_share
     rows = []
     for kind, lines in kinds.items():
         texts = list(dict.fromkeys(line[1] for line in lines))[:300]
         row: Dict[str, Any] = {"texts": f"{len(texts)} {kind}"}
-        for name in ("without", "with"):
-            classifier = load_archived_classifier(
-                folder / "model.tar.gz", 0.8, abstain_below=ABSTAIN_BELOW
-            )
-            assert isinstance(classifier, ArchivedClassifier) and classifier.exits.ngrams
-            if name == "without":
-                classifier.exits.ngrams.min_seen_share = 0.0
+        for name, min_seen_share in (("without", 0.0), ("with", of_archive)):
+            exit_on_ngrams.min_seen_share = min_seen_share
             answers = classifier.predict(texts)
             shares = {
                 "exit at the n-grams": [answer["exit_layer"] < 0 for answer in answers],
@@ -268,17 +267,6 @@ def thinned(lines: Lines) -> Lines:
     return kept
 
 
-def seconds_of(run: Callable[[], Any], rounds: int = 7) -> float:
-    """The median of some runs, after one to warm up."""
-    seconds = []
-    with torch.inference_mode():
-        for _ in range(rounds + 1):
-            start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
-
-
 def train(
     arguments: argparse.Namespace, folder: Path, data: Path, settings: Dict[str, Any]
 ) -> None:
@@ -291,10 +279,9 @@ def train(
         "batch_size": BATCH_SIZE,
         **settings,
     }
-    hidden = ", ".join(f"{name}:: {json.dumps(value)}" for name, value in settings.items())
     config = arguments.work / f"{folder.name}.jsonnet"
     config.parent.mkdir(parents=True, exist_ok=True)
-    write_text_whole(config, f"(import {json.dumps(str(SETTINGS_FILE))}) + {{ {hidden} }}\n")
+    write_text_whole(config, config_source(settings) + "\n")
     allennlp("train", config, "-s", folder, "--force", "--file-friendly-logging")
 
 

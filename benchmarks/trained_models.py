@@ -269,9 +269,13 @@ def config_of(arguments: argparse.Namespace, run: Run) -> Dict[str, Any]:
         "seed": run.seed,
         **run.settings,
     }
+    return json.loads(_jsonnet.evaluate_snippet(run.name, config_source(settings)))
+
+
+def config_source(settings: Mapping[str, Any]) -> str:
+    """A config in jsonnet, of settings of the shipped ones."""
     hidden = ", ".join(f"{name}:: {json.dumps(value)}" for name, value in settings.items())
-    source = f"(import {json.dumps(str(SETTINGS_FILE))}) + {{ {hidden} }}"
-    return json.loads(_jsonnet.evaluate_snippet(run.name, source))
+    return f"(import {json.dumps(str(SETTINGS_FILE))}) + {{ {hidden} }}"
 
 
 @dataclass(frozen=True)

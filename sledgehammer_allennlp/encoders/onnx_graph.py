@@ -199,8 +199,7 @@ class LayerNodes:
 
     def first_tokens(self, hidden: str) -> str:
         """The first token of each text, `(texts, 1, hidden_size)`."""
-        zero, one = self._nodes.weight(np.array([0])), self._nodes.weight(np.array([1]))
-        return self._nodes.add("Slice", [hidden, zero, one, one])
+        return self._nodes.first_of(hidden, axis=1)
 
     def seen_by_exits(self, hidden: str) -> str:
         """Hidden states as exits see them, of the same shape."""

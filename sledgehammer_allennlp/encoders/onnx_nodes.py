@@ -59,6 +59,11 @@ class Nodes:
         """Adds a constant of float32, `()`."""
         return self.weight(np.array(number, np.float32))
 
+    def first_of(self, name: str, axis: int) -> str:
+        """Adds what has only the first of an axis, which stays."""
+        zero, one = self.weight(np.array([0])), self.weight(np.array([1]))
+        return self.add("Slice", [name, zero, one, self.weight(np.array([axis]))])
+
     def branch(
         self, condition: str, then: onnx.GraphProto, otherwise: onnx.GraphProto, num_outputs: int
     ) -> List[str]:

@@ -159,12 +159,7 @@ class PositionNodes:
 
     def _of_rows(self, nodes: Nodes, bias: Optional[str], only_first: bool) -> Optional[str]:
         """Of `(1, heads or 1, tokens, tokens)` what rows need."""
-        return self._first(nodes, bias, 2) if bias is not None and only_first else bias
-
-    def _first(self, nodes: Nodes, x: str, axis: int) -> str:
-        """The first of an axis, which stays."""
-        zero, one = nodes.weight(np.array([0])), nodes.weight(np.array([1]))
-        return nodes.add("Slice", [x, zero, one, nodes.weight(np.array([axis]))])
+        return nodes.first_of(bias, axis=2) if bias is not None and only_first else bias
 
     def _disentangled(
         self,
@@ -181,7 +176,7 @@ class PositionNodes:
         head_size = len(positions.distances.weight[0]) // self._num_heads
         scale = 1 / math.sqrt(num_terms * head_size)
         if only_first:
-            vectors = self._first(nodes, vectors, 0)
+            vectors = nodes.first_of(vectors, axis=0)
         terms = []
         if keys is not None:
             terms.append(self._compared(nodes, query, keys * scale, vectors))
