@@ -163,7 +163,7 @@ class NgramClassifier(nn.Module):
         lengths = sums[:, -1:].clamp(min=torch.finfo(sums.dtype).tiny).sqrt()
         logits = sums[:, :-1] / lengths + bias
         if self.pairs is not None:
-            logits = logits + self._pairs_on(texts.token_ids.device)(texts, starts, marks)
+            logits = logits + self.pairs_on(texts.token_ids.device)(texts, starts, marks)
         return logits, _seen_share(buckets, table, texts.lengths.to(starts.device))
 
     def buckets(self, texts: TokenBatch) -> torch.Tensor:
@@ -193,8 +193,8 @@ class NgramClassifier(nn.Module):
             self._copies[device] = copy
         return copy
 
-    def _pairs_on(self, device: torch.device) -> PairClassifier:
-        """The comparison of pairs, or a copy of it, for the same reason."""
+    def pairs_on(self, device: torch.device) -> PairClassifier:
+        """The comparison of pairs on a `device`, or a copy of it, for the same reason."""
         assert self.pairs is not None
         if self.table.device == device:
             return self.pairs

@@ -26,11 +26,12 @@ from sledgehammer_allennlp.ngrams.features import bucket_of, hashed, is_second
 MAX_PIECES = 512
 """Pieces of a text after so many do not count."""
 
-_CENTRES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.1)
-_WIDTH = 0.1
-NUM_NUMBERS = 2 * (len(_CENTRES) + 4)
+CENTRES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.1)
+WIDTH = 0.1
+"""Of the kernels."""
+NUM_NUMBERS = 2 * (len(CENTRES) + 4)
 
-_SAME = 0.999
+SAME = 0.999
 """The cosine from which on two pieces count as the same; more than 0.9 otherwise is as 0.8."""
 
 _NUMBERS_AT_ONCE = {"cpu": 2**18}
@@ -174,8 +175,8 @@ def _compare(
 
     shares = is_counted / is_counted.sum(3, keepdim=True).clamp(min=1)
     of_first, of_second = shares[:, 0, :, : lengths[0]], shares[:, 1, :, : lengths[1]]
-    distances = best.unsqueeze(3) - torch.tensor(_CENTRES, device=best.device)
-    kernels = (distances * distances * (-0.5 / _WIDTH**2)).exp()  # (pairs, 2, pieces, centres)
+    distances = best.unsqueeze(3) - torch.tensor(CENTRES, device=best.device)
+    kernels = (distances * distances * (-0.5 / WIDTH**2)).exp()  # (pairs, 2, pieces, centres)
     means = (shares / norms.unsqueeze(2)) @ vectors  # (pairs, 2, 2, dimensions)
     about_best = torch.stack(
         [
@@ -192,6 +193,6 @@ def _compare(
 
     best_of_all, is_piece = best[:, 1], in_second[:, 1]
     missing = second * ((1 - best_of_all) * is_piece / norms[:, 1, : lengths[1]]).unsqueeze(2)
-    tenths = (best_of_all * 10).floor().clamp(0, 8).long().masked_fill(best_of_all > _SAME, 9)
+    tenths = (best_of_all * 10).floor().clamp(0, 8).long().masked_fill(best_of_all > SAME, 9)
     buckets = bucket_of(hashed(ids[:, 1, : lengths[1]] + tenths * 2**32), num_buckets) * is_piece
     return buckets, torch.cat([missing.sum(1), missing.amax(1).clamp(min=0), numbers], dim=1)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sledgehammer_allennlp.encoders import TokenBatch
 from sledgehammer_allennlp.ngrams import NgramClassifier
 from sledgehammer_allennlp.ngrams.one_text import score_one_text
 from tests.ngrams.ngram_reference import (
@@ -18,6 +19,9 @@ from tests.ngrams.ngram_reference import (
     texts_of_lists,
     token_lists,
 )
+from tests.ngrams.pair_reference import pieces_of, plain_pair_logits, random_pair_classifier
+
+COMPARING = random_pair_classifier()
 
 
 @settings(max_examples=150, deadline=None)
@@ -45,14 +49,49 @@ def test_the_share_of_seen_ngrams_is_counted_one_by_one(text, max_n, seed):
     assert np.float32(found.seen_share) == np.float32(wanted)
 
 
-def _fitted_to_pairs() -> NgramClassifier:
-    return random_classifier(has_pairs=True)
+@settings(max_examples=150, deadline=None)
+@given(text=token_lists, max_n=st.integers(1, 5), data=st.data())
+def test_each_text_of_a_pair_has_its_own_ngrams(text, max_n, data):
+    types = data.draw(st.none() | st.lists(st.integers(0, 1), min_size=len(text)))
+    types = types and types[: len(text)]
+    classifier = random_classifier(max_n=max_n, has_pairs=True)
+    found = score_one_text(classifier, TokenBatch.from_lists([text], types and [types]))
+    wanted = plain_ngram_logits(classifier, [text], True, [types])
+    np.testing.assert_allclose([found.logits], wanted, atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=token_lists, data=st.data())
+def test_the_comparison_of_a_pair_is_the_formula_written_out(text, data):
+    types = data.draw(st.none() | st.lists(st.integers(0, 1), min_size=len(text)))
+    types = types and types[: len(text)]
+    found = score_one_text(COMPARING, TokenBatch.from_lists([text], types and [types]))
+    wanted = plain_ngram_logits(COMPARING, [text], True, [types])
+    wanted += plain_pair_logits(COMPARING.pairs, *pieces_of(text, types))
+    np.testing.assert_allclose([found.logits], wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        [1, *[6, 7] * 256, 8, 2, *[6, 7] * 256, 9, 2],  # more pieces than count
+        [1, 6, 10**6, 2, 7, 10**6, 8, 2],  # beyond the vocabulary
+        [1, 12, 2, 12, 2],  # a vector of zeros
+        [1, 3, 4, 2, 5, 3, 2],  # frequent pieces alone
+    ],
+)
+def test_unusual_pairs_are_scored_as_in_batches(pair):
+    batch = texts_of_lists(pair)
+    wanted, seen_share = COMPARING.logits_and_seen_share(batch)
+    found = score_one_text(COMPARING, batch)
+    np.testing.assert_allclose([found.logits], wanted.numpy(), atol=1e-4, rtol=1e-4)
+    assert np.float32(found.seen_share) == seen_share.numpy()
 
 
 def _of_doubles() -> NgramClassifier:
     return random_classifier().double()
 
 
-@pytest.mark.parametrize("make", [_fitted_to_pairs, _of_doubles, lambda: NgramClassifier(3)])
+@pytest.mark.parametrize("make", [_of_doubles, lambda: NgramClassifier(3)])
 def test_what_is_unusual_is_left_to_the_general_way(make):
     assert score_one_text(make(), texts_of_lists([1, 4, 5, 2])) is None

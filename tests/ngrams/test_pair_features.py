@@ -222,14 +222,14 @@ def test_a_comparison_of_another_number_of_labels_is_refused(num_labels):
 def test_the_comparison_is_copied_once_to_where_the_texts_are(change):
     classifier = random_pair_classifier()
     elsewhere = torch.device("meta")
-    copied = classifier._pairs_on(elsewhere)
+    copied = classifier.pairs_on(elsewhere)
     assert {tensor.device for tensor in copied.state_dict().values()} == {elsewhere}
-    assert classifier._pairs_on(elsewhere) is copied
+    assert classifier.pairs_on(elsewhere) is copied
     assert classifier.pairs.table.device.type == "cpu"
     changed = change(classifier)
     changed = changed if isinstance(changed, NgramClassifier) else classifier
-    assert changed._pairs_on(elsewhere) is not copied
-    assert changed._pairs_on(torch.device("cpu")) is changed.pairs
+    assert changed.pairs_on(elsewhere) is not copied
+    assert changed.pairs_on(torch.device("cpu")) is changed.pairs
 
 
 @pytest.mark.parametrize("num_labels", [1, 2, 3, 10, 1000])
