@@ -32,6 +32,7 @@ from sledgehammer_allennlp.encoders.onnx_layers import (
     TORCH,
     OnnxLayers,
     runs_faster_in_onnx,
+    runs_faster_one_by_one,
 )
 from sledgehammer_allennlp.encoders.onnx_session import AnySession
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, positions_in_text
@@ -406,6 +407,15 @@ class LayeredEncoder(nn.Module):
         if self.runtime == TORCH or not self._inference.are_ready or not self._is_inference:
             return False
         return self.runtime == ONNXRUNTIME or runs_faster_in_onnx(lengths, self.precision)
+
+    def runs_one_by_one(self, lengths: torch.Tensor) -> bool:
+        """
+        Whether texts of `lengths` tokens, `(num_texts,)`, are to run one after the other in ONNX
+        Runtime, if they can.
+        """
+        return self.runs_in_onnx(lengths[:1]) and runs_faster_one_by_one(
+            lengths, self.precision, self.work_of_layer
+        )
 
     def onnx_session(
         self,

@@ -9,7 +9,7 @@ The order of events, for any number of instances:
    an exit sees; confident instances exit (`exit_decisions`), the others are compacted, and the
    layer is completed for them (`active_instances`). A chunk of few tokens runs the whole layer at
    once, unless it is the last; a single short text in ONNX Runtime (`encoders.onnx_layers`,
-   `one_text`).
+   `one_text`), and so do two, one after the other, where that is faster.
 4. Survivors wait until there are enough of them for another chunk (`regrouping`).
 
 A prediction does not depend on the rest of the batch, its order or the budget, up to rounding.
@@ -30,7 +30,11 @@ from sledgehammer_allennlp.engine.chunks import (
 )
 from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
 from sledgehammer_allennlp.engine.exit_rule import ExitRule
-from sledgehammer_allennlp.engine.one_text import decide_one_by_ngrams, run_one_text
+from sledgehammer_allennlp.engine.one_text import (
+    decide_one_by_ngrams,
+    run_one_text,
+    runs_one_by_one,
+)
 from sledgehammer_allennlp.engine.output import EarlyExitOutput
 from sledgehammer_allennlp.engine.regrouping import WaitingSurvivors
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
@@ -83,11 +87,19 @@ def run_early_exit(
     if token_budget is None:
         token_budget = default_token_budget(encoder)
     device, num_texts = texts.token_ids.device, len(texts)
+    is_plain = not record_exits and forced_exits is None
+    is_one = num_texts == 1 and is_plain
+    if num_texts > 1 and is_plain and runs_one_by_one(encoder, exits, rule, texts):
+        return EarlyExitOutput.joined(
+            [
+                run_early_exit(encoder, exits, rule, text, token_budget, record_exits=False)
+                for text in map(texts.select, torch.arange(num_texts).split(1))
+            ]
+        )
     with _inference_mode_without_gradients():
         decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
         texts = encoder.truncate(texts)
         output = None
-        is_one = num_texts == 1 and not record_exits and forced_exits is None
         at_ngrams = decide_one_by_ngrams(exits, rule, texts, decisions) if is_one else None
         if at_ngrams is not None:
             output, scores = at_ngrams

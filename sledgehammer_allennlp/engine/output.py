@@ -90,6 +90,17 @@ class EarlyExitOutput:
     exit_records: List[ExitRecord]
     windows: Optional[WindowsRead] = None
 
+    @classmethod
+    def joined(cls, outputs: "Sequence[EarlyExitOutput]") -> "EarlyExitOutput":
+        """Of several batches without exit records, one after the other."""
+        return cls(
+            torch.cat([output.logits for output in outputs]),
+            torch.cat([output.probs for output in outputs]),
+            torch.cat([output.confidence for output in outputs]),
+            torch.cat([output.exit_index for output in outputs]),
+            [],
+        )
+
     def as_ordinary_tensors(self) -> "EarlyExitOutput":
         """Copies that can be changed and used with gradients, as those of inference mode cannot."""
         return EarlyExitOutput(

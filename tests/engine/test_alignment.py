@@ -120,7 +120,7 @@ def test_a_prediction_does_not_depend_on_company_or_order(given_pairs, threshold
 def test_several_pairs_make_no_session_of_onnx_runtime_unless_it_is_asked_for():
     case = make_pair_case()
     case.encoder.forget_layout()
-    case.run(inputs_of(PAIRS[:2], BY_TYPE_IDS), 1.0, runtime="auto")
+    case.run(inputs_of(PAIRS[:3], BY_TYPE_IDS), 1.0, runtime="auto")
     assert len(case.encoder._inference._sessions) == 0
 
 

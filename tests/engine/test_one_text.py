@@ -10,6 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sledgehammer_allennlp.encoders import onnx_layers
 from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
     ExitRule,
@@ -206,8 +207,9 @@ def test_other_exits_and_rules_take_the_general_way(settings, rule, answers):
 
 def test_several_texts_records_and_forced_exits_take_the_general_way(answers):
     case = make_case("bert", "mean", [0, 2, 3])
-    _run(case, _rule(case, 0.9), random_inputs([7, 3]))
+    _run(case, _rule(case, 0.9), random_inputs([7, 3, 5]))
     _run(case, _rule(case, 0.9), random_inputs([7]), record_exits=True)
+    _run(case, _rule(case, 0.9), random_inputs([7, 3]), record_exits=True)
     forced = torch.tensor([1])
     texts = texts_of(random_inputs([7]))
     with torch.no_grad():
@@ -215,6 +217,58 @@ def test_several_texts_records_and_forced_exits_take_the_general_way(answers):
             case.encoder, case.exits, _rule(case, 0.0), texts, None, False, forced
         )
     assert output.exit_index.tolist() == [1]
+    assert answers == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    exit_layers=exit_layer_lists,
+    with_ngrams=st.booleans(),
+    lengths=st.lists(st.integers(1, 20), min_size=2, max_size=2),
+    threshold=thresholds,
+    seed=st.integers(0, 1000),
+)
+def test_two_short_texts_run_one_after_the_other(
+    exit_layers, with_ngrams, lengths, threshold, seed
+):
+    case = make_case("bert", "mean", exit_layers, with_ngrams)
+    inputs = random_inputs(lengths, seed=seed)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        answers = _watch(monkeypatch)
+        output = _run(case, _rule(case, threshold), inputs)
+    at_ngrams = int((output.exit_index == 0).sum()) if case.exits.ngrams is not None else 0
+    assert len(answers) == 2 - at_ngrams
+    _assert_equals_plain(case, inputs, output, threshold, None)
+    assert not output.logits.is_inference()
+
+
+@pytest.mark.parametrize("precision, most", [("float32", 1.2e8), ("int8", 1.8e8)])
+def test_two_texts_that_are_long_or_of_large_layers_run_together(answers, precision, most):
+    case = make_case("bert", "mean", [0, 2, 3])
+    encoder = case.encoder
+    encoder.precision, work = precision, encoder.work_of_layer
+    try:
+        for encoder.work_of_layer, num_answers in ((most / 7, 2), (most / 7 + 1, 0)):
+            answers.clear()
+            _run(case, _rule(case, 1.0), random_inputs([7, 3]))
+            assert len(answers) == num_answers
+        encoder.work_of_layer = 0
+        for longest, num_answers in ((20, 2), (21, 0)):
+            answers.clear()
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                monkeypatch.setattr(onnx_layers, "_MOST_TOKENS", 20)
+                _run(case, _rule(case, 1.0), random_inputs([longest, 3]))
+            assert len(answers) == num_answers
+    finally:
+        encoder.precision, encoder.work_of_layer = "float32", work
+
+
+def test_two_texts_run_together_where_no_session_can_be_made(answers):
+    case = deepcopy(make_case("bert", "mean", [0, 2, 3]))
+    case.encoder.runtime = "auto"
+    case.encoder.give_up_weights(case.exits.exit_layers)
+    with torch.no_grad():
+        run_early_exit(case.encoder, case.exits, _rule(case, 1.0), texts_of(random_inputs([7, 3])))
     assert answers == []
 
 
