@@ -7,6 +7,7 @@ import argparse
 import json
 import re
 import statistics
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
@@ -74,10 +75,11 @@ def filled(text: str, results: Path) -> str:
 
 
 def _read(path: Path) -> Any:
-    """A JSON file, or all in a folder."""
+    """A JSON file, or all in a folder, or the text of a page."""
     if path.is_dir():
         return [_read(file) for file in sorted(path.glob("*.json"))]
-    return json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    return text if path.suffix == ".md" else json.loads(text)
 
 
 def markdown(rows: Sequence[Row], columns: Columns) -> str:
@@ -280,6 +282,20 @@ def none_of_these(results: Mapping[str, Sequence[Row]]) -> str:
     return markdown(results["none of these"], columns)
 
 
+def table_after(start: str) -> Callable[[str], str]:
+    """The first table after a line that begins so, of a page that a benchmark wrote."""
+
+    def table(page: str) -> str:
+        lines = dropwhile(lambda line: not line.startswith(start), page.splitlines())
+        from_table = dropwhile(lambda line: not line.startswith("|"), lines)
+        found = list(takewhile(lambda line: line.startswith("|"), from_table))
+        if not found:
+            raise ValueError(f"the page has no table after {start!r}")
+        return "\n".join(found)
+
+    return table
+
+
 _DEMO_SHORT: Columns = {
     "threshold": _with_words,
     "accuracy": number("accuracy", ".4f"),
@@ -321,6 +337,9 @@ TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
     **{f"recipes {data}": ("recipes/results", recipes(data)) for data in DATA_SETS},
     "exits alone": ("recipes/results", exits_alone),
     "chosen thresholds": ("recipes/results", chosen_thresholds),
+    "methods": ("methods.md", table_after("## Early exit without")),
+    "methods with n-grams": ("methods.md", table_after("## Early exit with the")),
+    "methods at speed-ups": ("methods.md", table_after("max_probability, without n-grams:")),
     **{f"measured: {name}": (f"{name}.json", measured) for name in _MEASURED},
     "engine": ("engine.json", part("archive", _ENGINE)),
     "engine, BERT-base": ("engine.json", part("random", _ENGINE)),

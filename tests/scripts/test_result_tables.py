@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from scripts.result_tables import RESULTS, TABLES, filled, markdown, number, pages, text
+from scripts.result_tables import (
+    RESULTS,
+    TABLES,
+    filled,
+    markdown,
+    number,
+    pages,
+    table_after,
+    text,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +71,14 @@ def test_recipes_are_means_over_seeds(tmp_path):
         "<!-- end of table -->",
         "after",
     ]
+
+
+def test_tables_of_a_page_that_a_benchmark_wrote_are_repeated(tmp_path):
+    written = "## One\n\n| x |\n| --- |\n| 1 |\n\n## Two\n\nwords\n\n| y |\n| --- |\n| 2 |"
+    assert table_after("## One")(written) == "| x |\n| --- |\n| 1 |"
+    assert table_after("## Two")(written) == "| y |\n| --- |\n| 2 |"
+    with pytest.raises(ValueError, match="no table after '## Three'"):
+        table_after("## Three")(written)
 
 
 def test_of_a_service_the_highest_rate_in_time_is_shown(tmp_path):
