@@ -92,7 +92,14 @@ class EarlyExitOutput:
 
     @classmethod
     def joined(cls, outputs: "Sequence[EarlyExitOutput]") -> "EarlyExitOutput":
-        """Of several batches without exit records, one after the other."""
+        """
+        The outputs of several batches, one after the other.
+
+        # Parameters
+
+        outputs : `Sequence[EarlyExitOutput]`
+            Without exit records and windows.
+        """
         return cls(
             torch.cat([output.logits for output in outputs]),
             torch.cat([output.probs for output in outputs]),
