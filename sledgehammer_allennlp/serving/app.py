@@ -275,9 +275,11 @@ async def _disconnected(request: Request) -> None:
 
 def _json(value: Any, status: int = 200, headers: Optional[Dict[str, str]] = None) -> Response:
     try:
-        body = json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except ValueError:  # of a model whose logits are not numbers
         return _error(FAILED, "the model's answer is not a number")
+    # A lone surrogate becomes an escape of JSON.
+    body = text.encode("utf-8", "backslashreplace")
     return Response(body, status, headers, media_type="application/json")
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,14 @@ def test_lone_surrogates_are_answered(service, alone):
     status, answer = service.send("/answer", raw=b'{"sentence": "\\ud800 good", "threshold": 1}')
     assert status == 200
     assert_same(answer, alone(["\ufffd good"], 1.0)[0], 1.0)
+
+
+def test_answers_can_be_read_as_they_come_in_any_alphabet(service):
+    body = b'{"sentence": "good", "keep": ["id"], "id": "\\u00e9\\ud800"}'
+    with urllib.request.urlopen(f"{service.address}/answer", body, timeout=60) as response:
+        answer = response.read()
+    assert '"é\\ud800"' in answer.decode("utf-8")
+    assert json.loads(answer)["id"] == "é\ud800"
 
 
 def test_unknown_addresses_and_methods_are_refused_in_json(service):
