@@ -3,8 +3,9 @@ One text at a time: how long it takes, beside ONNX Runtime with one fused graph 
 transformer, OpenVINO, and torch's own compiler. Models of two sizes with random weights run whole,
 one of them also with pairs and an alignment in its exits: at threshold 1, where no exit but the
 last is asked, and at a threshold that no exit reaches. Then batches of short texts, in either
-runtime, to see that the one that is chosen is the better. A trained model answers texts from string
-to answer, at the thresholds that are given. Last, what making the session of such texts takes.
+runtime, to see that the one that is chosen is the better; and the exit on n-grams of one text and
+of one pair. A trained model answers texts from string to answer, at the thresholds that are given.
+Last, what making the session of such texts takes.
 Prints tables, writes JSON.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -28,6 +30,7 @@ from benchmarks.subjects import (
     library_run,
     padded,
     random_classifier,
+    random_ngrams,
     random_pairs,
     random_texts,
     read_archive,
@@ -35,6 +38,7 @@ from benchmarks.subjects import (
 from benchmarks.timing import print_table, write
 from sledgehammer_allennlp.archives import ArchivedClassifier
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
+from sledgehammer_allennlp.ngrams.one_text import score_one_text
 
 SIZES: Dict[str, Dict[str, Any]] = {
     "MiniLM": MINILM,
@@ -71,6 +75,8 @@ def main() -> None:
     print_table(whole, "Milliseconds of one text, all layers")
     batches = [row for size in arguments.sizes for row in in_batches(arguments, size)]
     print_table(batches, f"Milliseconds of a batch of {TOKENS_IN_BATCHES} tokens a text")
+    at_ngrams = by_ngrams(arguments)
+    print_table(at_ngrams, f"Milliseconds of the exit on n-grams, {TOKENS_IN_BATCHES} tokens")
     answers = from_text_to_answer(arguments)
     print_table(answers, "Milliseconds from text to answer")
     sessions = [row for size in arguments.sizes for row in sessions_of(size)]
@@ -78,6 +84,7 @@ def main() -> None:
     results = {
         "whole_depth": whole,
         "batches": batches,
+        "at_ngrams": at_ngrams,
         "from_text_to_answer": answers,
         "sessions": sessions,
     }
@@ -148,6 +155,22 @@ def in_batches(arguments: argparse.Namespace, size: str) -> List[Dict[str, Any]]
                     "auto / the better": seconds["auto"] / better,
                 }
             )
+    return rows
+
+
+def by_ngrams(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
+    """A row for a text and one for a pair: as in batches, in torch, and as one by itself."""
+    rows = []
+    for name, make in (("text", random_texts), ("pair", random_pairs)):
+        ngrams = random_ngrams(compares_pairs=name == "pair")
+        text = make(1, TOKENS_IN_BATCHES)
+        ways: Dict[str, Callable[[], Any]] = {
+            "torch": partial(ngrams.logits_and_seen_share, text),
+            "NumPy": partial(score_one_text, ngrams, text),
+        }
+        with torch.inference_mode():
+            seconds = alternate_calls(ways, arguments.rounds, calls=100)
+        rows.append({"one": name, **{way: 1000 * time for way, time in seconds.items()}})
     return rows
 
 

@@ -20,6 +20,7 @@ from sledgehammer_allennlp.exits import AtExit, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
 from sledgehammer_allennlp.exits.pair_texts import SpecialTokens
 from sledgehammer_allennlp.ngrams import NgramClassifier
+from sledgehammer_allennlp.ngrams.pair_classifier import PairClassifier
 
 Texts = List[TokenBatch]
 """One batch after the other."""
@@ -85,10 +86,7 @@ def random_classifier(
     config = BertConfig(**sizes)
     transformer = AutoModel.from_config(config)
     encoder = LayeredEncoder(transformer, keep_pooler=False)
-    ngrams = None
-    if with_ngrams:
-        ngrams = NgramClassifier(num_labels=2)
-        ngrams.set_fitted(torch.rand_like(ngrams.table), torch.zeros(2))
+    ngrams = random_ngrams() if with_ngrams else None
     exits = ExitClassifiers(
         exit_layers,
         config.hidden_size,
@@ -101,6 +99,20 @@ def random_classifier(
     if exits.pair_texts is not None:
         exits.pair_texts.set_special_tokens(SPECIAL_TOKENS)
     return ArchivedClassifier(encoder, exits, ["0", "1"]).eval().to(device)
+
+
+def random_ngrams(compares_pairs: bool = False) -> NgramClassifier:
+    """An exit over n-grams with random weights for 2 labels; one that compares pairs or not."""
+    generator = torch.Generator().manual_seed(0)
+    ngrams, pairs = NgramClassifier(num_labels=2), None
+    if compares_pairs:
+        vectors = torch.randint(-127, 128, (30522, 128), dtype=torch.int8, generator=generator)
+        pairs = PairClassifier(vectors, torch.arange(1000, 1060), 2)
+        for weights in (pairs.table, pairs.weight):
+            weights.copy_(torch.rand(weights.shape, generator=generator))
+    ngrams.set_special_tokens(SPECIAL_TOKENS.first, SPECIAL_TOKENS.separator, compares_pairs)
+    ngrams.set_fitted(torch.rand(ngrams.table.shape, generator=generator), torch.zeros(2), pairs)
+    return ngrams
 
 
 def random_texts(num_texts: int, num_tokens: int) -> TokenBatch:

@@ -490,6 +490,17 @@ TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
             },
         ),
     ),
+    "n-grams of one": (
+        "latency.json",
+        part(
+            "at_ngrams",
+            {
+                "one": text("one"),
+                "torch": number("torch", ".2f"),
+                "NumPy": number("NumPy", ".2f"),
+            },
+        ),
+    ),
     "from text to answer": (
         "latency.json",
         part(
