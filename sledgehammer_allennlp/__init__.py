@@ -30,6 +30,7 @@ if has_allennlp():
         silent_predict,
     )
     from sledgehammer_allennlp.training import (  # noqa: F401
+        busy_cores,
         crash_safe_checkpointer,
         enough_steps,
         label_weighting,

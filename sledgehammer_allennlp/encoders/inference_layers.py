@@ -109,7 +109,7 @@ class InferenceLayers:
         """
         if not self._has_weights:
             return
-        if any(self._hooks) or self._encoder.layers[0].query.weight.dtype != torch.float32:
+        if self._are_modules_wanted:
             self.forget()
             return
         stamp = stamp_of(self._parameters)
@@ -121,6 +121,11 @@ class InferenceLayers:
                 self._products = self._laid_out()
                 # Last, because another thread takes it for a sign that all is laid out.
                 self._stamp = stamp
+
+    @property
+    def _are_modules_wanted(self) -> bool:
+        """Whether a hook wants to see the modules at work, or they were cast to another type."""
+        return any(self._hooks) or self._encoder.layers[0].query.weight.dtype != torch.float32
 
     def _laid_out(self) -> Dict[int, LayerProducts]:
         """The products of each layer that has any for inference."""
@@ -161,6 +166,14 @@ class InferenceLayers:
         if why_not is not None and self.runtime == ONNXRUNTIME:
             raise ValueError(f"runtime is 'onnxruntime': {why_not}")
         return why_not is None
+
+    @property
+    def can_make_sessions(self) -> bool:
+        """
+        Whether ONNX Runtime can run the layers as they are now. Raises ValueError if it cannot and
+        no other runtime may be taken.
+        """
+        return self._has_weights and not self._are_modules_wanted and self._may_run_in_onnx()
 
     def session(
         self,

@@ -411,10 +411,18 @@ class LayeredEncoder(nn.Module):
     def runs_one_by_one(self, lengths: torch.Tensor) -> bool:
         """
         Whether texts of `lengths` tokens, `(num_texts,)`, are to run one after the other in ONNX
-        Runtime, if they can.
+        Runtime. `prepare` need not have been called.
+
+        # Raises
+
+        ValueError
+            If the runtime is `"onnxruntime"`, and these layers cannot run there.
         """
-        return self.runs_in_onnx(lengths[:1]) and runs_faster_one_by_one(
-            lengths, self.precision, self.work_of_layer
+        return (
+            runs_faster_one_by_one(lengths, self.precision, self.work_of_layer)
+            and self.runtime != TORCH
+            and self._is_inference
+            and self._inference.can_make_sessions
         )
 
     def onnx_session(

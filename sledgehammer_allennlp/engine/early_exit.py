@@ -89,7 +89,7 @@ def run_early_exit(
     device, num_texts = texts.token_ids.device, len(texts)
     is_plain = not record_exits and forced_exits is None
     is_one = num_texts == 1 and is_plain
-    if num_texts > 1 and is_plain and runs_one_by_one(encoder, exits, rule, texts):
+    if is_plain and runs_one_by_one(encoder, exits, rule, texts):
         return EarlyExitOutput.joined(
             [
                 run_early_exit(encoder, exits, rule, text, token_budget, record_exits=False)

@@ -144,12 +144,7 @@ def runs_one_by_one(
     encoder: LayeredEncoder, exits: ExitClassifiers, rule: ExitRule, texts: TokenBatch
 ) -> bool:
     """Whether texts are faster one after the other, by `run_one_text`, than together."""
-    if not _is_usual(exits, rule):
-        return False
-    encoder.prepare()
-    return (
-        encoder.runs_one_by_one(texts.lengths) and OneTextSession.of(encoder, exits) is not None
-    )
+    return encoder.runs_one_by_one(texts.lengths) and _is_usual(exits, rule)
 
 
 def _weights(rule: ExitRule) -> Weights:

@@ -40,7 +40,8 @@ class TrainingTexts:
     """
 
     def __init__(self, num_labels: int, seed: int, max_tokens: int = MAX_TOKENS) -> None:
-        self.num_seen = 0
+        self.num_of_label = np.zeros(num_labels, np.int64)
+        """`(num_labels,)`, the texts of each label that were added."""
         self._num_labels = num_labels
         self._seed = seed
         self._max_tokens = max_tokens
@@ -49,6 +50,11 @@ class TrainingTexts:
         self._num_tokens = 0
         self._num_texts = 0
         self._parts: List[LabeledTexts] = []
+
+    @property
+    def num_seen(self) -> int:
+        """How many texts were added."""
+        return int(self.num_of_label.sum())
 
     def add(self, texts: TokenBatch, labels: np.ndarray) -> None:
         """
@@ -65,7 +71,7 @@ class TrainingTexts:
                 f"cannot fit the n-gram exit to labels from {labels.min()} to {labels.max()}: "
                 f"wanted 0 to {self._num_labels - 1}, since the model has {self._num_labels} labels"
             )
-        self.num_seen += len(labels)
+        self.num_of_label += np.bincount(labels.astype(np.int64), minlength=self._num_labels)
         ids = texts.token_ids.cpu().numpy().astype(np.int32)
         lengths = texts.lengths.numpy().astype(np.int32)
         numbers = _numbers(ids, lengths, self._seed)

@@ -4,7 +4,7 @@ import logging
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from sledgehammer_allennlp.ngrams.fitting import NgramFit, fit_ngram_classifier
 from sledgehammer_allennlp.ngrams.training_texts import MAX_TOKENS, TrainingTexts
 from sledgehammer_allennlp.training.label_weighting import label_weights_of
 from sledgehammer_allennlp.training.random_numbers import same_random_numbers_after
+from sledgehammer_allennlp.values import short_repr
 
 if TYPE_CHECKING:
     from allennlp.training.gradient_descent_trainer import GradientDescentTrainer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _INSTANCES_AT_ONCE = 256
+_MOST_NAMED = 5
 
 
 @TrainerCallback.register("ngram_fitting")
@@ -71,8 +73,9 @@ class NgramFitting(TrainerCallback):
                     texts = _training_texts(trainer.data_loader, model, seed, is_primary)
                 embeddings = model.encoder.word_embeddings
                 weights = label_weights_of(trainer, is_primary)
+                names = model.label_names()
                 fit_on_all_workers(
-                    model.exits.ngrams, texts, embeddings, is_primary, group, weights
+                    model.exits.ngrams, texts, embeddings, is_primary, group, names, weights
                 )
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
@@ -152,10 +155,12 @@ def fit_on_all_workers(
     embeddings: Optional[torch.Tensor],
     is_primary: bool,
     group: Optional[Any],
+    label_names: Sequence[str],
     label_weights: Optional[np.ndarray] = None,
 ) -> None:
     """
-    Fits on the primary worker, to the texts of all, and gives all workers what was fitted.
+    Fits on the primary worker, to the texts of all, and gives all workers what was fitted. Warns of
+    labels without texts.
 
     # Parameters
 
@@ -167,6 +172,8 @@ def fit_on_all_workers(
     is_primary : `bool`
     group : optional
         From `patient_group`.
+    label_names : `Sequence[str]`
+        The name of each label.
     label_weights : `np.ndarray`, optional (default = `None`)
         `(num_labels,)`
 
@@ -176,12 +183,12 @@ def fit_on_all_workers(
         On the primary worker, if there are no texts.
     """
     if group is None:
-        _fit(ngrams, [texts], embeddings, label_weights)
+        _fit(ngrams, [texts], embeddings, label_names, label_weights)
         return
     samples: Optional[List[Any]] = [None] * dist.get_world_size() if is_primary else None
     dist.gather_object(texts, samples, dst=0, group=group)
     if samples is not None:
-        _fit(ngrams, samples, embeddings, label_weights)
+        _fit(ngrams, samples, embeddings, label_names, label_weights)
     # What there is depends on the texts, so that other workers do not know which tensors to expect.
     fitted = [{name: tensor.cpu() for name, tensor in ngrams.state_dict().items()}]
     dist.broadcast_object_list(fitted, src=0, group=group)
@@ -192,10 +199,18 @@ def _fit(
     ngrams: NgramClassifier,
     samples: List[TrainingTexts],
     embeddings: Optional[torch.Tensor],
+    label_names: Sequence[str],
     label_weights: Optional[np.ndarray],
 ) -> None:
-    num_seen = sum(sample.num_seen for sample in samples)
-    logger.info("Fitting the n-gram exit to %d training texts", num_seen)
+    num_of_label = np.sum([sample.num_of_label for sample in samples], axis=0)
+    logger.info("Fitting the n-gram exit to %d training texts", num_of_label.sum())
+    unseen = [name for name, number in zip(label_names, num_of_label) if number == 0]
+    if unseen and num_of_label.any():
+        logger.warning(
+            "No training text has the label %s, which the validation data or a given vocabulary "
+            "have: it is never learned. Is it misspelt?",
+            " or ".join(map(short_repr, unseen[:_MOST_NAMED])) + " …" * (len(unseen) > _MOST_NAMED),
+        )
     _log(fit_ngram_classifier(ngrams, samples, embeddings, label_weights))
 
 

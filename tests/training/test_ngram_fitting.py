@@ -25,6 +25,7 @@ from sledgehammer_allennlp.ngrams import NgramClassifier
 from sledgehammer_allennlp.ngrams.fitting import fit_ngram_classifier
 from sledgehammer_allennlp.ngrams.piece_vectors import piece_vectors
 from sledgehammer_allennlp.ngrams.training_texts import TrainingTexts
+from sledgehammer_allennlp.training import ngram_fitting
 from sledgehammer_allennlp.training.ngram_fitting import (
     NgramFitting,
     fit_on_all_workers,
@@ -256,7 +257,7 @@ def _worker(rank, port, folder):
     sample.add(texts_of_lists(*texts[rank::2]), labels[rank::2])
     ngrams = NgramClassifier(3)
     with patient_group() as group:
-        fit_on_all_workers(ngrams, sample, EMBEDDINGS, rank == 0, group)
+        fit_on_all_workers(ngrams, sample, EMBEDDINGS, rank == 0, group, ["a", "b", "c"])
     torch.save(ngrams.state_dict(), f"{folder}/{rank}.th")
 
 
@@ -272,6 +273,24 @@ def test_every_worker_has_what_the_first_fitted(tmp_path):
         found = torch.load(tmp_path / f"{rank}.th")
         for name, tensor in wanted.state_dict().items():
             assert torch.equal(found[name], tensor), (rank, name)
+
+
+@pytest.mark.parametrize(
+    "names, wanted", [(["a", "b", "c"], None), (["a", "b", "c", "d", "e"], "the label 'd' or 'e',")]
+)
+def test_labels_without_training_texts_are_warned_of(names, wanted, monkeypatch):
+    found = []
+    monkeypatch.setattr(ngram_fitting.logger, "warning", lambda *parts: found.append(parts))
+    texts, labels = made_texts(100)
+    sample = TrainingTexts(len(names), seed=0)
+    sample.add(texts_of_lists(*texts), labels)
+    ngrams = NgramClassifier(len(names))
+    fit_on_all_workers(ngrams, sample, None, True, None, names)
+    assert ngrams.is_fitted
+    assert len(found) == (wanted is not None)
+    if wanted is not None:
+        text, *parts = found[0]
+        assert wanted in text % tuple(parts)
 
 
 def test_pairs_and_data_that_is_not_kept_in_memory(tiny_roberta, tsv, tmp_path):
