@@ -42,9 +42,9 @@ def test_max_length_is_the_smallest_that_truncates_one_percent(lengths, max_toke
     lengths = lengths.clip(max=max_tokens + 1)
     chosen, reason = choose_max_length(lengths, max_tokens, len(lengths))
     truncated = (lengths > chosen).mean()
-    assert 32 <= chosen <= max_tokens
+    assert min(128, max_tokens) <= chosen <= max_tokens
     assert chosen == max_tokens or (chosen % 16 == 0 and truncated <= 0.01)
-    assert chosen == 32 or (lengths > 16 * ((chosen - 1) // 16)).mean() > 0.01
+    assert chosen == min(128, max_tokens) or (lengths > 16 * ((chosen - 1) // 16)).mean() > 0.01
     assert f"Truncates {(lengths > chosen).sum()} " in reason
 
 

@@ -75,7 +75,7 @@ def test_a_config_is_written_that_trains_and_whose_archive_predicts(folder, caps
     assert config["train_data_path"] == "my data/train.tsv"
     assert config["model"]["transformer_model"] == "model"
     assert config["model"]["exit_layers"] == "all"  # of four layers
-    assert config["dataset_reader"]["tokenizer"]["max_length"] == 32
+    assert config["dataset_reader"]["tokenizer"]["max_length"] == 64  # the model's
     assert config["data_loader"]["batch_sampler"]["batch_size"] == 32
     train_model(params, "runs/mine")
     predictor = Predictor.from_path("runs/mine/model.tar.gz")
@@ -101,7 +101,7 @@ def test_of_a_table_the_config_names_the_columns_and_trains(folder, capsys):
     assert reader["type"] == "labeled_table"
     assert (reader["text_column"], reader["label_column"]) == ("review", "stars")
     assert "second_text_column" not in reader
-    assert reader["tokenizer"]["max_length"] == 32
+    assert reader["tokenizer"]["max_length"] == 64  # the model's
     train_model(params, "runs/mine")
     assert (folder / "runs/mine/model.tar.gz").exists()
 
@@ -278,7 +278,7 @@ def test_pairs_count_both_texts(folder):
         write(folder / "my data" / f"{name}.tsv", rows)
     assert new_config() == 0
     text = (folder / "mine.jsonnet").read_text()
-    assert "max_length:: 48" in text  # 43 tokens with special ones
+    assert "max_length:: 64" in text  # the model's
     assert "the longest 43." in " ".join(text.replace("//", "").split())
 
 
