@@ -17,10 +17,9 @@ PAIR_ALIGNMENT = 128
 MOST_TRUNCATED = 0.01
 """At most this share of the training texts is truncated, if the model takes so many tokens."""
 USUAL_LENGTH = 128
-"""
-Of the shipped configs, but for IMDB. No fewer are chosen: short texts are as fast with a larger
-limit, and what is predicted may be longer than what was seen in training.
-"""
+"""Of the shipped configs, but for IMDB."""
+MIN_LENGTH = USUAL_LENGTH
+"""Short texts are as fast with a larger limit, and later ones may be longer."""
 LENGTH_STEP = 16
 MIN_EPOCHS = 2
 MAX_EPOCHS = 20
@@ -160,7 +159,7 @@ def choose_max_length(lengths: np.ndarray, max_tokens: int, num_texts: int) -> T
     # So many texts may be longer; the next one must fit.
     num_longer = math.floor(MOST_TRUNCATED * len(lengths))
     must_fit = int(np.sort(lengths)[len(lengths) - num_longer - 1])
-    wanted = max(USUAL_LENGTH, LENGTH_STEP * math.ceil(must_fit / LENGTH_STEP))
+    wanted = max(MIN_LENGTH, LENGTH_STEP * math.ceil(must_fit / LENGTH_STEP))
     chosen = min(wanted, max_tokens)
     return chosen, _why_length(lengths, chosen, wanted, max_tokens, num_texts)
 
@@ -180,6 +179,8 @@ def _why_length(
     )
     if chosen < wanted:
         reason += f" The model takes no more than {max_tokens}."
+    elif chosen - LENGTH_STEP >= longest:
+        reason += f" Later texts may be longer: {MIN_LENGTH} at least is chosen."
     if chosen > USUAL_LENGTH:
         reason += " Fewer are faster."
     return reason

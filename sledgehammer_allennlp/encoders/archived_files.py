@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from os import PathLike
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Set, Union
 
 from transformers import AutoTokenizer, PretrainedConfig
 
@@ -25,6 +25,8 @@ StrPath = Union[str, "PathLike[str]"]
 _VOCABULARY = "vocabulary"
 _FOLDER = ".transformers"
 _UNFINISHED = ".new-"
+
+_said_missing: Set[str] = set()
 
 WEIGHTS_FILES = ("weights.th", "best.th")
 """Of an archive, and of a training run."""
@@ -61,6 +63,20 @@ def _find(file: str, transformer_model: StrPath, serialization_dir: Optional[Str
     return transformer_model
 
 
+def warn_of_missing_folder(transformer_model: StrPath) -> None:
+    """
+    Says once that what looks like a folder is none, before the hub is asked for a model of this
+    name: several times, for up to a minute. To be called before what asks.
+    """
+    name = os.fspath(transformer_model)
+    parent = os.path.dirname(name)
+    if parent and os.path.isdir(parent) and not os.path.exists(name) and name not in _said_missing:
+        _said_missing.add(name)
+        logger.warning(
+            "There is no folder '%s': the Hugging Face hub is asked for a model of this name", name
+        )
+
+
 def keep_tokenizer(
     transformer_model: StrPath, serialization_dir: StrPath, **tokenizer_kwargs: Any
 ) -> None:
@@ -71,6 +87,7 @@ def keep_tokenizer(
     folder = archived_folder(transformer_model, serialization_dir)
     if (folder / "tokenizer_config.json").exists():
         return
+    warn_of_missing_folder(transformer_model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(transformer_model, **tokenizer_kwargs)
     except (OSError, ValueError) as error:

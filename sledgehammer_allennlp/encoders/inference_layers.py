@@ -162,18 +162,19 @@ class InferenceLayers:
 
     def _may_run_in_onnx(self) -> bool:
         """Whether the layers can run there. Raises ValueError if no other runtime may be taken."""
-        why_not = why_no_onnx(self._encoder.layers, self.precision, self.device)
+        why_not = self._why_no_onnx()
         if why_not is not None and self.runtime == ONNXRUNTIME:
             raise ValueError(f"runtime is 'onnxruntime': {why_not}")
         return why_not is None
 
+    def _why_no_onnx(self) -> Optional[str]:
+        return why_no_onnx(self._encoder.layers, self.precision, self.device)
+
     @property
     def can_make_sessions(self) -> bool:
-        """
-        Whether ONNX Runtime can run the layers as they are now. Raises ValueError if it cannot and
-        no other runtime may be taken.
-        """
-        return self._has_weights and not self._are_modules_wanted and self._may_run_in_onnx()
+        """Whether ONNX Runtime can run the layers as they are now."""
+        may_be_read = self._has_weights and not self._are_modules_wanted
+        return may_be_read and self._why_no_onnx() is None
 
     def session(
         self,

@@ -412,11 +412,6 @@ class LayeredEncoder(nn.Module):
         """
         Whether texts of `lengths` tokens, `(num_texts,)`, are to run one after the other in ONNX
         Runtime. `prepare` need not have been called.
-
-        # Raises
-
-        ValueError
-            If the runtime is `"onnxruntime"`, and these layers cannot run there.
         """
         return (
             runs_faster_one_by_one(lengths, self.precision, self.work_of_layer)

@@ -1,18 +1,15 @@
 """Loading a pretrained transformer, by its name or from a folder."""
 
-import logging
 from os import PathLike
-from pathlib import Path
 from typing import Optional, Union
 
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 
+from sledgehammer_allennlp.encoders.archived_files import warn_of_missing_folder
 from sledgehammer_allennlp.encoders.families import family_of
 from sledgehammer_allennlp.encoders.layered_encoder import HAS_PRETRAINED_POOLER, LayeredEncoder
 from sledgehammer_allennlp.encoders.onnx_layers import AUTO
 from sledgehammer_allennlp.encoders.pretrained_weights import load_pretrained
-
-logger = logging.getLogger(__name__)
 
 
 def load_encoder(
@@ -81,13 +78,7 @@ def load_config(folder_or_name: Union[str, "PathLike[str]"]) -> PretrainedConfig
     ValueError
         If there is no such model.
     """
-    path = Path(folder_or_name)
-    if path.parent.name and path.parent.is_dir() and not path.exists():
-        # The hub is asked several times, for up to a minute.
-        logger.warning(
-            "There is no folder '%s': the Hugging Face hub is asked for a model of this name",
-            folder_or_name,
-        )
+    warn_of_missing_folder(folder_or_name)
     try:
         return AutoConfig.from_pretrained(folder_or_name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:

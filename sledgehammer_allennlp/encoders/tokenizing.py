@@ -6,7 +6,7 @@ from typing import Iterator, List, Optional, Sequence
 
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 
-from sledgehammer_allennlp.encoders.archived_files import StrPath
+from sledgehammer_allennlp.encoders.archived_files import StrPath, warn_of_missing_folder
 from sledgehammer_allennlp.encoders.cut_texts import CutTexts
 from sledgehammer_allennlp.encoders.locks import fork_safe_lock
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
@@ -52,6 +52,7 @@ def load_tokenizer(transformer_model: StrPath) -> PreTrainedTokenizerBase:
     ValueError
         If it has none that can be read.
     """
+    warn_of_missing_folder(transformer_model)
     try:
         with panics_as_errors():
             tokenizer = AutoTokenizer.from_pretrained(transformer_model, trust_remote_code=False)

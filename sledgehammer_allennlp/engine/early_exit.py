@@ -8,11 +8,12 @@ The order of events, for any number of instances:
 3. A chunk runs to the next exit. Of the exit's layer only the first tokens are computed, all that
    an exit sees; confident instances exit (`exit_decisions`), the others are compacted, and the
    layer is completed for them (`active_instances`). A chunk of few tokens runs the whole layer at
-   once, unless it is the last; a single short text in ONNX Runtime (`encoders.onnx_layers`,
-   `one_text`), and so do two, one after the other, where that is faster.
+   once, unless it is the last; a single short text runs in ONNX Runtime
+   (`encoders.onnx_layers`, `one_text`).
 4. Survivors wait until there are enough of them for another chunk (`regrouping`).
 
-A prediction does not depend on the rest of the batch, its order or the budget, up to rounding.
+Two short texts run one after the other, where that is faster. A prediction does not depend on the
+rest of the batch, its order or the budget, up to rounding.
 """
 
 from contextlib import contextmanager
@@ -90,11 +91,9 @@ def run_early_exit(
     is_plain = not record_exits and forced_exits is None
     is_one = num_texts == 1 and is_plain
     if is_plain and runs_one_by_one(encoder, exits, rule, texts):
+        each = [texts.select(torch.tensor([i])) for i in range(num_texts)]
         return EarlyExitOutput.joined(
-            [
-                run_early_exit(encoder, exits, rule, text, token_budget, record_exits=False)
-                for text in map(texts.select, torch.arange(num_texts).split(1))
-            ]
+            [run_early_exit(encoder, exits, rule, text, token_budget, False) for text in each]
         )
     with _inference_mode_without_gradients():
         decisions = ExitDecisions(exits, rule, record_exits, forced_exits)

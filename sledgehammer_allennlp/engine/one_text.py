@@ -1,4 +1,4 @@
-"""A single text: if it is short, in ONNX Runtime (`one_text_graph`); the rule in Python's numbers.
+"""A text by itself: if short, in ONNX Runtime (`one_text_graph`); the rule in Python's numbers.
 
 What an exit computes for one text is little, and so is what the exit rule does; a call of torch
 takes longer than that, and there are some forty calls an exit. This is the same computation, for
@@ -106,7 +106,7 @@ def run_one_text(
     `EarlyExitOutput`, optional
         `None` if this model, rule or text is to take the general way.
     """
-    if not _is_usual(exits, rule):
+    if text.token_ids.device.type != "cpu" or not _is_usual(exits, rule):
         return None
     words = None
     if exits.pair_texts is not None:
@@ -144,7 +144,8 @@ def runs_one_by_one(
     encoder: LayeredEncoder, exits: ExitClassifiers, rule: ExitRule, texts: TokenBatch
 ) -> bool:
     """Whether texts are faster one after the other, by `run_one_text`, than together."""
-    return encoder.runs_one_by_one(texts.lengths) and _is_usual(exits, rule)
+    is_here = texts.token_ids.device.type == "cpu"
+    return is_here and _is_usual(exits, rule) and encoder.runs_one_by_one(texts.lengths)
 
 
 def _weights(rule: ExitRule) -> Weights:

@@ -1,4 +1,7 @@
-"""The features of the n-gram exit: n-grams of token ids, hashed into buckets."""
+"""
+The features of the n-gram exit: n-grams of token ids, hashed into buckets. (`one_text` has the same
+for a text by itself.)
+"""
 
 from typing import TypeVar
 

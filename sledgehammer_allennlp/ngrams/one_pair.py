@@ -1,4 +1,4 @@
-"""The comparison of a single pair's texts in NumPy, see `pair_features`."""
+"""The comparison of the texts of a pair by itself, in NumPy; see `pair_features`."""
 
 from typing import Tuple
 
@@ -29,28 +29,29 @@ def pair_logits(pairs: PairClassifier, first: np.ndarray, second: np.ndarray) ->
     if not len(first) or not len(second):
         return np.zeros_like(bias)
     buckets, numbers = _features(pairs, first[:MAX_PIECES], second[:MAX_PIECES])
-    *sums, squares = pairs.table.detach().numpy()[buckets].sum(0)
-    logits: np.ndarray = numbers @ weight + bias + sums / np.sqrt(max(squares, _TINY))
+    summed = pairs.table.detach().numpy()[buckets].sum(0)
+    logits: np.ndarray = numbers @ weight + bias + summed[:-1] / np.sqrt(max(summed[-1], _TINY))
     return logits
 
 
 def _features(
     pairs: PairClassifier, first: np.ndarray, second: np.ndarray
 ) -> Tuple[np.ndarray, np.ndarray]:
-    """As `PairFeatures`: `(pieces of the second text,)` and `(num_numbers,)`."""
-    vectors, other_vectors = (_vectors(pairs, ids) for ids in (first, second))
-    lengths, other_lengths = (_lengths(x) for x in (vectors, other_vectors))
-    cosines = (other_vectors @ vectors.T) / np.multiply.outer(other_lengths, lengths)
-    units, other_units = vectors / lengths[:, None], other_vectors / other_lengths[:, None]
+    """As `PairFeatures`: the buckets that are not 0, `(num_buckets,)`, and `(num_numbers,)`."""
+    of_first, of_second = (_vectors(pairs, ids) for ids in (first, second))
+    lengths, lengths_of_second = (_lengths(vectors) for vectors in (of_first, of_second))
+    cosines = (of_second @ of_first.T) / np.multiply.outer(lengths_of_second, lengths)
+    of_first /= lengths[:, None]
+    of_second /= lengths_of_second[:, None]
     frequent = pairs.frequent.numpy()
-    is_rare, is_other_rare = (
-        (ids[:, None] != frequent).all(1) for ids in (first, second)
-    )  # (pieces,)
-    of_rare = _about(cosines[is_other_rare][:, is_rare], units[is_rare], other_units[is_other_rare])
+    is_rare, is_rare_in_second = (~np.isin(ids, frequent) for ids in (first, second))
+    about_rare = _about(
+        cosines[is_rare_in_second][:, is_rare], of_first[is_rare], of_second[is_rare_in_second]
+    )
     best = cosines.max(1)
-    missing = (1 - best)[:, None] * other_units
-    numbers = [missing.sum(0), missing.max(0).clip(min=0)]
-    numbers += [of_rare, _about(cosines, units, other_units)]
+    missing = (1 - best)[:, None] * of_second
+    numbers = [missing.sum(0), missing.max(0).clip(min=0), about_rare]
+    numbers.append(_about(cosines, of_first, of_second))
     tenths = np.floor(best * 10).clip(0, 8).astype(np.int64)
     tenths[best > SAME] = 9
     buckets = bucket_of(hashed(second + tenths * 2**32), pairs.num_buckets)
@@ -64,11 +65,12 @@ def _vectors(pairs: PairClassifier, ids: np.ndarray) -> np.ndarray:
 
 
 def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """Of each vector, at least 1, `(num_pieces,)`."""
     lengths: np.ndarray = np.sqrt((vectors * vectors).sum(1)).clip(min=1)
     return lengths
 
 
-def _about(cosines: np.ndarray, units: np.ndarray, other_units: np.ndarray) -> np.ndarray:
+def _about(cosines: np.ndarray, of_first: np.ndarray, of_second: np.ndarray) -> np.ndarray:
     """
     The numbers about all best cosines of some pieces, `(num_centres + 4,)`.
 
@@ -76,16 +78,15 @@ def _about(cosines: np.ndarray, units: np.ndarray, other_units: np.ndarray) -> n
 
     cosines : `np.ndarray`
         `(pieces of the second text, pieces of the first)`
-    units, other_units : `np.ndarray`
-        `(pieces, num_dimensions)`, of the first text and of the second: their vectors of length 1.
+    of_first, of_second : `np.ndarray`
+        `(pieces, num_dimensions)`: the pieces' vectors of length 1.
     """
     if not cosines.size:
         return np.zeros(len(_CENTRES) + 4, np.float32)
     best = cosines.max(1)
     kernels = np.exp((best[:, None] - _CENTRES) ** 2 * np.float32(-0.5 / WIDTH**2)).mean(0)
-    mean, other_mean = units.mean(0), other_units.mean(0)
-    scale = max(np.sqrt(mean @ mean), _LEAST_LENGTH) * max(
-        np.sqrt(other_mean @ other_mean), _LEAST_LENGTH
-    )
-    means = [best.mean(), best.min(), cosines.max(0).mean(), mean @ other_mean / scale]
-    return np.concatenate([kernels, np.array(means, np.float32)])
+    means = of_first.mean(0), of_second.mean(0)
+    lengths = [max(np.sqrt(mean @ mean), _LEAST_LENGTH) for mean in means]
+    cosine = means[0] @ means[1] / (lengths[0] * lengths[1])
+    about_best = [best.mean(), best.min(), cosines.max(0).mean(), cosine]
+    return np.concatenate([kernels, np.array(about_best, np.float32)])

@@ -15,6 +15,11 @@ from sledgehammer_allennlp.ngrams.features import bucket_of, hashed
 from sledgehammer_allennlp.ngrams.one_pair import pair_logits
 
 _TINY = float(np.finfo(np.float32).tiny)
+_MOST_COSINES = 2048
+"""
+Between the pieces of two texts. With more, NumPy's products use threads of their own, which keep
+the cores from others.
+"""
 
 
 class ScoresOfOne(NamedTuple):
@@ -27,7 +32,8 @@ class ScoresOfOne(NamedTuple):
 def score_one_text(ngrams: NgramClassifier, text: TokenBatch) -> Optional[ScoresOfOne]:
     """
     The same as `NgramClassifier.logits_and_seen_share`, up to rounding; `None` of what takes the
-    general way: weights that are not float32, and what was never fitted.
+    general way: weights that are not float32, what was never fitted, pairs of long texts, and
+    a comparison of pairs that a hook wants to see.
 
     # Parameters
 
@@ -39,17 +45,21 @@ def score_one_text(ngrams: NgramClassifier, text: TokenBatch) -> Optional[Scores
     first, separator, has_pairs, max_n = marks.tolist()
     if not max_n or table.dtype != torch.float32:
         return None
+    pairs = None if ngrams.pairs is None else ngrams.pairs_on(text.token_ids.device)
+    if pairs is not None and (not has_pairs or pairs._forward_hooks or pairs._forward_pre_hooks):
+        return None
     ids = text.token_ids.numpy().astype(np.int64, copy=False)
     is_word = (ids != first) & (ids != separator)
     second = _is_second(text, ids == separator) if has_pairs else np.zeros(len(ids), bool)
+    sides = ids[is_word & ~second], ids[is_word & second]
+    if pairs is not None and len(sides[0]) * len(sides[1]) > _MOST_COSINES:
+        return None
     rows = table.detach().numpy()[_buckets(ids, is_word, second, max_n, ngrams.num_buckets)]
     *sums, squares = rows.sum(0).tolist()
     length = math.sqrt(max(squares, _TINY))
     logits = [value / length + b for value, b in zip(sums, bias.tolist())]
-    if ngrams.pairs is not None:
-        pairs = ngrams.pairs_on(text.token_ids.device)
-        added = pair_logits(pairs, ids[is_word & ~second], ids[is_word & second])
-        logits = [x + y for x, y in zip(logits, added.tolist())]
+    if pairs is not None:
+        logits = [x + y for x, y in zip(logits, pair_logits(pairs, *sides).tolist())]
     num_seen = np.count_nonzero(rows[:, -1] > 0)
     return ScoresOfOne(logits, num_seen / len(rows) if len(rows) else 1.0)
 

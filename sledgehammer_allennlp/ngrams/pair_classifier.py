@@ -7,7 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
-from sledgehammer_allennlp.ngrams.pair_features import PairFeatures, compare_pairs, group_sizes
+from sledgehammer_allennlp.ngrams.pair_features import (
+    PairFeatures,
+    compare_pairs,
+    group_sizes,
+    without_autocast,
+)
 
 _MOST_BUCKETS = 2**17
 _FEWEST_BUCKETS = 2**9
@@ -115,12 +120,13 @@ class PairClassifier(nn.Module):
     def forward(self, texts: TokenBatch, starts: torch.Tensor, marks: torch.Tensor) -> torch.Tensor:
         """What is added to the logits, `(num_texts, num_labels)`."""
         buckets, numbers, is_pair = self.compare(texts, starts, marks)
-        logits = numbers.to(self.weight.dtype) @ self.weight + self.bias
+        with without_autocast(self.weight.device.type):
+            logits = numbers.to(self.weight.dtype) @ self.weight + self.bias
         if buckets.size(1):
             sums = F.embedding_bag(buckets, self.table, mode="sum")
             lengths = sums[:, -1:].clamp(min=torch.finfo(sums.dtype).tiny).sqrt()
             logits = logits + sums[:, :-1] / lengths
-        return logits * is_pair.unsqueeze(1)
+        return logits.masked_fill(~is_pair.unsqueeze(1), 0)
 
 
 def default_num_buckets(num_labels: int) -> int:

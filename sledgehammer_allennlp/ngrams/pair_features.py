@@ -12,7 +12,7 @@ Each word piece of a text is compared with all of the other text by the cosine o
    and once with all.
 
 Special tokens are no pieces. A text that is not a pair, or of which one text has no piece, has
-none of these features.
+none of these features. (`one_pair` has the same for a pair by itself.)
 """
 
 from contextlib import nullcontext
@@ -82,14 +82,14 @@ def compare_pairs(
     longest = int(pieces.counts[:, 1].max()) if num_texts else 0
     buckets = starts.new_zeros(num_texts, longest)
     numbers = torch.zeros(num_texts, sum(group_sizes(num_dimensions)), device=starts.device)
-    with _without_autocast(vectors.device.type):
+    with without_autocast(vectors.device.type):
         for few, lengths in _of_similar_length(pieces.counts, num_dimensions):
             found, numbers[few] = _compare(pieces, few, lengths, vectors, frequent, num_buckets)
             buckets[few, : lengths[1]] = found
     return PairFeatures(buckets, numbers, pieces.counts.amin(1) > 0)
 
 
-def _without_autocast(device_type: str) -> ContextManager[Any]:
+def without_autocast(device_type: str) -> ContextManager[Any]:
     """Of another type, products would be rounded."""
     if device_type not in ("cpu", "cuda"):  # older versions of torch have it for no other
         return nullcontext()

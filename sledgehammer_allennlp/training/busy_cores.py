@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BUSY = 2
-"""Programs that want to compute, for each core: so many."""
+_MANY_FOR_A_CORE = 2
+"""Threads that want to compute."""
 
 
 @TrainerCallback.register("busy_cores")
@@ -39,17 +39,17 @@ class BusyCores(TrainerCallback):
         if trainer.cuda_device.type != "cpu" or torch.get_num_threads() == 1:
             return
         load, cores = _load(), os.cpu_count() or 1
-        if load >= _BUSY * cores:
+        if load >= _MANY_FOR_A_CORE * cores:
             logger.warning(
-                "Other programs keep the %d cores busy (load %.0f). Training with several threads "
-                "may take many times as long: start it again with OMP_NUM_THREADS=1 in the "
-                "environment, or end the others.",
-                *(cores, load),
+                "The load of the last minute is %.0f on %d cores. If other programs keep them "
+                "busy, training with several threads may take many times as long: start it again "
+                "with OMP_NUM_THREADS=1 in the environment, or end the others.",
+                *(load, cores),
             )
 
 
 def _load() -> float:
-    """How many programs wanted to compute, the mean of the last minute; 0 where it is not known."""
+    """How many threads wanted to compute, the mean of the last minute; 0 where it is not known."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):  # on Windows, or where the system does not say

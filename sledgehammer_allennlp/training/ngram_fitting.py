@@ -207,9 +207,10 @@ def _fit(
     unseen = [name for name, number in zip(label_names, num_of_label) if number == 0]
     if unseen and num_of_label.any():
         logger.warning(
-            "No training text has the label %s, which the validation data or a given vocabulary "
-            "have: it is never learned. Is it misspelt?",
-            " or ".join(map(short_repr, unseen[:_MOST_NAMED])) + " …" * (len(unseen) > _MOST_NAMED),
+            "No training text has the label %s%s, which the model has: it is never learned. Is it "
+            "misspelt in other data?",
+            " or ".join(map(short_repr, unseen[:_MOST_NAMED])),
+            " …" if len(unseen) > _MOST_NAMED else "",
         )
     _log(fit_ngram_classifier(ngrams, samples, embeddings, label_weights))
 

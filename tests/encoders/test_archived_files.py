@@ -4,6 +4,7 @@ import pytest
 import transformers
 from transformers import AutoConfig, AutoTokenizer
 
+from sledgehammer_allennlp.encoders import archived_files
 from sledgehammer_allennlp.encoders.archived_files import (
     archived_folder,
     find_config,
@@ -12,6 +13,8 @@ from sledgehammer_allennlp.encoders.archived_files import (
     keep_config,
     keep_tokenizer,
 )
+from sledgehammer_allennlp.encoders.loading import load_config
+from sledgehammer_allennlp.encoders.tokenizing import load_tokenizer
 from tests.tiny import tiny_transformer
 
 
@@ -49,3 +52,24 @@ def test_a_folder_with_weights_is_trained(tmp_path: Path):
     assert not is_trained(tmp_path)
     (tmp_path / "best.th").touch()
     assert is_trained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, is_said", [("here/bert-bsae", True), ("./bert", True), ("elsewhere/bert", False)]
+)
+def test_a_folder_that_is_missing_is_said_once_before_the_hub_is_asked(
+    name, is_said, tmp_path, monkeypatch
+):
+    said = []
+    monkeypatch.setattr(
+        archived_files.logger, "warning", lambda text, *parts: said.append(text % parts)
+    )
+    monkeypatch.setattr(archived_files, "_said_missing", set())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for load in (load_config, load_tokenizer):
+        with pytest.raises(ValueError, match="cannot read the"):
+            load(name)
+    keep_tokenizer(name, tmp_path)
+    wanted = f"There is no folder '{name}': the Hugging Face hub is asked for a model of this name"
+    assert said == [wanted] * is_said

@@ -6,7 +6,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from sledgehammer_allennlp.encoders import load_encoder, loading
+from sledgehammer_allennlp.encoders import load_encoder
 from sledgehammer_allennlp.encoders import pretrained_weights as module
 from tests.tiny import tiny_transformer
 
@@ -159,20 +159,3 @@ def test_an_index_of_files_that_does_not_hold_is_refused(family, reads, tmp_path
     (tmp_path / "model.safetensors.index.json").write_bytes(index)
     with pytest.raises(ValueError, match="cannot read pretrained weights from transformer_model"):
         load_encoder(tmp_path)
-
-
-@pytest.mark.parametrize("name, is_said", [("here/bert-bsae", True), ("elsewhere/bert", False)])
-def test_a_folder_that_is_missing_is_said_before_the_hub_is_asked(
-    name, is_said, tmp_path, monkeypatch
-):
-    said = []
-    monkeypatch.setattr(loading.logger, "warning", lambda text, *parts: said.append(text % parts))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="cannot read the configuration"):
-        loading.load_config(name)
-    assert (
-        said
-        == [f"There is no folder '{name}': the Hugging Face hub is asked for a model of this name"]
-        * is_said
-    )

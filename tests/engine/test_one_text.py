@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sledgehammer_allennlp.encoders import onnx_layers
+from sledgehammer_allennlp.encoders import inference_layers, onnx_layers
 from sledgehammer_allennlp.engine import (
     EarlyExitOutput,
     ExitRule,
@@ -45,6 +45,7 @@ from tests.engine.plain_computation import (
 )
 from tests.tiny import (
     FAMILIES_HERE,
+    needs_int8,
     needs_layout,
     needs_modernbert,
     needs_onnx,
@@ -242,7 +243,9 @@ def test_two_short_texts_run_one_after_the_other(
     assert not output.logits.is_inference()
 
 
-@pytest.mark.parametrize("precision, most", [("float32", 1.2e8), ("int8", 1.8e8)])
+@pytest.mark.parametrize(
+    "precision, most", [("float32", 8e7), pytest.param("int8", 1.8e8, marks=needs_int8)]
+)
 def test_two_texts_that_are_long_or_of_large_layers_run_together(answers, precision, most):
     case = make_case("bert", "mean", [0, 2, 3])
     encoder = case.encoder
@@ -263,13 +266,62 @@ def test_two_texts_that_are_long_or_of_large_layers_run_together(answers, precis
         encoder.precision, encoder.work_of_layer = "float32", work
 
 
-def test_two_texts_run_together_where_no_session_can_be_made(answers):
+def _two_in_auto(case: Case, with_gradients: bool = False) -> EarlyExitOutput:
+    if case.encoder.runtime != "auto":
+        case.encoder.runtime = "auto"
+    texts = texts_of(random_inputs([7, 3]))
+    with torch.set_grad_enabled(with_gradients):
+        return run_early_exit(case.encoder, case.exits, _rule(case, 1.0), texts, None, False)
+
+
+def test_two_texts_run_one_after_the_other_without_being_asked_for(answers):
+    case = make_case("bert", "mean", [0, 2, 3])
+    output = _two_in_auto(case)
+    assert len(answers) == 2
+    _assert_equals_plain(case, random_inputs([7, 3]), output, 1.0, None)
+
+
+@needs_layout
+def test_two_texts_run_together_where_weights_were_given_up(answers):
     case = deepcopy(make_case("bert", "mean", [0, 2, 3]))
     case.encoder.runtime = "auto"
-    case.encoder.give_up_weights(case.exits.exit_layers)
     with torch.no_grad():
-        run_early_exit(case.encoder, case.exits, _rule(case, 1.0), texts_of(random_inputs([7, 3])))
+        case.encoder.give_up_weights(case.exits.exit_layers)
+    _two_in_auto(case)
     assert answers == []
+
+
+def test_two_texts_run_together_with_gradients_hooks_and_other_exits(answers):
+    case = deepcopy(make_case("bert", "mean", [0, 2, 3]))
+    _two_in_auto(case, with_gradients=True)
+    seen = []
+    layer = case.encoder._layers[1].query
+    handle = layer.register_forward_hook(lambda *parts: seen.append(parts))
+    _two_in_auto(case)
+    assert len(seen) > 0
+    handle.remove()
+    _two_in_auto(make_case("bert", "first", [0, 2, 3]))
+    assert answers == []
+
+
+def test_two_texts_that_ngrams_decide_make_no_session_and_no_error(monkeypatch):
+    case = deepcopy(make_case("bert", "mean", [-1, 2, 3], with_ngrams=True))
+    case.encoder.runtime = "onnxruntime"
+    monkeypatch.setattr(inference_layers, "why_no_onnx", lambda *_: "it cannot")
+    texts = texts_of(random_inputs([7, 3]))
+    with torch.no_grad():
+        output = run_early_exit(case.encoder, case.exits, _rule(case, 0.0), texts, None, False)
+    assert output.exit_index.tolist() == [0, 0]
+    assert len(case.encoder._inference._sessions) == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(both=st.lists(pairs, min_size=2, max_size=2), threshold=thresholds)
+def test_two_pairs_run_one_after_the_other_or_those_without_words_the_general_way(both, threshold):
+    case = make_pair_case("bert", "mean", [-1, 0, 3])
+    inputs = inputs_of(both, BY_TYPE_IDS)
+    output = _run(case, _rule(case, threshold), inputs)
+    _assert_equals_plain(case, inputs, output, threshold, None)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.6, 0.9, 1.0])

@@ -74,7 +74,9 @@ def test_the_comparison_of_a_pair_is_the_formula_written_out(text, data):
 @pytest.mark.parametrize(
     "pair",
     [
-        [1, *[6, 7] * 256, 8, 2, *[6, 7] * 256, 9, 2],  # more pieces than count
+        [1, *[6, 7] * 256, 8, 2, 6, 7, 9, 2],  # more pieces than count
+        [1, 6, -7, 2, 7, -3, 2],
+        [1, 6, 7],  # one text, without a separator
         [1, 6, 10**6, 2, 7, 10**6, 8, 2],  # beyond the vocabulary
         [1, 12, 2, 12, 2],  # a vector of zeros
         [1, 3, 4, 2, 5, 3, 2],  # frequent pieces alone
@@ -92,6 +94,28 @@ def _of_doubles() -> NgramClassifier:
     return random_classifier().double()
 
 
-@pytest.mark.parametrize("make", [_of_doubles, lambda: NgramClassifier(3)])
+def _with_a_hook() -> NgramClassifier:
+    classifier = random_pair_classifier()
+    classifier.pairs.register_forward_hook(lambda *_: None)
+    return classifier
+
+
+def _of_weights_made_by_hand() -> NgramClassifier:
+    classifier = random_pair_classifier()
+    classifier.marks[2] = 0  # fitted to single texts, and compares pairs
+    return classifier
+
+
+def test_pairs_of_long_texts_are_left_to_the_general_way():
+    first = [6, 7] * 32
+    for second, is_scored in ([8] * 32, True), ([8] * 33, False):
+        text = texts_of_lists([1, *first, 2, *second, 2])
+        assert (score_one_text(COMPARING, text) is not None) == is_scored
+
+
+@pytest.mark.parametrize(
+    "make",
+    [_of_doubles, lambda: NgramClassifier(3), _with_a_hook, _of_weights_made_by_hand],
+)
 def test_what_is_unusual_is_left_to_the_general_way(make):
     assert score_one_text(make(), texts_of_lists([1, 4, 5, 2])) is None

@@ -33,7 +33,7 @@ def test_so_many_programs_for_each_core_are_warned_of(load, is_busy, warnings, m
     assert len(warnings) == is_busy
     if is_busy:
         text, *numbers = warnings[0]
-        assert "keep the 4 cores busy (load 8)" in text % tuple(numbers)
+        assert "is 8 on 4 cores" in text % tuple(numbers)
 
 
 @pytest.mark.parametrize(

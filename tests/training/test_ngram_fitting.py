@@ -276,7 +276,12 @@ def test_every_worker_has_what_the_first_fitted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names, wanted", [(["a", "b", "c"], None), (["a", "b", "c", "d", "e"], "the label 'd' or 'e',")]
+    "names, wanted",
+    [
+        ("abc", None),
+        ("abcde", "the label 'd' or 'e', which"),
+        ("abcdefghi", "the label 'd' or 'e' or 'f' or 'g' or 'h' …, which"),
+    ],
 )
 def test_labels_without_training_texts_are_warned_of(names, wanted, monkeypatch):
     found = []
