@@ -111,6 +111,14 @@ def test_what_is_no_pair_has_the_logits_of_its_ngrams(text):
     assert torch.equal(both[0], without(texts_of_lists(text))[0])
 
 
+def test_weights_that_are_no_numbers_spoil_pairs_only():
+    spoilt = copy.deepcopy(CLASSIFIER)
+    spoilt.pairs.weight.fill_(float("nan"))
+    found = spoilt(texts_of_lists([FIRST, 6, 7, SEPARATOR], [FIRST, 6, SEPARATOR, 7, SEPARATOR]))
+    assert torch.equal(found[0], CLASSIFIER(texts_of_lists([FIRST, 6, 7, SEPARATOR]))[0])
+    assert found[1].isnan().all()
+
+
 def test_a_batch_of_nothing_has_no_answers():
     nothing = torch.zeros(0, dtype=torch.long)
     assert CLASSIFIER(TokenBatch(nothing, nothing, nothing)).shape == (0, 3)
@@ -140,11 +148,12 @@ def test_ids_beyond_the_vocabulary_are_answered():
     assert CLASSIFIER(as_batch([([6, 10**6], [7, 10**6, 8])])).isfinite().all()
 
 
-def test_autocast_changes_no_feature():
+def test_autocast_changes_no_feature_and_no_logit():
     batch = as_batch([([6, 7, 8], [9, 10]), ([3, 4], [5])])
-    wanted = features_of(batch)
+    wanted, logits = features_of(batch), CLASSIFIER(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = features_of(batch)
+        assert torch.equal(CLASSIFIER(batch), logits)
     assert torch.equal(found.numbers, wanted.numbers)
     assert torch.equal(found.buckets, wanted.buckets)
 
