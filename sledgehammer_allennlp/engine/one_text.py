@@ -144,8 +144,9 @@ def runs_one_by_one(
     encoder: LayeredEncoder, exits: ExitClassifiers, rule: ExitRule, texts: TokenBatch
 ) -> bool:
     """Whether texts are faster one after the other, by `run_one_text`, than together."""
-    is_here = texts.token_ids.device.type == "cpu"
-    return is_here and _is_usual(exits, rule) and encoder.runs_one_by_one(texts.lengths)
+    # First the number of texts, which says no to most batches.
+    may_run = encoder.runs_one_by_one(texts.lengths) and texts.token_ids.device.type == "cpu"
+    return may_run and _is_usual(exits, rule)
 
 
 def _weights(rule: ExitRule) -> Weights:

@@ -51,15 +51,16 @@ def score_one_text(ngrams: NgramClassifier, text: TokenBatch) -> Optional[Scores
     ids = text.token_ids.numpy().astype(np.int64, copy=False)
     is_word = (ids != first) & (ids != separator)
     second = _is_second(text, ids == separator) if has_pairs else np.zeros(len(ids), bool)
-    sides = ids[is_word & ~second], ids[is_word & second]
-    if pairs is not None and len(sides[0]) * len(sides[1]) > _MOST_COSINES:
-        return None
     rows = table.detach().numpy()[_buckets(ids, is_word, second, max_n, ngrams.num_buckets)]
     *sums, squares = rows.sum(0).tolist()
     length = math.sqrt(max(squares, _TINY))
     logits = [value / length + b for value, b in zip(sums, bias.tolist())]
     if pairs is not None:
-        logits = [x + y for x, y in zip(logits, pair_logits(pairs, *sides).tolist())]
+        of_first, of_second = ids[is_word & ~second], ids[is_word & second]
+        if len(of_first) * len(of_second) > _MOST_COSINES:
+            return None
+        added = pair_logits(pairs, of_first, of_second).tolist()
+        logits = [x + y for x, y in zip(logits, added)]
     num_seen = np.count_nonzero(rows[:, -1] > 0)
     return ScoresOfOne(logits, num_seen / len(rows) if len(rows) else 1.0)
 

@@ -24,6 +24,14 @@ from tests.ngrams.pair_reference import pieces_of, plain_pair_logits, random_pai
 COMPARING = random_pair_classifier()
 
 
+def _with_types(text):
+    types = st.lists(st.integers(0, 1), min_size=len(text), max_size=len(text))
+    return st.tuples(st.just(text), st.none() | types)
+
+
+texts_with_types = token_lists.flatmap(_with_types)
+
+
 @settings(max_examples=150, deadline=None)
 @given(text=token_lists, max_n=st.integers(1, 5), num_buckets=st.sampled_from([2, 64, 2**16]))
 def test_logits_are_the_formula_written_out(text, max_n, num_buckets):
@@ -50,10 +58,9 @@ def test_the_share_of_seen_ngrams_is_counted_one_by_one(text, max_n, seed):
 
 
 @settings(max_examples=150, deadline=None)
-@given(text=token_lists, max_n=st.integers(1, 5), data=st.data())
-def test_each_text_of_a_pair_has_its_own_ngrams(text, max_n, data):
-    types = data.draw(st.none() | st.lists(st.integers(0, 1), min_size=len(text)))
-    types = types and types[: len(text)]
+@given(typed=texts_with_types, max_n=st.integers(1, 5))
+def test_each_text_of_a_pair_has_its_own_ngrams(typed, max_n):
+    text, types = typed
     classifier = random_classifier(max_n=max_n, has_pairs=True)
     found = score_one_text(classifier, TokenBatch.from_lists([text], types and [types]))
     wanted = plain_ngram_logits(classifier, [text], True, [types])
@@ -61,10 +68,9 @@ def test_each_text_of_a_pair_has_its_own_ngrams(text, max_n, data):
 
 
 @settings(max_examples=150, deadline=None)
-@given(text=token_lists, data=st.data())
-def test_the_comparison_of_a_pair_is_the_formula_written_out(text, data):
-    types = data.draw(st.none() | st.lists(st.integers(0, 1), min_size=len(text)))
-    types = types and types[: len(text)]
+@given(typed=texts_with_types)
+def test_the_comparison_of_a_pair_is_the_formula_written_out(typed):
+    text, types = typed
     found = score_one_text(COMPARING, TokenBatch.from_lists([text], types and [types]))
     wanted = plain_ngram_logits(COMPARING, [text], True, [types])
     wanted += plain_pair_logits(COMPARING.pairs, *pieces_of(text, types))

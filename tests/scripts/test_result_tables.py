@@ -73,7 +73,7 @@ def test_recipes_are_means_over_seeds(tmp_path):
     ]
 
 
-def test_tables_of_a_page_that_a_benchmark_wrote_are_repeated(tmp_path):
+def test_tables_of_a_page_that_a_benchmark_wrote_are_repeated():
     written = "## One\n\n| x |\n| --- |\n| 1 |\n\n## Two\n\nwords\n\n| y |\n| --- |\n| 2 |"
     assert table_after("## One")(written) == "| x |\n| --- |\n| 1 |"
     assert table_after("## Two")(written) == "| y |\n| --- |\n| 2 |"
