@@ -1,8 +1,8 @@
 """
 What the recommended config gives, beside what a user would pick instead: plain fine-tuning with
 the best of three learning rates, plain fine-tuning of the first layers alone (the comparison of
-Schwartz et al. 2020), and the recipes of DeeBERT and PABEE. Trains small models; what is done is
-kept, so that an interrupted run goes on when it is started again.
+Schwartz et al. 2020), and the recipes of that paper, of DeeBERT and of PABEE. Trains small models;
+what is done is kept, so that an interrupted run goes on when it is started again.
 
 Writes the logits of every exit on the test data, `results/*.npz`, their numbers, `results/*.json`,
 of which alone the tables are made, and the tables, `recipes.md` and `recipes.json`.
@@ -43,14 +43,16 @@ RECOMMENDED = "as recommended"
 LAST_AS_OTHERS = "as recommended, but last exit as the others"
 WEIGHTED = "as recommended, but loss weighted"
 _PLAIN: Dict[str, Any] = {"embedding_exit": None, "pooling": "first", "combine_exits": False}
-PAPERS: Dict[str, Dict[str, Any]] = {
+RECIPES: Dict[str, Dict[str, Any]] = {
     LAST_AS_OTHERS: {"last_exit": None},
     WEIGHTED: {"loss": "weighted"},
+    # Of Schwartz et al. 2020.
+    "the paper's exits": _PLAIN,
     # DeeBERT's last exit is trained before the others, with the transformer, and alone.
     "DeeBERT's last exit": {**_PLAIN, "exit_layers": "last"},
     "PABEE": {**_PLAIN, "loss": "weighted"},
 }
-"""Recipes of papers, and ours before, with the learning rates of the recommended config."""
+"""Ours before, and those of papers, with the learning rates of the recommended config."""
 
 
 def main() -> None:
@@ -74,7 +76,14 @@ def main() -> None:
         metavar="RATE",
         help="of plain fine-tuning, by default 2e-5 5e-5 1e-4",
     )
-    parser.add_argument("--without-papers", action="store_true", help="no DeeBERT, no PABEE")
+    parser.add_argument(
+        "--recipes",
+        nargs="*",
+        default=list(RECIPES),
+        choices=list(RECIPES),
+        metavar="RECIPE",
+        help=f"beside the recommended config, by default all: {', '.join(map(repr, RECIPES))}",
+    )
     arguments = parser.parse_args()
     num_layers = num_layers_of(arguments.transformer_model)
     runs = first_runs(arguments, num_layers)
@@ -90,11 +99,11 @@ def main() -> None:
 
 
 def first_runs(arguments: argparse.Namespace, num_layers: int) -> List[Run]:
-    """The recommended config, plain fine-tuning and the papers' recipes, with every seed."""
+    """The recommended config, plain fine-tuning and the recipes chosen, with every seed."""
     methods = {
         RECOMMENDED: {},
         **{plain_name(rate): plain(rate, num_layers) for rate in arguments.learning_rates},
-        **({} if arguments.without_papers else PAPERS),
+        **{recipe: RECIPES[recipe] for recipe in arguments.recipes},
     }
     runs = []
     for seed in arguments.seeds:

@@ -11,7 +11,14 @@ from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
-from scripts.pictures.accuracy import DATA_SETS, PLAIN, RECOMMENDED, TRUNCATED, best_plain
+from scripts.pictures.accuracy import (
+    DATA_SETS,
+    PAPERS,
+    PLAIN,
+    RECOMMENDED,
+    TRUNCATED,
+    best_plain,
+)
 from sledgehammer_allennlp.files import write_text_whole
 
 PAGES = ("README.md", "docs")
@@ -191,7 +198,7 @@ def _seeds(results: Sequence[Row]) -> str:
 
 
 def _place_of_recipe(method: str) -> Tuple[int, float, str]:
-    order = (RECOMMENDED, PLAIN, "DeeBERT", "PABEE", TRUNCATED)
+    order = (RECOMMENDED, PLAIN, *PAPERS, TRUNCATED)
     place = next((i for i, start in enumerate(order) if method.startswith(start)), len(order))
     rate = float(method[len(PLAIN) :]) if method.startswith(PLAIN) else 0.0
     return place, rate, method

@@ -11,7 +11,11 @@ PLAIN = "plain fine-tuning, "
 TRUNCATED = "plain fine-tuning of the first "
 
 DATA_SETS = {"sst2": "SST-2", "ag_news": "AG News", "snli": "SNLI"}
-PAPERS = {"DeeBERT's last exit": "DeeBERT, last exit", "PABEE": "PABEE"}
+PAPERS = {
+    "the paper's exits": "the paper's exits",
+    "DeeBERT's last exit": "DeeBERT, last exit",
+    "PABEE": "PABEE",
+}
 
 Points = List[Tuple[float, List[float]]]
 """Speed-ups, and at each the accuracy of every seed."""

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.recipes import (
     LEARNING_RATES,
+    RECIPES,
     RECOMMENDED,
     best_learning_rate,
     chosen_on_half,
@@ -26,7 +27,7 @@ def arguments(tmp_path):
     return argparse.Namespace(
         seeds=[1, 2],
         data_sets=["sst2", "snli"],
-        without_papers=False,
+        recipes=list(RECIPES),
         learning_rates=list(LEARNING_RATES),
         first_layers=[1, 2],
         output_dir=tmp_path,

@@ -65,6 +65,8 @@ RECIPES = [
     result("plain fine-tuning, 5e-05", exit_layers=[3], full_depth=0.85),
     result("plain fine-tuning of the first 1", exit_layers=[0], full_depth=0.55),
     result("plain fine-tuning of the first 2", exit_layers=[1], full_depth=0.65),
+    result("the paper's exits"),
+    result("DeeBERT's last exit", exit_layers=[3]),
     result("PABEE", full_depth=0.75),
 ]
 
@@ -218,12 +220,18 @@ def test_accuracy_is_of_every_seed_at_its_speed_up():
     # The learning rate that is best on the validation data, not on the test data.
     assert lines["plain fine-tuning"] == [(1.0, [0.85])]
     assert lines["first layers, fine-tuned"] == [(2.0, [0.65]), (4.0, [0.55])]
-    assert lines["PABEE"][0] == (1.0, [0.75]) and "DeeBERT, last exit" not in lines
-
-
-def test_the_last_exit_of_deebert_alone_is_a_point():
-    lines = lines_of([result("as recommended"), result("DeeBERT's last exit", exit_layers=[3])])
+    assert lines["PABEE"][0] == (1.0, [0.75])
+    assert [accuracies for _, accuracies in lines["the paper's exits"]] == [
+        [0.8],
+        [0.7],
+        [0.6],
+        [0.5],
+    ]
     assert lines["DeeBERT, last exit"] == [(1.0, [0.8])]
+
+
+def test_what_is_not_trained_has_no_line():
+    assert list(lines_of(RECIPES[:2])) == ["exits, combined", "exits, temperatures"]
 
 
 def test_data_without_our_model_has_no_picture_yet():
