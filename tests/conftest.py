@@ -5,7 +5,7 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -18,6 +18,7 @@ import transformers
 from tokenizers import ByteLevelBPETokenizer
 
 import sledgehammer_allennlp  # noqa: F401  (registers the classes)
+from tests.command_server import CommandServer
 from tests.hostile import Hostile
 from tests.imports_once import import_once
 from tests.tiny import FAMILIES_HERE, SENTENCES, save_tiny_bert, tiny_transformer, write_tsv
@@ -110,6 +111,15 @@ def allennlp_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             raise exit_.__cause__ or exit_
 
     return run
+
+
+@pytest.fixture(scope="session")
+def command_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs commands in processes of their own."""
+    pytest.importorskip("allennlp")
+    server = CommandServer(tmp_path_factory.mktemp("server") / "commands")
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from sledgehammer_allennlp.bulk.kept_names import kept_name
 from sledgehammer_allennlp.values import short_repr
 
 _TEXT_COLUMNS = (("text", None), ("sentence", None), ("premise", "hypothesis"))
+_SEPARATORS = ",;\t|"
 _INT64 = 2**63
 _MAX_DEPTH = 100
 
@@ -67,7 +68,7 @@ def choose_columns(
     ValueError
         If the input has not the columns.
     """
-    found = ", ".join(repr(name) for name in list(types)[:20]) or "none"
+    found = _names(types)
     if text_column is None:
         if second_text_column is not None:
             raise ValueError("--second-text-column is given: wanted --text-column, too")
@@ -90,6 +91,15 @@ def choose_columns(
             )
     check_kept_names(keep)
     return Columns(text_column, second_text_column, {name: types[name] for name in keep})
+
+
+def _names(types: Mapping[str, pa.DataType]) -> str:
+    """The columns that there are, and what is wrong if they were taken for one."""
+    names = list(types)
+    found = ", ".join(map(repr, names[:20])) or "none"
+    if len(names) != 1 or not any(mark in names[0] for mark in _SEPARATORS):
+        return found
+    return f"{found}, one column: wanted ',' between columns in CSV, and tabs in TSV"
 
 
 def _of_first_rows(num_sampled: Optional[int]) -> str:

@@ -180,6 +180,16 @@ def test_texts_are_found_by_their_usual_names(tmp_path):
         columns_of(find_inputs([str(path)]), "body", keep=["id"])
 
 
+@pytest.mark.parametrize("name, mark", [("in.csv", ";"), ("in.csv", "\t"), ("in.tsv", ",")])
+def test_what_else_stands_between_columns_is_named(tmp_path, name, mark):
+    path = tmp_path / name
+    path.write_text(f"text{mark}label\nx{mark}a\n")
+    wanted = "one column: wanted ',' between columns in CSV, and tabs in TSV"
+    for settings in ({}, {"text_column": "text"}):
+        with pytest.raises(ValueError, match=wanted):
+            columns_of(find_inputs([str(path)]), **settings)
+
+
 def test_kept_values_have_one_type_for_all_rows(tmp_path):
     path = tmp_path / "in.jsonl"
     rows = [{"text": "x", "a": 1, "b": 1, "c": {"d": [1]}, "label": "pos"}, {"text": "y", "b": 2.5}]

@@ -13,6 +13,7 @@ from allennlp.common.checks import ConfigurationError
 from allennlp.models import load_archive
 
 from sledgehammer_allennlp.sweeps import plots, training_run
+from tests.command_server import client_of
 from tests.sweeps.worker import fake_command
 from tests.tiny import tiny_experiment
 
@@ -260,18 +261,22 @@ def test_other_commands_start_without_optuna():
     assert found.stdout == "False\n"
 
 
-def start(module, *arguments, **variables):
-    """`allennlp sweep` as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", module, "sweep", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # Who runs the tests in the background may have Ctrl-C ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+@pytest.fixture
+def start(command_server):
+    """Starts `allennlp sweep` as a process of its own."""
+
+    def begin(*arguments, **variables):
+        worker = ["-m", "tests.sweeps.worker", "sweep"]
+        return subprocess.Popen(
+            [*client_of("python"), *worker, *map(str, arguments)],
+            cwd=ROOT,
+            env=command_server.environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return begin
 
 
 def wait_for(path, process):
@@ -290,10 +295,10 @@ def is_alive(pid):
 
 
 @pytest.mark.parametrize("storage", ["database", "journal"])
-def test_the_trial_of_a_killed_worker_is_run_again_at_once(sweep, files, tmp_path, storage):
+def test_the_trial_of_a_killed_worker_is_run_again_at_once(start, sweep, files, tmp_path, storage):
     url = {"database": f"sqlite:///{tmp_path}/runs/study.db", "journal": f"{tmp_path}/journal"}
     arguments = [*files, "--trials", 4, "--storage", url[storage]]
-    worker = start("tests.sweeps.worker", *arguments, BEHAVIOUR="wait")
+    worker = start(*arguments, BEHAVIOUR="wait")
     wait_for(tmp_path / "runs/trial_0/metrics_epoch_0.json", worker)
     worker.kill()
     worker.communicate(timeout=120)
@@ -308,9 +313,9 @@ def test_the_trial_of_a_killed_worker_is_run_again_at_once(sweep, files, tmp_pat
 
 @pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_interrupted_worker_ends_its_run_and_queues_it_again(
-    sweep, files, tmp_path, name, status
+    start, sweep, files, tmp_path, name, status
 ):
-    worker = start("tests.sweeps.worker", *files, "--trials", 1, BEHAVIOUR="wait")
+    worker = start(*files, "--trials", 1, BEHAVIOUR="wait")
     wait_for(tmp_path / "runs/trial_0/metrics_epoch_0.json", worker)
     worker.send_signal(getattr(signal, name))
     printed, _ = worker.communicate(timeout=120)
@@ -320,8 +325,8 @@ def test_an_interrupted_worker_ends_its_run_and_queues_it_again(
     assert sweep("--trials", 1)["num_complete"] == 1
 
 
-def test_a_worker_leaves_alone_what_another_one_runs(sweep, files, tmp_path):
-    worker = start("tests.sweeps.worker", *files, "--trials", 3, BEHAVIOUR="wait")
+def test_a_worker_leaves_alone_what_another_one_runs(start, sweep, files, tmp_path):
+    worker = start(*files, "--trials", 3, BEHAVIOUR="wait")
     wait_for(tmp_path / "runs/trial_0/metrics_epoch_0.json", worker)
     summary = sweep("--trials", 3)
     assert summary["num_complete"] == 2 and summary["num_running"] == 1
@@ -344,7 +349,7 @@ def test_training_ends_with_its_worker_however_that_died():
     assert process.wait(timeout=120) == -signal.SIGKILL
 
 
-def test_two_workers_share_real_trainings(tiny_bert, tsv, tmp_path):
+def test_two_workers_share_real_trainings(start, tiny_bert, tsv, tmp_path):
     config = tiny_experiment(str(tiny_bert), tsv)
     config["trainer"]["num_epochs"] = 1
     text = json.dumps(
@@ -364,7 +369,7 @@ def test_two_workers_share_real_trainings(tiny_bert, tsv, tmp_path):
     folder, storage = tmp_path / "runs", f"sqlite:///{tmp_path}/shared.db"
     arguments = [tmp_path / "real.jsonnet", tmp_path / "space.json", "--trials", 4]
     arguments += ["--serialization-dir", folder, "--storage", storage]
-    workers = [start("allennlp", *arguments, OMP_NUM_THREADS="1") for _ in range(2)]
+    workers = [start(*arguments) for _ in range(2)]
     printed = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], printed
     assert states_in(folder, "real", storage) == ["COMPLETE"] * 4

@@ -2,22 +2,16 @@
 
 import shutil
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 
 import pytest
 from filelock import FileLock
 
 pytest.importorskip("allennlp")
 
-from tests.docs.reader import CommandServer, Reader  # noqa: E402
+from tests.command_server import CommandServer  # noqa: E402
+from tests.docs.reader import Reader  # noqa: E402
 from tests.docs.workspace import write_trained, write_workspace  # noqa: E402
-
-
-@pytest.fixture(scope="session")
-def command_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
-    server = CommandServer(tmp_path_factory.mktemp("server") / "commands")
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +39,8 @@ def make_reader(
 
     def make() -> Reader:
         folder = tmp_path / "reader"
-        shutil.copytree(workspace, folder, symlinks=True, ignore=shutil.ignore_patterns(".tmp"))
+        hidden = shutil.ignore_patterns(".tmp", ".bin")
+        shutil.copytree(workspace, folder, symlinks=True, ignore=hidden)
         return Reader(folder, command_server)
 
     return make

@@ -3,11 +3,11 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,9 +16,9 @@ from typing import Dict, List, Optional
 
 from sledgehammer_allennlp.configs import SETTINGS_FILE
 from sledgehammer_allennlp.sweeps.search_space import read_search_space
+from tests.command_server import FEW_TEXTS, ROOT, CommandServer, client_of
 from tests.docs.blocks import Block
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 300
 """For one block, on a busy machine."""
 
@@ -35,36 +35,21 @@ class Failed(AssertionError):
     """What a block did instead of what the page says."""
 
 
-class CommandServer:
-    """The process of `command_server.py`, and a folder with the commands that ask it."""
+def write_commands(server: CommandServer, folder: Path) -> None:
+    """The programs that a page names."""
+    folder.mkdir()
+    programs = {name: shlex.join(client_of(name)) for name in ("allennlp", "python")}
+    programs["curl"] = f"{shutil.which('curl')} --fail-with-body --max-time 60"
+    for name, program in programs.items():
+        _write_program(folder / name, f'exec {program} "$@"')
+    _write_program(
+        folder / "pip", "echo 'pip is not run here: wanted the block marked' >&2; exit 1"
+    )
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.path = str(folder / "socket")
-        self.commands = folder / "bin"
-        self.commands.mkdir()
-        client = Path(__file__).with_name("command_client.py")
-        for name in ("allennlp", "python"):
-            self._command(name, f'exec {sys.executable} -S -E {client} {name} "$@"')
-        self._command("pip", "echo 'pip is not run here: wanted the block marked' >&2; exit 1")
-        self._command("curl", f'exec {shutil.which("curl")} --fail-with-body --max-time 60 "$@"')
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.docs.command_server", self.path],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip() == "ready"
 
-    def _command(self, name: str, text: str) -> None:
-        path = self.commands / name
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+def _write_program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
 
 
 class Reader:
@@ -82,16 +67,17 @@ class Reader:
         self._service: Optional[subprocess.Popen[bytes]] = None
         self._log = folder / ".service.log"
         self._port = _free_port()
-        temporary = folder / ".tmp"
+        temporary, commands = folder / ".tmp", folder / ".bin"
         temporary.mkdir()
-        self._environment = {
-            **os.environ,
-            "PATH": f"{server.commands}:/usr/bin:/bin",
-            "COMMAND_SERVER": server.path,
-            "TMPDIR": str(temporary),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-        }
+        write_commands(server, commands)
+        self._environment = server.environment(
+            PATH=f"{commands}:/usr/bin:/bin",
+            TMPDIR=str(temporary),
+            HF_HUB_OFFLINE="1",
+            OMP_NUM_THREADS="1",
+            # Their reader has so many that few epochs are enough.
+            **{FEW_TEXTS: "1"},
+        )
 
     def run(self, blocks: List[Block]) -> None:
         """

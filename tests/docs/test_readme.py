@@ -1,6 +1,6 @@
 """The README is where a reader begins, not where everything stands."""
 
-from tests.docs.reader import ROOT
+from tests.command_server import ROOT
 
 
 def test_it_is_no_longer_than_two_hundred_lines():

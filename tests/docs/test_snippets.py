@@ -5,8 +5,9 @@ from typing import Callable
 
 import pytest
 
+from tests.command_server import ROOT
 from tests.docs.blocks import blocks_of
-from tests.docs.reader import ROOT, Reader
+from tests.docs.reader import Reader
 
 MADE_FROM_THE_CODE = ROOT / "docs" / "reference"
 PAGES = [

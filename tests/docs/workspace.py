@@ -9,7 +9,8 @@ from typing import Dict, List, Sequence, Tuple
 
 import transformers
 
-from tests.docs.reader import ROOT, CommandServer, Reader
+from tests.command_server import ROOT, CommandServer
+from tests.docs.reader import Reader
 from tests.languages import LANGUAGES, other_texts, save_tiny_xlm_roberta, training_texts
 from tests.tiny import save_tiny_bert, tiny_transformer
 

@@ -17,6 +17,7 @@ from allennlp.models.archival import load_archive
 from allennlp.predictors import Predictor
 
 from sledgehammer_allennlp.predictors.multi_exit_classifier import MultiExitClassifierPredictor
+from tests.command_server import client_of
 
 GOOD = ['{"sentence": "the film was good"}', '{"premise": "a day", "hypothesis": "bad"}']
 BAD = {
@@ -48,14 +49,24 @@ def _file(folder: Path) -> Path:
     return path
 
 
-def _predict(archive, given, output, *options, stdin=None):
+@pytest.fixture
+def predict(command_server):
     """`allennlp predict` as a process, whose end is part of what is tested."""
-    command = [sys.executable, "-m", "allennlp", "predict", archive, given, "--output-file", output]
-    command += ["--include-package", "sledgehammer_allennlp", *options]
-    run = subprocess.run(
-        list(map(str, command)), cwd=ROOT, input=stdin, capture_output=True, timeout=600
-    )
-    run.stdout, run.stderr = run.stdout.decode(), run.stderr.decode()
+
+    def run(archive, given, output, *options, stdin=None):
+        command = [*client_of("allennlp"), "predict", archive, given]
+        command += ["--output-file", output, "--include-package", "sledgehammer_allennlp", *options]
+        done = subprocess.run(
+            list(map(str, command)),
+            env=command_server.environment(),
+            cwd=ROOT,
+            input=stdin,
+            capture_output=True,
+            timeout=600,
+        )
+        done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+        return done
+
     return run
 
 
@@ -186,9 +197,9 @@ def test_lines_that_are_not_utf_8_are_bad_ones(tmp_path, monkeypatch, answers_to
     assert answers[0] == answers[2] == answers[4]
 
 
-def test_a_line_that_is_not_utf_8_stops_with_its_number(trained, tmp_path):
+def test_a_line_that_is_not_utf_8_stops_with_its_number(predict, trained, tmp_path):
     (tmp_path / "in.jsonl").write_bytes(GOOD[0].encode() + b"\n\xff\n")
-    run = _predict(trained["archive"], tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--silent")
+    run = predict(trained["archive"], tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--silent")
     assert run.returncode == 1
     assert "line 2, not counting blank ones: the line is not UTF-8: byte 0xff after 0" in run.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
@@ -223,10 +234,10 @@ def test_other_predictors_read_lines_as_before(archive, tmp_path):
         _PredictManager(*given).run()
 
 
-def test_counts_are_logged_at_the_end(trained, tmp_path):
+def test_counts_are_logged_at_the_end(predict, trained, tmp_path):
     lines = "".join(f"{line}\n" for line in [*BAD, *GOOD, *BAD, *BAD]).encode()
     output = tmp_path / "out.jsonl"
-    run = _predict(
+    run = predict(
         trained["archive"], "-", output, "--predictor-args", '{"bad_lines": "skip"}', stdin=lines
     )
     assert run.returncode == 0, run.stderr
@@ -237,9 +248,9 @@ def test_counts_are_logged_at_the_end(trained, tmp_path):
     ) in run.stderr + run.stdout
 
 
-def test_what_was_answered_before_a_bad_line_stays_and_is_counted(trained, tmp_path):
+def test_what_was_answered_before_a_bad_line_stays_and_is_counted(predict, trained, tmp_path):
     output = tmp_path / "out.jsonl"
-    run = _predict(trained["archive"], _file(tmp_path), output, "--silent")
+    run = predict(trained["archive"], _file(tmp_path), output, "--silent")
     assert run.returncode == 1
     assert "line 2, not counting blank ones: the line is not JSON" in run.stderr
     assert "Lines read, without blank ones: 2. Answered: 1. Skipped: 0" in run.stderr + run.stdout

@@ -8,6 +8,7 @@ from allennlp.common import logging as common_logging
 from allennlp.common import tqdm
 from allennlp.training import util as training_util
 
+from tests.command_server import client_of
 from tests.tiny import tiny_experiment
 
 METRICS = {"accuracy": 0.5, "accuracy_layer_0": 0.25, "mean_exit_accuracy": 0.4, "loss": 2.0}
@@ -80,13 +81,16 @@ def test_the_bar_of_our_model_has_the_loss_and_the_last_exits_accuracy(chosen):
     assert "mean_exit_accuracy: 0.4000" in training_util.description_from_metrics(METRICS)
 
 
-def test_a_training_prints_few_short_lines_and_says_what_is_next(tiny_bert, tsv, tmp_path, chosen):
+def test_a_training_prints_few_short_lines_and_says_what_is_next(
+    tiny_bert, tsv, tmp_path, chosen, command_server
+):
     chosen(None)
     config = tiny_experiment(str(tiny_bert), tsv, embedding_exit="ngrams")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "allennlp", "train", str(tmp_path / "config.json")]
+    command = [*client_of("allennlp"), "train", str(tmp_path / "config.json")]
     command += ["-s", str(tmp_path / "run"), "--include-package", "sledgehammer_allennlp"]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    environment = command_server.environment()
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()
     assert len(lines) < 25

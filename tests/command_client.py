@@ -1,4 +1,4 @@
-"""What a page's `allennlp` and `python` are while its blocks run: sends them to the command server.
+"""A command that `command_server.py` runs: `command_client.py PROGRAM ARGUMENTS`.
 
 It imports next to nothing, because it starts for each command.
 """

@@ -1,8 +1,8 @@
 """Runs commands quickly: a process that has imported the package, and forks for each of them.
 
-`python -m tests.docs.command_server SOCKET` listens on a socket in the file system. A client sends
-the arguments, the folder and the environment as JSON, and its three standard files; it gets the
-number of the process, and when that ends the exit status.
+`python -m tests.command_server SOCKET` listens on a socket in the file system. A client sends the
+arguments, the folder and the environment as JSON, and its three standard files; it gets the number
+of the process, and when that ends the exit status. If the client is killed, so is the process.
 """
 
 import array
@@ -12,14 +12,56 @@ import os
 import runpy
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from tests.imports_once import import_once
 
+ROOT = Path(__file__).parents[1]
 READY = "ready"
+FEW_TEXTS = "FEW_TEXTS"
+"""A variable of a command's environment: if it is set, `new-config` wants fewer steps."""
+
+
+def client_of(program: str) -> List[str]:
+    """What is written before the arguments of a program, `"allennlp"` or `"python"`."""
+    return [sys.executable, "-S", "-E", str(ROOT / "tests/command_client.py"), program]
+
+
+class CommandServer:
+    """
+    The process, and its clients.
+
+    # Parameters
+
+    folder : `Path`
+        Is made, for the socket.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.path = str(folder / "socket")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.command_server", self.path],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().strip() == READY
+
+    def environment(self, **variables: str) -> Dict[str, str]:
+        """Of a client: this process', with other variables."""
+        return {**os.environ, "COMMAND_SERVER": self.path, **variables}
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.wait()
 
 
 def serve(path: str) -> None:
@@ -28,14 +70,11 @@ def serve(path: str) -> None:
     from allennlp.common.plugins import import_plugins
 
     import sledgehammer_allennlp.__main__  # noqa: F401
-    from sledgehammer_allennlp.configs import choices
 
     # Not this package: what has a command import it is to be seen.
     import_once(["allennlp"])
     import_plugins()
     torch.set_num_threads(1)
-    # A reader has so many texts that few epochs are enough. Ours are few: so are enough steps.
-    choices.MIN_STEPS = 40
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forked processes
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -66,12 +105,19 @@ def _receive(client: socket.socket) -> Tuple[Dict[str, Any], List[int]]:
 
 def _run(client: socket.socket, request: Dict[str, Any], files: List[int]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Who runs the tests in the background may have Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for standard, file in enumerate(files):
         os.dup2(file, standard)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     client.sendall(b"%8d" % os.getpid())
+    threading.Thread(target=_end_with_the_client, args=(client,), daemon=True).start()
+    if FEW_TEXTS in os.environ:
+        from sledgehammer_allennlp.configs import choices
+
+        choices.MIN_STEPS = 20
     try:
         _run_as_main(request["arguments"])
         status = 0
@@ -89,6 +135,11 @@ def _run(client: socket.socket, request: Dict[str, Any], files: List[int]) -> No
     finally:
         client.sendall(b"%8d" % status)
         os._exit(status)
+
+
+def _end_with_the_client(client: socket.socket) -> None:
+    if not client.recv(1):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _run_as_main(arguments: List[str]) -> None:
