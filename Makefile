@@ -31,7 +31,7 @@ TRAINED := $(DEMO_RUN)/.trained
 REVIEWS := .demo/vaderSentiment-0.5.zip
 INCLUDE := --include-package sledgehammer_allennlp
 
-.PHONY: demo test test-classic has-python310 install-plain test-plain docs docs-serve pictures tour setup clean
+.PHONY: demo test types tests test-classic has-python310 install-plain test-plain docs docs-serve pictures tour setup clean
 
 demo: $(TRAINED) $(DEMO_DATA)/examples.jsonl
 	@echo "Predicting the sentences of $(DEMO_DATA)/examples.jsonl at threshold $(DEMO_THRESHOLD):"
@@ -74,7 +74,12 @@ PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 test: $(INSTALLED) .models/.installed .docs/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory --jobs=2 types tests
+
+types: $(INSTALLED)
 	$(BIN)/mypy
+
+tests: $(INSTALLED) .models/.installed .docs/.installed
 	PYTHONPATH=.models:.docs $(BIN)/pytest $(PYTEST_ARGS)
 
 pictures: $(INSTALLED)
@@ -125,7 +130,8 @@ test-plain: install-plain $(INSTALLED)
 		../bin/python -m pytest $(PYTEST_ARGS) $(PLAIN_TESTS)
 
 # In what they test these versions have no part, or hardly any, and they take long; the other environments run them.
-CLASSIC_IGNORED := $(addprefix --ignore tests/,bulk configs docs scripts serving sweeps commands/test_sweep.py test_setup.py)
+CLASSIC_IGNORED := $(addprefix --ignore tests/,bulk configs docs scripts serving sweeps tradeoff \
+	commands/test_include_package.py commands/test_sweep.py test_setup.py)
 
 test-classic: $(CLASSIC)/.made
 	$(call install_wheel,$(CLASSIC),[test],$(CLASSIC_PINS))

@@ -54,6 +54,9 @@ def main() -> None:
         "--epochs", type=int, nargs=2, default=[2, 9], help="few, and enough, for `windows`"
     )
     parser.add_argument("--unbalanced-epochs", type=int, default=4)
+    parser.add_argument(
+        "--thresholds", type=float, nargs="+", default=[0.9, 0.99, 1.0], help="for `windows`"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/examples"), help="for the models")
     parser.add_argument("--output", default="runs/examples.json", help="JSON")
     arguments = parser.parse_args()
@@ -124,7 +127,7 @@ def windows(arguments: argparse.Namespace) -> Dict[str, Any]:
         },
     }
     for name, settings in ways.items():
-        for threshold in (0.9, 0.99, 1.0):
+        for threshold in arguments.thresholds:
             overrides = {"model.confidence_threshold": threshold, **settings}
             metrics = evaluate(folder, data / "test.tsv", overrides)
             cut.append(

@@ -39,7 +39,7 @@ def write_workspace(folder: Path) -> None:
     shutil.copy(ROOT / ".allennlp_plugins", folder)
     data = folder / "data"
     # So many that a config for them has few epochs: what is written after each takes long.
-    _write_data(data / "mine", 2000)
+    _write_data(data / "mine", 1000)
     for name in ("sst2", "ag_news", "imdb", "bbc_news", "movie_reviews", *PAIRS):
         _write_data(data / name, 150, is_pairs=name in PAIRS)
     columns = [
@@ -47,7 +47,7 @@ def write_workspace(folder: Path) -> None:
         *(f"{i},{text},{y}" for i, (text, y) in enumerate(TEXTS[:ROWS])),
     ]
     (data / "texts.csv").write_text("\n".join(columns) + "\n")
-    for name, rows in (("train", TEXTS[:2000]), ("dev", TEXTS[2000:2300])):
+    for name, rows in (("train", TEXTS[:1000]), ("dev", TEXTS[2000:2300])):
         of_stars = ["review,stars", *(f"{text},{5 if y == 'pos' else 1}" for text, y in rows)]
         (data / f"mine/{name}.csv").write_text("\n".join(of_stars) + "\n")
     lines = [json.dumps({"sentence": text, "id": i}) for i, (text, _) in enumerate(TEXTS[:20])]
