@@ -5,7 +5,7 @@ It needs no AllenNLP. Every error is a `ValueError` that names file and line.
 
 import codecs
 import logging
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Union
 
 from sledgehammer_allennlp.files import check_regular
 
@@ -28,8 +28,17 @@ class Row(NamedTuple):
     second_text: Optional[str]
 
 
+def raised(fault: ValueError) -> None:
+    """Raises what is wrong with a row."""
+    raise fault
+
+
 def checked_rows(
-    path: str, name: str, encoding: str = "utf-8", with_exit_layers: bool = False
+    path: str,
+    name: str,
+    encoding: str = "utf-8",
+    with_exit_layers: bool = False,
+    on_fault: Callable[[ValueError], None] = raised,
 ) -> Iterator[Row]:
     """
     The lines of a file of `label<TAB>text` or `label<TAB>text<TAB>second text`, one at a time. No
@@ -45,6 +54,8 @@ def checked_rows(
         A text encoding, by the name that `codecs.lookup` gives it.
     with_exit_layers : `bool`, optional (default = `False`)
         Whether there is another column after the label: `label<TAB>layer<TAB>text…`.
+    on_fault : `Callable[[ValueError], None]`, optional (default = `raised`)
+        Is given what is wrong with a line. If it returns, the line is left out.
 
     # Raises
 
@@ -54,52 +65,79 @@ def checked_rows(
         not in the encoding; if a file has no lines, more than 100,000 different labels, or is not
         a file that can be read again and again.
     """
-    wanted = _wanted(with_exit_layers)
     try:
         check_regular(path)
     except (OSError, ValueError) as error:
         raise unreadable(name, with_exit_layers, error) from error
-    labels: Set[str] = set()
-    num_columns = None
-    blank_line = None
+    lines = _CheckedLines(name, with_exit_layers)
     for line_number, line in enumerate(_lines(path, name, encoding), start=1):
-        if not line.strip():
-            blank_line = blank_line or line_number
+        try:
+            row = lines.row(line_number, line)
+        except ValueError as fault:
+            on_fault(fault)
             continue
-        if blank_line is not None:
-            raise ValueError(f"{name}, line {blank_line}: the line is blank: wanted {wanted}")
+        if row is not None:
+            yield row
+    if lines.are_blank:
+        raise ValueError(f"{name}: the file is empty: wanted {lines.wanted} in each line")
+
+
+class _CheckedLines:
+    """Makes rows of lines, in their order."""
+
+    def __init__(self, name: str, with_exit_layers: bool) -> None:
+        self.wanted = _wanted(with_exit_layers)
+        self.are_blank = True
+        self._name = name
+        self._with_exit_layers = with_exit_layers
+        self._labels: Set[str] = set()
+        self._num_columns: Optional[int] = None
+        self._blank_line: Optional[int] = None
+
+    def row(self, line_number: int, line: str) -> Optional[Row]:
+        """The row of a line; `None` of a blank one, of which there may be some at the end."""
+        where = f"{self._name}, line {line_number}"
+        if not line.strip():
+            self._blank_line = self._blank_line or line_number
+            return None
+        self.are_blank = False
+        if self._blank_line is not None:
+            blank_line, self._blank_line = self._blank_line, None
+            raise ValueError(
+                f"{self._name}, line {blank_line}: the line is blank: wanted {self.wanted}"
+            )
         columns = line.split("\t")
-        where = f"{name}, line {line_number}"
         exit_layer = None
-        if with_exit_layers:
+        if self._with_exit_layers:
             exit_layer = _exit_layer_in(columns, where)
             del columns[1]
         _check_columns(columns, where)
         if line_number == 1 and _is_header(columns):
             raise ValueError(f"{where}: found a header, {line[:200]!r}: wanted none")
-        num_columns = num_columns or len(columns)
-        if len(columns) != num_columns:
+        self._num_columns = self._num_columns or len(columns)
+        if len(columns) != self._num_columns:
             raise ValueError(
-                f"{where}: found {len(columns)} tab-separated columns, but {num_columns} in "
+                f"{where}: found {len(columns)} tab-separated columns, but {self._num_columns} in "
                 "the lines before: wanted the same number in every line"
             )
         label = columns[0].strip()
-        labels.add(label)
-        if len(labels) > _MAX_LABELS:
+        self._count(label, line_number, where)
+        second_text = columns[2] if self._num_columns == 3 else None
+        return Row(line_number, label, exit_layer, columns[1], second_text)
+
+    def _count(self, label: str, line_number: int, where: str) -> None:
+        self._labels.add(label)
+        if len(self._labels) > _MAX_LABELS:
             raise ValueError(
                 f"{where}: found more than {_MAX_LABELS:,} different labels: wanted "
-                f"{wanted}, of which the first column is {label[:60]!r} here"
+                f"{self.wanted}, of which the first column is {label[:60]!r} here"
             )
-        if line_number == len(labels) == _NUM_LINES_WITH_EQUAL_LABELS:
+        if line_number == len(self._labels) == _NUM_LINES_WITH_EQUAL_LABELS:
             logger.warning(
                 "%s: the first %d lines have %d different labels, the last one %r. Is the "
                 "text in the first column? Wanted %s.",
-                *(name, line_number, line_number, label[:60], wanted),
+                *(self._name, line_number, line_number, label[:60], self.wanted),
             )
-        second_text = columns[2] if num_columns == 3 else None
-        yield Row(line_number, label, exit_layer, columns[1], second_text)
-    if num_columns is None:
-        raise ValueError(f"{name}: the file is empty: wanted {wanted} in each line")
 
 
 def unreadable(name: str, with_exit_layers: bool, error: Exception) -> ValueError:

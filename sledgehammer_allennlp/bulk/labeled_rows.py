@@ -1,10 +1,10 @@
 """Labelled rows of tables: the format of the reader `labeled_table`."""
 
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 from sledgehammer_allennlp.bulk.inputs import find_inputs
 from sledgehammer_allennlp.bulk.tables import columns_of, open_table
-from sledgehammer_allennlp.labeled_lines import Row
+from sledgehammer_allennlp.labeled_lines import Row, raised
 
 _ROWS_PER_PART = 8192
 _BATCH_SIZE = 1024
@@ -17,6 +17,7 @@ def labeled_rows(
     second_text_column: Optional[str],
     label_column: str,
     format_: Optional[str] = None,
+    on_fault: Callable[[ValueError], None] = raised,
 ) -> Iterator[Row]:
     """
     The rows of a file, a folder or a pattern, some thousand of them in memory at a time.
@@ -27,6 +28,8 @@ def labeled_rows(
         As `find_inputs` takes it.
     text_column, second_text_column, label_column : `str`
     format_ : `str`, optional (default = by each file's name)
+    on_fault : `Callable[[ValueError], None]`, optional (default = `raised`)
+        Is given what is wrong with a row. If it returns, the row is left out.
 
     # Raises
 
@@ -41,17 +44,21 @@ def labeled_rows(
         try:
             for part in table.plan(_ROWS_PER_PART):
                 for rows in table.read(part, columns, _BATCH_SIZE):
-                    if rows.errors:
-                        raise ValueError(f"{input_file.url}, {rows.errors[min(rows.errors)]}")
+                    for _, error in sorted(rows.errors.items()):
+                        on_fault(ValueError(f"{input_file.url}, {error}"))
+                    labels = rows.kept[0].to_pylist()
                     second_texts: Sequence[Optional[str]] = (
                         rows.second_texts or [None] * rows.num_rows
                     )
-                    for number, text, second_text, label in zip(
-                        rows.numbers, rows.texts, second_texts, rows.kept[0].to_pylist()
+                    for place, number, text, second_text in zip(
+                        rows.good, rows.numbers, rows.texts, second_texts
                     ):
-                        row = Row(number, _label(label), None, text, second_text)
-                        _check(row, f"{input_file.url}, row {number}", label)
-                        yield row
+                        row = Row(number, _label(labels[place]), None, text, second_text)
+                        fault = _fault_of(row, f"{input_file.url}, row {number}", labels[place])
+                        if fault is None:
+                            yield row
+                        else:
+                            on_fault(fault)
         finally:
             table.close()
 
@@ -62,14 +69,15 @@ def _label(value: Any) -> str:
     return ""
 
 
-def _check(row: Row, where: str, label: Any) -> None:
+def _fault_of(row: Row, where: str, label: Any) -> Optional[ValueError]:
     if not row.label:
-        raise ValueError(f"{where}: the label is {label!r}: wanted a string or a whole number")
+        return ValueError(f"{where}: the label is {label!r}: wanted a string or a whole number")
     if len(row.label) > _MAX_LABEL_LENGTH:
-        raise ValueError(
+        return ValueError(
             f"{where}: the label has {len(row.label)} characters: wanted at most "
             f"{_MAX_LABEL_LENGTH}. It starts {row.label[:60]!r}"
         )
     for text in (row.text, row.second_text):
         if text is not None and not text.strip():
-            raise ValueError(f"{where}: the text is empty: wanted some text")
+            return ValueError(f"{where}: the text is empty: wanted some text")
+    return None

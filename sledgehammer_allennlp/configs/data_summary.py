@@ -3,13 +3,15 @@
 import hashlib
 from array import array
 from dataclasses import dataclass
-from typing import Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
 from sledgehammer_allennlp.bulk.needs_arrow import require_arrow
-from sledgehammer_allennlp.labeled_lines import Row, checked_rows
+from sledgehammer_allennlp.labeled_lines import Row, checked_rows, raised
+
+_FAULTS_SHOWN = 5
 
 
 class TableColumns(NamedTuple):
@@ -31,9 +33,14 @@ class LabeledFile(NamedTuple):
         """What its numbers count."""
         return "line" if self.columns is None else "row"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, on_fault: Callable[[ValueError], None] = raised) -> Iterator[Row]:
         """
         Its rows, checked.
+
+        # Parameters
+
+        on_fault : `Callable[[ValueError], None]`, optional (default = `raised`)
+            Is given what is wrong with a row. If it returns, the row is left out.
 
         # Raises
 
@@ -42,7 +49,7 @@ class LabeledFile(NamedTuple):
             not installed.
         """
         if self.columns is None:
-            return checked_rows(self.path, self.path)
+            return checked_rows(self.path, self.path, on_fault=on_fault)
         require_arrow()
         from sledgehammer_allennlp.bulk.inputs import find_inputs
         from sledgehammer_allennlp.bulk.labeled_rows import labeled_rows
@@ -50,7 +57,7 @@ class LabeledFile(NamedTuple):
         num_files = len(find_inputs([self.path]))
         if num_files > 1:
             raise ValueError(f"'{self.path}' is {num_files} files: wanted one, to look at")
-        return labeled_rows(self.path, *self.columns)
+        return labeled_rows(self.path, *self.columns, on_fault=on_fault)
 
 
 class Conflict(NamedTuple):
@@ -125,7 +132,7 @@ def read_summary(file: LabeledFile) -> DataSummary:
     # Raises
 
     ValueError
-        As `LabeledFile.rows` does, with file and line.
+        As `LabeledFile.rows` does, with file and line; of several rows at fault, with the first.
     """
     first_lines: Dict[str, int] = {}
     index_of: Dict[str, int] = {}
@@ -133,12 +140,14 @@ def read_summary(file: LabeledFile) -> DataSummary:
     numbers = array("Q")
     digests = array("Q")
     is_pairs = False
-    for row in _with_progress(file, f"Reading {file.path}"):
+    faults = _Faults(file)
+    for row in _with_progress(file, file.rows(faults.add), f"Reading {file.path}"):
         is_pairs = row.second_text is not None
         first_lines.setdefault(row.label, row.line_number)
         label_indices.append(index_of.setdefault(row.label, len(index_of)))
         numbers.append(row.line_number)
         digests.append(_digest(row))
+    faults.raise_if_any(len(numbers))
     return DataSummary(
         file,
         is_pairs,
@@ -162,16 +171,40 @@ def chosen_rows(file: LabeledFile, numbers: "np.ndarray", about: str) -> Iterato
         What is done with them.
     """
     wanted = set(numbers.tolist())
-    for row in _with_progress(file, about):
+    for row in _with_progress(file, file.rows(), about):
         if row.line_number in wanted:
             yield row
 
 
-def _with_progress(file: LabeledFile, about: str) -> Iterator[Row]:
+class _Faults:
+    """What is wrong with the rows of a file."""
+
+    def __init__(self, file: LabeledFile) -> None:
+        self._file = file
+        self._num_faults = 0
+        self._first: List[ValueError] = []
+
+    def add(self, fault: ValueError) -> None:
+        """Notes what is wrong with one row."""
+        self._num_faults += 1
+        if len(self._first) < _FAULTS_SHOWN:
+            self._first.append(fault)
+
+    def raise_if_any(self, num_good: int) -> None:
+        """Raises a ValueError that names the first rows; if no row is good, the first alone."""
+        if not self._first:
+            return
+        if self._num_faults == 1 or not num_good:
+            raise self._first[0]
+        raise ValueError(
+            f"{self._file.path}: {self._num_faults:,} {self._file.unit}s cannot be used. "
+            + "\n  ".join(["The first:", *map(str, self._first)])
+        )
+
+
+def _with_progress(file: LabeledFile, rows: Iterator[Row], about: str) -> Iterator[Row]:
     # Not shown for what is done in two seconds.
-    yield from tqdm(
-        file.rows(), desc=about, unit=f" {file.unit}s", delay=2, mininterval=1, leave=False
-    )
+    yield from tqdm(rows, desc=about, unit=f" {file.unit}s", delay=2, mininterval=1, leave=False)
 
 
 def _digest(row: Row) -> int:

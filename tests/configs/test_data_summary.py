@@ -106,3 +106,27 @@ def test_a_bad_line_is_named(tmp_path):
     (tmp_path / "x.tsv").write_text("a\tone\nb\n")
     with pytest.raises(ValueError, match="x.tsv, line 2: found 1 tab-separated column"):
         read_summary(LabeledFile(str(tmp_path / "x.tsv")))
+
+
+@pytest.mark.parametrize("columns", [None, COLUMNS])
+def test_the_first_of_many_bad_rows_are_named(tmp_path, columns):
+    if columns is not None:
+        pytest.importorskip("pyarrow")
+    write(
+        tmp_path / "x.tsv",
+        [("stars", "review")] * (columns is not None) + [("1", "good"), ("", "bad")] * 1001,
+    )
+    with pytest.raises(ValueError) as error:
+        read_summary(LabeledFile(str(tmp_path / "x.tsv"), columns))
+    head, *faults = str(error.value).splitlines()
+    unit, first = ("line", 2) if columns is None else ("row", 3)
+    assert head == f"{tmp_path}/x.tsv: 1,001 {unit}s cannot be used. The first:"
+    assert len(faults) == 5
+    for i, fault in enumerate(faults):
+        assert fault.startswith(f"  {tmp_path}/x.tsv, {unit} {first + 2 * i}: the label is ")
+
+
+def test_where_no_row_is_good_the_first_is_named(tmp_path):
+    (tmp_path / "x.tsv").write_text("a\nb\nc\n")
+    with pytest.raises(ValueError, match="x.tsv, line 1: found 1 tab-separated column"):
+        read_summary(LabeledFile(str(tmp_path / "x.tsv")))
