@@ -42,25 +42,31 @@ def draw_accuracies(results: Sequence[Mapping[str, Any]]) -> List[Picture]:
 
 def _draw(data: str, results: Sequence[Mapping[str, Any]]) -> Picture:
     figure, axes = new_figure(3.9)
+    axes.margins(y=0.12)
     num_layers = len(results[0]["at_layers"]) + 1
     sentences = []
-    for (label, points), line in zip(lines_of(results).items(), STYLES):
-        speed_ups, means = [p[0] for p in points], [statistics.mean(p[1]) for p in points]
+    lines = lines_of(results)
+    for (label, points), line in zip(lines.items(), STYLES):
+        speed_ups = [speed_up for speed_up, _ in points]
         is_line = len(points) > 1 and not label.startswith("first")
         shown = line if is_line else {**line, "linestyle": ""}
-        percents = [100 * mean for mean in means]
-        spreads = [100 * statistics.stdev(p[1]) if len(p[1]) > 1 else 0.0 for p in points]
+        percents, spreads = ([100 * x for x in part] for part in zip(*map(_of_seeds, points)))
         bars = spreads if any(spreads) else None
         axes.errorbar(speed_ups, percents, bars, label=label, capsize=2, elinewidth=1, **shown)
         found = ", ".join(f"{p:.1f} % at {s:.2g}×" for s, p in zip(speed_ups, percents))
         sentences.append(f"{label}: {found}")
+    lowest = _lowest_shown(lines)
+    if lowest is not None:
+        highest = max(
+            mean + spread for points in lines.values() for mean, spread in map(_of_seeds, points)
+        )
+        axes.set_ylim(100 * lowest, 100 * (highest + (highest - lowest) / 10))
     axes.set_xscale("log")
     ticks = [num_layers / k for k in range(1, num_layers + 1)]
     axes.set_xticks(ticks, [f"{tick:.2g}×" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("speed-up, in layers computed")
     axes.set_ylabel("accuracy in %")
-    axes.margins(y=0.12)
     figure.legend(loc="outside upper left", ncols=2, columnspacing=1.2, handlelength=2.6)
     name = DATA_SETS.get(data, data)
     num_seeds = len({one["seed"] for one in results if one["method"] == RECOMMENDED})
@@ -69,7 +75,8 @@ def _draw(data: str, results: Sequence[Mapping[str, Any]]) -> Picture:
         f"accuracy-{data.replace('_', '-')}",
         f"Accuracy against speed-up on {name}: a {num_layers}-layer MiniLM, "
         f"{results[0]['num_test_texts']:,} test texts, {seeds}. Early exit is one model, at "
-        "several thresholds; each point of plain fine-tuning is a model of its own.",
+        "several thresholds; each point of plain fine-tuning is a model of its own."
+        + ("" if lowest is None else f" What is below {100 * lowest:.0f} % is not shown."),
         f"Accuracy against speed-up on {name}. {'; '.join(sentences)}.",
         figure,
     )
@@ -101,6 +108,26 @@ def lines_of(results: Sequence[Mapping[str, Any]]) -> Dict[str, Points]:
         if methods.get(method):
             lines[label] = _curve(methods[method], "at_layers", "full_depth")
     return lines
+
+
+def _of_seeds(point: Tuple[float, List[float]]) -> Tuple[float, float]:
+    """Mean and standard deviation of a point's accuracies."""
+    _, accuracies = point
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+    return statistics.mean(accuracies), spread
+
+
+def _lowest_shown(lines: Mapping[str, Points]) -> Optional[float]:
+    """
+    From which accuracy on to show what is drawn; `None` for all. Exits of papers' recipes that have
+    learned nothing would press all else together.
+    """
+    papers = PAPERS.values()
+    means = {label: [_of_seeds(point)[0] for point in points] for label, points in lines.items()}
+    ours = [mean for label, of_line in means.items() if label not in papers for mean in of_line]
+    lowest = min(ours) - (max(ours) - min(ours)) / 2
+    is_below = any(mean < lowest for of_line in means.values() for mean in of_line)
+    return round(lowest, 2) if is_below else None
 
 
 def _curve(results: Sequence[Mapping[str, Any]], at: str, full_depth: str) -> Points:

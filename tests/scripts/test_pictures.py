@@ -230,6 +230,18 @@ def test_accuracy_is_of_every_seed_at_its_speed_up():
     assert lines["DeeBERT, last exit"] == [(1.0, [0.8])]
 
 
+def test_what_is_far_below_is_not_shown_and_that_is_said():
+    far_below = result("PABEE", at_layers=[0.1, 0.2, 0.7])
+    with style():
+        without, beside = draw_accuracies([RECIPES[0]]), draw_accuracies([*RECIPES[:6], far_below])
+    assert "not shown" not in without[0].caption
+    # Ours goes from .4, by temperatures, to .85, which is that of plain fine-tuning, too.
+    assert beside[0].caption.endswith(" What is below 17 % is not shown.")
+    bottom, top = beside[0].figure.axes[0].get_ylim()
+    assert bottom == pytest.approx(17) and 92 < top < 100  # 85 % and a standard deviation of 7
+    assert "10.0 % at 4×" in beside[0].alt
+
+
 def test_what_is_not_trained_has_no_line():
     assert list(lines_of(RECIPES[:2])) == ["exits, combined", "exits, temperatures"]
 
