@@ -18,6 +18,7 @@ from allennlp.commands import train
 from allennlp.common import Params
 from allennlp.common.checks import ConfigurationError
 from allennlp.models import Model
+from allennlp.models.archival import CONFIG_NAME
 
 from sledgehammer_allennlp.files import no_room
 from sledgehammer_allennlp.training.whole_archive import write_config_whole
@@ -50,6 +51,23 @@ def check_writable(folder: Path, argument: str) -> None:
         raise ConfigurationError(
             f"cannot write to '{folder}': wanted another {argument}. {error}"
         ) from error
+
+
+def check_new(folder: Path) -> None:
+    """
+    # Raises
+
+    ConfigurationError
+        If there is something in a folder, which a new training would want empty.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    is_training = (folder / CONFIG_NAME).exists()
+    go_on = ", --recover to go on with its training" if is_training else ""
+    raise ConfigurationError(
+        f"there is something in '{folder}': wanted another {_ARGUMENT}{go_on}, or --force to "
+        "replace it"
+    )
 
 
 def lock_file_of(folder: Path) -> Path:
@@ -140,6 +158,8 @@ def train_model_alone(
         with training_alone_in(folder):
             for written in (folder, folder.parent) if force else (folder,):
                 check_writable(written, _ARGUMENT)
+            if not (recover or force):
+                check_new(folder)
             write_config_whole(params)
             return _train_model(*arguments, **settings)
     except (OSError, RuntimeError) as error:

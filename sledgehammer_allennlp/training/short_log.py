@@ -1,12 +1,14 @@
 """
-Keeps short what `allennlp train` prints of a `multi_exit_classifier`: what this package says of the
-training, and what is amiss. `out.log` has all the rest as ever. With the environment variable
-`ALLENNLP_LOG_LEVEL`, of any level, or `ALLENNLP_DEBUG`, AllenNLP prints what it logs at that level.
+Keeps short what `allennlp train` prints of a `multi_exit_classifier`: which epoch begins, what this
+package says of the training, and what is amiss. `out.log` has all the rest as ever. With the
+environment variable `ALLENNLP_LOG_LEVEL`, of any level, or `ALLENNLP_DEBUG`, AllenNLP prints what
+it logs at that level.
 """
 
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from functools import wraps
@@ -21,6 +23,8 @@ _prepare_global_logging = common_logging.prepare_global_logging
 _description_from_metrics = training_util.description_from_metrics
 
 _SAYS_WHAT_MATTERS = "sledgehammer_allennlp.training."
+_TRAINER = "allennlp.training.gradient_descent_trainer"
+_IS_EPOCH = re.compile(r"Epoch \d+/\d+")
 _OF_NO_USE = (
     # The tokenizer is there, which this package keeps beside the vocabulary.
     "vocabulary serialization directory",
@@ -35,6 +39,8 @@ def _is_verbosity_chosen() -> bool:
 def _matters(record: logging.LogRecord) -> bool:
     if record.levelno >= logging.WARNING:
         return not record.getMessage().startswith(_OF_NO_USE)
+    if record.name == _TRAINER:
+        return _IS_EPOCH.fullmatch(record.getMessage()) is not None
     return record.name.startswith(_SAYS_WHAT_MATTERS)
 
 

@@ -144,3 +144,16 @@ def test_without_a_folder_there_is_nothing_to_recover_and_none_is_made(config, t
     with pytest.raises(ConfigurationError, match="does not exist"):
         train_model(Params(config), str(tmp_path / "runs" / "one"), recover=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_empty_is_refused_with_what_can_be_done(config, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    message = "something in '.*run': wanted another --serialization-dir, or --force to replace it"
+    with pytest.raises(ConfigurationError, match=message):
+        train_model(Params(config), str(folder))
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="dir, --recover to go on with its training, or"):
+        train_model(Params(config), str(folder))
+    assert {path.name for path in folder.iterdir()} == {"notes.txt", "config.json"}

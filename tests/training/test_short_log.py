@@ -45,6 +45,9 @@ def printed(monkeypatch, tmp_path, capsys):
         params.info("a setting")
         params.warning("something is amiss")
         logging.getLogger("allennlp.data").warning("vocabulary serialization directory x is ...")
+        trainer = logging.getLogger("allennlp.training.gradient_descent_trainer")
+        trainer.info("Epoch %d/%d", 0, 1)
+        trainer.info("Epoch duration: 0:00:01")
         logging.getLogger("sledgehammer_allennlp.training.of_a_test").info("it is fitted")
         for handler in root.handlers:
             handler.close()
@@ -56,8 +59,8 @@ def printed(monkeypatch, tmp_path, capsys):
 def test_what_matters_is_printed_and_all_is_in_the_log(chosen, printed):
     chosen(None)
     lines, log = printed("multi_exit_classifier")
-    assert lines == ["WARNING: something is amiss", "it is fitted"]
-    assert len(log.splitlines()) == 4 and "a setting" in log and "serialization directory" in log
+    assert lines == ["WARNING: something is amiss", "Epoch 0/1", "it is fitted"]
+    assert len(log.splitlines()) == 6 and "a setting" in log and "serialization directory" in log
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_all_is_printed_where_that_is_asked_for_and_of_other_models(
 ):
     chosen(level)
     lines, log = printed(model_type)
-    assert lines == log.splitlines() and len(lines) == 4
+    assert lines == log.splitlines() and len(lines) == 6
     assert lines[0].endswith(" - INFO - allennlp.common.params_of_a_test - a setting")
 
 
