@@ -130,8 +130,7 @@ test-plain: install-plain $(INSTALLED)
 		../bin/python -m pytest $(PYTEST_ARGS) $(PLAIN_TESTS)
 
 # In what they test these versions have no part, or hardly any, and they take long; the other environments run them.
-CLASSIC_IGNORED := $(addprefix --ignore tests/,bulk configs docs scripts serving sweeps tradeoff \
-	commands/test_include_package.py commands/test_sweep.py test_setup.py)
+CLASSIC_IGNORED := $(addprefix --ignore tests/,bulk configs docs scripts serving sweeps commands/test_sweep.py test_setup.py)
 
 test-classic: $(CLASSIC)/.made
 	$(call install_wheel,$(CLASSIC),[test],$(CLASSIC_PINS))

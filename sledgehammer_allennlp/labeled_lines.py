@@ -65,47 +65,57 @@ def checked_rows(
         not in the encoding; if a file has no lines, more than 100,000 different labels, or is not
         a file that can be read again and again.
     """
+    wanted = _wanted(with_exit_layers)
     try:
         check_regular(path)
     except (OSError, ValueError) as error:
         raise unreadable(name, with_exit_layers, error) from error
     lines = _CheckedLines(name, with_exit_layers)
+    labels: Set[str] = set()
+    blank_line = None
+    is_empty = True
     for line_number, line in enumerate(_lines(path, name, encoding), start=1):
+        if not line.strip():
+            blank_line = blank_line or line_number
+            continue
+        is_empty = False
+        if blank_line is not None:  # there may be blank lines at the end
+            where = f"{name}, line {blank_line}"
+            on_fault(ValueError(f"{where}: the line is blank: wanted {wanted}"))
+            blank_line = None
         try:
             row = lines.row(line_number, line)
         except ValueError as fault:
             on_fault(fault)
             continue
-        if row is not None:
-            yield row
-    if lines.are_blank:
-        raise ValueError(f"{name}: the file is empty: wanted {lines.wanted} in each line")
+        labels.add(row.label)
+        if len(labels) > _MAX_LABELS:
+            raise ValueError(
+                f"{name}, line {line_number}: found more than {_MAX_LABELS:,} different labels: "
+                f"wanted {wanted}, of which the first column is {row.label[:60]!r} here"
+            )
+        if line_number == len(labels) == _NUM_LINES_WITH_EQUAL_LABELS:
+            logger.warning(
+                "%s: the first %d lines have %d different labels, the last one %r. Is the "
+                "text in the first column? Wanted %s.",
+                *(name, line_number, line_number, row.label[:60], wanted),
+            )
+        yield row
+    if is_empty:
+        raise ValueError(f"{name}: the file is empty: wanted {wanted} in each line")
 
 
 class _CheckedLines:
     """Makes rows of lines, in their order."""
 
     def __init__(self, name: str, with_exit_layers: bool) -> None:
-        self.wanted = _wanted(with_exit_layers)
-        self.are_blank = True
         self._name = name
         self._with_exit_layers = with_exit_layers
-        self._labels: Set[str] = set()
         self._num_columns: Optional[int] = None
-        self._blank_line: Optional[int] = None
 
-    def row(self, line_number: int, line: str) -> Optional[Row]:
-        """The row of a line; `None` of a blank one, of which there may be some at the end."""
+    def row(self, line_number: int, line: str) -> Row:
+        """The row of a line that is not blank. Raises ValueError if something is wrong with it."""
         where = f"{self._name}, line {line_number}"
-        if not line.strip():
-            self._blank_line = self._blank_line or line_number
-            return None
-        self.are_blank = False
-        if self._blank_line is not None:
-            blank_line, self._blank_line = self._blank_line, None
-            raise ValueError(
-                f"{self._name}, line {blank_line}: the line is blank: wanted {self.wanted}"
-            )
         columns = line.split("\t")
         exit_layer = None
         if self._with_exit_layers:
@@ -120,24 +130,8 @@ class _CheckedLines:
                 f"{where}: found {len(columns)} tab-separated columns, but {self._num_columns} in "
                 "the lines before: wanted the same number in every line"
             )
-        label = columns[0].strip()
-        self._count(label, line_number, where)
         second_text = columns[2] if self._num_columns == 3 else None
-        return Row(line_number, label, exit_layer, columns[1], second_text)
-
-    def _count(self, label: str, line_number: int, where: str) -> None:
-        self._labels.add(label)
-        if len(self._labels) > _MAX_LABELS:
-            raise ValueError(
-                f"{where}: found more than {_MAX_LABELS:,} different labels: wanted "
-                f"{self.wanted}, of which the first column is {label[:60]!r} here"
-            )
-        if line_number == len(self._labels) == _NUM_LINES_WITH_EQUAL_LABELS:
-            logger.warning(
-                "%s: the first %d lines have %d different labels, the last one %r. Is the "
-                "text in the first column? Wanted %s.",
-                *(self._name, line_number, line_number, label[:60], self.wanted),
-            )
+        return Row(line_number, columns[0].strip(), exit_layer, columns[1], second_text)
 
 
 def unreadable(name: str, with_exit_layers: bool, error: Exception) -> ValueError:

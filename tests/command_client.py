@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 
 def main() -> int:
@@ -29,9 +30,17 @@ def main() -> int:
         [b"%8d" % len(request)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files.tobytes())]
     )
     server.sendall(request)
+    signals = [signal.SIGTERM, signal.SIGINT]
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     process = int(server.recv(8))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: os.kill(process, number))
+
+    def hand_on(number: int, frame: object) -> None:
+        with suppress(ProcessLookupError):  # it may have just ended
+            os.kill(process, number)
+
+    for number in signals:
+        signal.signal(number, hand_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     status = server.recv(8)
     return int(status) if status else 1  # nothing, if it was killed
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 from tests.imports_once import import_once
 
@@ -34,7 +34,7 @@ def client_of(program: str) -> List[str]:
 
 class CommandServer:
     """
-    The process, and its clients.
+    The process.
 
     # Parameters
 
@@ -82,25 +82,35 @@ def serve(path: str) -> None:
     print(READY, flush=True)
     while True:
         client, _ = listener.accept()
-        request, files = _receive(client)
-        if os.fork() == 0:
-            listener.close()
-            _run(client, request, files)
+        files: List[int] = []
+        try:
+            request = _receive(client, files)
+            if os.fork() == 0:
+                listener.close()
+                _run(client, request, files)
+        except ConnectionError:
+            pass  # the client was killed
         client.close()
         for file in files:
             os.close(file)
 
 
-def _receive(client: socket.socket) -> Tuple[Dict[str, Any], List[int]]:
+def _receive(client: socket.socket, files: List[int]) -> Dict[str, Any]:
+    """
+    A client's request; its standard files are added to `files`. Raises ConnectionError if it ends.
+    """
     head, ancillary, _, _ = client.recvmsg(8, socket.CMSG_SPACE(3 * 4))
-    files = array.array("i")
     for _, _, data in ancillary:
-        files.frombytes(data)
-    size = int(head)
+        files.extend(array.array("i", data))
     parts = b""
-    while len(parts) < size:
-        parts += client.recv(size - len(parts))
-    return json.loads(parts), list(files)
+    while head and len(parts) < int(head):
+        part = client.recv(int(head) - len(parts))
+        if not part:
+            break
+        parts += part
+    if not head or len(parts) < int(head):
+        raise ConnectionError
+    return json.loads(parts)
 
 
 def _run(client: socket.socket, request: Dict[str, Any], files: List[int]) -> None:
@@ -109,6 +119,7 @@ def _run(client: socket.socket, request: Dict[str, Any], files: List[int]) -> No
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for standard, file in enumerate(files):
         os.dup2(file, standard)
+        os.close(file)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])

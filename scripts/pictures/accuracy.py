@@ -1,5 +1,6 @@
 """Accuracy against speed-up on each data set of the study of recipes."""
 
+import math
 import statistics
 from collections import defaultdict
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -127,7 +128,7 @@ def _lowest_shown(lines: Mapping[str, Points]) -> Optional[float]:
     ours = [mean for label, of_line in means.items() if label not in papers for mean in of_line]
     lowest = min(ours) - (max(ours) - min(ours)) / 2
     is_below = any(mean < lowest for of_line in means.values() for mean in of_line)
-    return round(lowest, 2) if is_below else None
+    return math.floor(100 * lowest) / 100 if is_below else None
 
 
 def _curve(results: Sequence[Mapping[str, Any]], at: str, full_depth: str) -> Points:

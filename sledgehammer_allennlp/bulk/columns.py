@@ -68,7 +68,7 @@ def choose_columns(
     ValueError
         If the input has not the columns.
     """
-    found = _names(types)
+    found = _found(types)
     if text_column is None:
         if second_text_column is not None:
             raise ValueError("--second-text-column is given: wanted --text-column, too")
@@ -93,13 +93,13 @@ def choose_columns(
     return Columns(text_column, second_text_column, {name: types[name] for name in keep})
 
 
-def _names(types: Mapping[str, pa.DataType]) -> str:
-    """The columns that there are, and what is wrong if they were taken for one."""
+def _found(types: Mapping[str, pa.DataType]) -> str:
+    """The columns that there are. If it is one that looks like several, what separates them."""
     names = list(types)
     found = ", ".join(map(repr, names[:20])) or "none"
     if len(names) != 1 or not any(mark in names[0] for mark in _SEPARATORS):
         return found
-    return f"{found}, one column: wanted ',' between columns in CSV, and tabs in TSV"
+    return f"{found}, one column: in CSV columns are separated by ',', in TSV by tabs"
 
 
 def _of_first_rows(num_sampled: Optional[int]) -> str:

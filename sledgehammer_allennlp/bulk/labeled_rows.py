@@ -3,6 +3,7 @@
 from typing import Any, Callable, Iterator, Optional, Sequence
 
 from sledgehammer_allennlp.bulk.inputs import find_inputs
+from sledgehammer_allennlp.bulk.rows import RowBatch
 from sledgehammer_allennlp.bulk.tables import columns_of, open_table
 from sledgehammer_allennlp.labeled_lines import Row, raised
 
@@ -44,23 +45,25 @@ def labeled_rows(
         try:
             for part in table.plan(_ROWS_PER_PART):
                 for rows in table.read(part, columns, _BATCH_SIZE):
-                    for _, error in sorted(rows.errors.items()):
-                        on_fault(ValueError(f"{input_file.url}, {error}"))
-                    labels = rows.kept[0].to_pylist()
-                    second_texts: Sequence[Optional[str]] = (
-                        rows.second_texts or [None] * rows.num_rows
-                    )
-                    for place, number, text, second_text in zip(
-                        rows.good, rows.numbers, rows.texts, second_texts
-                    ):
-                        row = Row(number, _label(labels[place]), None, text, second_text)
-                        fault = _fault_of(row, f"{input_file.url}, row {number}", labels[place])
-                        if fault is None:
-                            yield row
-                        else:
-                            on_fault(fault)
+                    yield from _checked(rows, input_file.url, on_fault)
         finally:
             table.close()
+
+
+def _checked(rows: RowBatch, url: str, on_fault: Callable[[ValueError], None]) -> Iterator[Row]:
+    second_texts: Sequence[Optional[str]] = rows.second_texts or [None] * len(rows.good)
+    good = zip(rows.numbers, rows.texts, second_texts)
+    for place, label in enumerate(rows.kept[0].to_pylist()):
+        error = rows.errors.get(place)
+        if error is None:
+            number, text, second_text = next(good)
+            row = Row(number, _label(label), None, text, second_text)
+            fault = _fault_of(row, label)
+            if fault is None:
+                yield row
+                continue
+            error = f"row {number}: {fault}"
+        on_fault(ValueError(f"{url}, {error}"))
 
 
 def _label(value: Any) -> str:
@@ -69,15 +72,16 @@ def _label(value: Any) -> str:
     return ""
 
 
-def _fault_of(row: Row, where: str, label: Any) -> Optional[ValueError]:
+def _fault_of(row: Row, label: Any) -> Optional[str]:
+    """What is wrong with a row, whose label is this in the file."""
     if not row.label:
-        return ValueError(f"{where}: the label is {label!r}: wanted a string or a whole number")
+        return f"the label is {label!r}: wanted a string or a whole number"
     if len(row.label) > _MAX_LABEL_LENGTH:
-        return ValueError(
-            f"{where}: the label has {len(row.label)} characters: wanted at most "
-            f"{_MAX_LABEL_LENGTH}. It starts {row.label[:60]!r}"
+        return (
+            f"the label has {len(row.label)} characters: wanted at most {_MAX_LABEL_LENGTH}. "
+            f"It starts {row.label[:60]!r}"
         )
     for text in (row.text, row.second_text):
         if text is not None and not text.strip():
-            return ValueError(f"{where}: the text is empty: wanted some text")
+            return "the text is empty: wanted some text"
     return None

@@ -139,7 +139,8 @@ def _summary(args: argparse.Namespace, file: LabeledFile) -> DataSummary:
         hint = _hint(args, file, str(error))
         if hint is None:
             raise
-        raise ValueError(f"{error}. {hint}") from error
+        separator = "\n" if "\n" in str(error) else ". "  # after a list of lines
+        raise ValueError(f"{error}{separator}{hint}") from error
 
 
 def _hint(args: argparse.Namespace, file: LabeledFile, error: str) -> Optional[str]:

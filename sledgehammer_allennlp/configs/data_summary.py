@@ -141,12 +141,15 @@ def read_summary(file: LabeledFile) -> DataSummary:
     digests = array("Q")
     is_pairs = False
     faults = _Faults(file)
-    for row in _with_progress(file, file.rows(faults.add), f"Reading {file.path}"):
-        is_pairs = row.second_text is not None
-        first_lines.setdefault(row.label, row.line_number)
-        label_indices.append(index_of.setdefault(row.label, len(index_of)))
-        numbers.append(row.line_number)
-        digests.append(_digest(row))
+    try:
+        for row in _with_progress(file, file.rows(faults.add), f"Reading {file.path}"):
+            is_pairs = row.second_text is not None
+            first_lines.setdefault(row.label, row.line_number)
+            label_indices.append(index_of.setdefault(row.label, len(index_of)))
+            numbers.append(row.line_number)
+            digests.append(_digest(row))
+    except ValueError as error:  # of all that follows
+        faults.add(error)
     faults.raise_if_any(len(numbers))
     return DataSummary(
         file,

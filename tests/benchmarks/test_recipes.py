@@ -73,6 +73,25 @@ def test_the_recommended_config_aligns_pairs_only(arguments):
     assert config_of(arguments, runs["sst2"])["model"]["alignment"] is None
 
 
+def test_the_papers_exits_are_those_of_its_configuration(arguments):
+    arguments.recipes = ["the paper's exits"]
+    runs = first_runs(arguments, 6)
+    assert len({run.method for run in runs}) == 1 + len(LEARNING_RATES) + 1
+    (run,) = (run for run in runs if "paper" in run.method and (run.data, run.seed) == ("snli", 1))
+    config = config_of(arguments, run)
+    model = config["model"]
+    assert (model["pooling"], model["embedding_exit"], model["exit_layers"]) == (
+        "first",
+        None,
+        "all",
+    )
+    assert (model["loss"], model["alignment"]) == ("joint", None)
+    (calibration,) = (
+        one for one in config["trainer"]["callbacks"] if one["type"] == "temperature_calibration"
+    )
+    assert calibration["combine_exits"] is False
+
+
 def test_the_best_learning_rate_is_that_of_the_validation_data_over_seeds(arguments):
     accuracies = {1: (0.9, 0.8, 0.7), 2: (0.5, 0.8, 0.7)}
     results = [

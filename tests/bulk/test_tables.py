@@ -184,7 +184,7 @@ def test_texts_are_found_by_their_usual_names(tmp_path):
 def test_what_else_stands_between_columns_is_named(tmp_path, name, mark):
     path = tmp_path / name
     path.write_text(f"text{mark}label\nx{mark}a\n")
-    wanted = "one column: wanted ',' between columns in CSV, and tabs in TSV"
+    wanted = "one column: in CSV columns are separated by ',', in TSV by tabs"
     for settings in ({}, {"text_column": "text"}):
         with pytest.raises(ValueError, match=wanted):
             columns_of(find_inputs([str(path)]), **settings)

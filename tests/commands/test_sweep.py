@@ -349,7 +349,7 @@ def test_training_ends_with_its_worker_however_that_died():
     assert process.wait(timeout=120) == -signal.SIGKILL
 
 
-def test_two_workers_share_real_trainings(start, tiny_bert, tsv, tmp_path):
+def test_two_workers_share_real_trainings_and_another_goes_on(start, tiny_bert, tsv, tmp_path):
     config = tiny_experiment(str(tiny_bert), tsv)
     config["trainer"]["num_epochs"] = 1
     text = json.dumps(
@@ -367,16 +367,20 @@ def test_two_workers_share_real_trainings(start, tiny_bert, tsv, tmp_path):
         json.dumps({"parameters": {"LEARNING_RATE": choices}, "seeds": SPACE["seeds"]})
     )
     folder, storage = tmp_path / "runs", f"sqlite:///{tmp_path}/shared.db"
-    arguments = [tmp_path / "real.jsonnet", tmp_path / "space.json", "--trials", 4]
-    arguments += ["--serialization-dir", folder, "--storage", storage]
-    workers = [start(*arguments) for _ in range(2)]
+    arguments = [tmp_path / "real.jsonnet", tmp_path / "space.json"]
+    arguments += ["--serialization-dir", folder, "--storage", storage, "--trials"]
+    workers = [start(*arguments, 2) for _ in range(2)]
     printed = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], printed
-    assert states_in(folder, "real", storage) == ["COMPLETE"] * 4
     assert all(f"  in {folder}/trial_" in text for text in printed), printed  # both took part
-    assert {path.name for path in folder.glob("trial_*")} == {f"trial_{i}" for i in range(4)}
+    # As a user starts it, with nothing imported before.
+    command = [sys.executable, "-m", "allennlp", "sweep", *map(str, arguments), "3"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    # What waits is the other seed of the third's configuration.
+    assert states_in(folder, "real", storage) == ["COMPLETE"] * 3 + ["WAITING"]
+    assert {path.name for path in folder.glob("trial_*")} == {f"trial_{i}" for i in range(3)}
     summary = summary_in(folder)
-    assert [c["num_seeds"] for c in summary["configurations"]] == [2, 2]
+    assert sorted(c["num_seeds"] for c in summary["configurations"]) == [1, 2]
     seen = set()
     for configuration in summary["configurations"]:
         for trial in configuration["trials"]:
@@ -389,6 +393,6 @@ def test_two_workers_share_real_trainings(start, tiny_bert, tsv, tmp_path):
             assert trial["metric"] == metrics["best_validation_accuracy"]
             assert (run / "train.log").exists()
             seen.add((rate, trial["seed"]))
-    assert len(seen) == 4
+    assert len(seen) == 3
     assert (folder / "optimization_history.png").exists() and (folder / "slice.png").exists()
     assert load_archive(summary["best"]["archive"]).model.exit_layers == [-1, 0, 2, 3]

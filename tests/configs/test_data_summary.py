@@ -130,3 +130,35 @@ def test_where_no_row_is_good_the_first_is_named(tmp_path):
     (tmp_path / "x.tsv").write_text("a\nb\nc\n")
     with pytest.raises(ValueError, match="x.tsv, line 1: found 1 tab-separated column"):
         read_summary(LabeledFile(str(tmp_path / "x.tsv")))
+
+
+def faults_in(path, content, columns=None):
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        read_summary(LabeledFile(str(path), columns))
+    return [line.partition(", ")[2] for line in str(error.value).splitlines()[1:]]
+
+
+def test_what_ends_a_file_hides_no_line_before(tmp_path):
+    lines = [b"a\tone", b"b", b"", b"", b"a", b"c\ttwo", *[b"a\tone"] * 3000, b"\xff\tx"]
+    found = faults_in(tmp_path / "x.tsv", b"\n".join(lines))
+    assert [fault[:30] for fault in found] == [
+        "line 2: found 1 tab-separated ",
+        "line 3: the line is blank: wan",
+        "line 5: found 1 tab-separated ",
+        "line 3007: the bytes are not u",
+    ]
+
+
+def test_bad_rows_are_named_in_their_order(tmp_path):
+    pytest.importorskip("pyarrow")
+    good = b'{"review": "x", "stars": "1"}'
+    lines = [good, good.replace(b"1", b" "), b"no", good.replace(b"x", b" ")]
+    found = faults_in(tmp_path / "x.jsonl", b"\n".join(lines), COLUMNS)
+    assert [fault[:12] for fault in found] == ["row 2: the l", "row 3: it is", "row 4: the t"]
+
+
+def test_a_file_of_too_many_labels_is_read_no_further(tmp_path):
+    (tmp_path / "x.tsv").write_text("".join(f"{i}\tone\n" for i in range(100_001)) + "b\n")
+    with pytest.raises(ValueError, match="x.tsv, line 100001: found more than 100,000 different"):
+        read_summary(LabeledFile(str(tmp_path / "x.tsv")))

@@ -75,8 +75,7 @@ class Reader:
             TMPDIR=str(temporary),
             HF_HUB_OFFLINE="1",
             OMP_NUM_THREADS="1",
-            # Their reader has so many that few epochs are enough.
-            **{FEW_TEXTS: "1"},
+            **{FEW_TEXTS: "1"},  # a reader of the pages has many
         )
 
     def run(self, blocks: List[Block]) -> None:

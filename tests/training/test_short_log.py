@@ -96,7 +96,11 @@ def test_a_training_prints_few_short_lines_and_says_what_is_next(
     found = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()
+    last = config["trainer"]["num_epochs"] - 1
     assert len(lines) < 25
+    assert [line for line in lines if line.startswith("Epoch")] == [
+        f"Epoch {i}/{last}" for i in range(last + 1)
+    ]
     archive = tmp_path / "run" / "model.tar.gz"
     assert lines[-3] == f"Written: {archive}"
     assert lines[-1] == f"  allennlp tradeoff {archive} DATA --output-dir DIR"
