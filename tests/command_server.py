@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from tests.imports_once import import_once
 
@@ -83,34 +83,25 @@ def serve(path: str) -> None:
     while True:
         client, _ = listener.accept()
         files: List[int] = []
-        try:
-            request = _receive(client, files)
-            if os.fork() == 0:
-                listener.close()
-                _run(client, request, files)
-        except ConnectionError:
-            pass  # the client was killed
+        request = _receive(client, files)
+        if request is not None and os.fork() == 0:
+            listener.close()
+            _run(client, request, files)
         client.close()
         for file in files:
             os.close(file)
 
 
-def _receive(client: socket.socket, files: List[int]) -> Dict[str, Any]:
-    """
-    A client's request; its standard files are added to `files`. Raises ConnectionError if it ends.
-    """
+def _receive(client: socket.socket, files: List[int]) -> Optional[Dict[str, Any]]:
+    """A client's request, `None` if it has been killed; its standard files are added to `files`."""
     head, ancillary, _, _ = client.recvmsg(8, socket.CMSG_SPACE(3 * 4))
     for _, _, data in ancillary:
         files.extend(array.array("i", data))
+    size = int(head or 0)
     parts = b""
-    while head and len(parts) < int(head):
-        part = client.recv(int(head) - len(parts))
-        if not part:
-            break
+    while len(parts) < size and (part := client.recv(size - len(parts))):
         parts += part
-    if not head or len(parts) < int(head):
-        raise ConnectionError
-    return json.loads(parts)
+    return json.loads(parts) if size and len(parts) == size else None
 
 
 def _run(client: socket.socket, request: Dict[str, Any], files: List[int]) -> None:
