@@ -190,7 +190,7 @@ setup: $(INSTALLED)
 # CUDA=no: without CUDA's libraries, with the CPU build of torch, which pip must find (README, Install); also
 # where that is installed already.
 CUDA ?= $(if $(wildcard $(VENV)/lib/python3*/site-packages/torch-*+cpu.dist-info),no,yes)
-SIZE_yes := it downloads 3.6 GB and takes 8.0 GB of disk. The CPU build of torch takes 2.6 GB: see README, Install
+SIZE_yes := it downloads 3.6 GB and takes 7.7 GB of disk. The CPU build of torch takes 2.6 GB: see README, Install
 SIZE_no := it downloads 0.7 GB and takes 2.6 GB of disk
 REQUIREMENTS := $(VENV)/requirements.txt
 FOR_CPU := -e '/^(nvidia|cuda)-/d' -e '/^triton==/d' -e 's/^(torch|torchvision)==[0-9.]+/&+cpu/'

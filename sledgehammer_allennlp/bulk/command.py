@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import Any, Iterator, List, NoReturn
 
+from sledgehammer_allennlp.bulk.formats import FORMATS
 from sledgehammer_allennlp.bulk.needs_arrow import require_arrow
 from sledgehammer_allennlp.files import no_room
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("archive_file", help="model.tar.gz, or the folder of a training run")
     add("inputs", nargs="+", metavar="INPUT", help="a file, a folder, a pattern or a URL")
     add("--output-dir", help="of this job alone: a folder or a URL, such as s3://bucket/folder")
-    add("--input-format", choices=["jsonl", "csv", "tsv", "txt", "parquet"], help="else by name")
+    add("--input-format", choices=FORMATS, help="else by name")
     add(
         "--text-column",
         help="by default text, sentence, or premise and hypothesis; of plain text, text",

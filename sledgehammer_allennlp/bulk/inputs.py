@@ -1,27 +1,19 @@
 """Which files are read: those that a user names, by path, folder, pattern or URL."""
 
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import fsspec
 
-LINE_FORMATS = ("jsonl", "csv", "tsv", "txt")
-FORMATS = (*LINE_FORMATS, "parquet")
+from sledgehammer_allennlp.bulk.formats import (
+    COMPRESSION_OF_SUFFIX,
+    FORMAT_OF_SUFFIX,
+    format_and_compression,
+)
 
-_FORMAT_OF_SUFFIX = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".txt": "txt",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-_COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "ETag", "etag")
-_WANTED = f"wanted names that end in {', '.join(_FORMAT_OF_SUFFIX)}, with or without "
-_WANTED += f"{', '.join(_COMPRESSION_OF_SUFFIX)}, or --input-format"
+_WANTED = f"wanted names that end in {', '.join(FORMAT_OF_SUFFIX)}, with or without "
+_WANTED += f"{', '.join(COMPRESSION_OF_SUFFIX)}, or --input-format"
 
 
 class InputFile(NamedTuple):
@@ -90,7 +82,7 @@ def _urls(name: str, any_suffix: bool) -> List[str]:
         paths = [
             one
             for one in filesystem.find(path)
-            if not _is_hidden(one[len(path) :]) and (any_suffix or _suffixes(one)[0])
+            if not _is_hidden(one[len(path) :]) and (any_suffix or format_and_compression(one)[0])
         ]
     elif any(letter in path for letter in "*?["):
         paths = [one for one in filesystem.glob(path) if filesystem.isfile(one)]
@@ -115,17 +107,8 @@ def _is_hidden(path_in_folder: str) -> bool:
     return any(part.startswith((".", "_")) for part in path_in_folder.split("/"))
 
 
-def _suffixes(url: str) -> Tuple[Optional[str], Optional[str]]:
-    """Format and compression, by the name."""
-    rest, last = os.path.splitext(url.lower())
-    compression = _COMPRESSION_OF_SUFFIX.get(last)
-    if compression is not None:
-        last = os.path.splitext(rest)[1]
-    return _FORMAT_OF_SUFFIX.get(last), compression
-
-
 def _input_file(url: str, format_: Optional[str]) -> InputFile:
-    by_name, compression = _suffixes(url)
+    by_name, compression = format_and_compression(url)
     format_ = format_ or by_name
     if format_ is None:
         raise ValueError(f"the format of the input {url!r} is not known: {_WANTED}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import List, Optional, Union
 
 from sledgehammer_allennlp import __version__
+from sledgehammer_allennlp.bulk.formats import format_and_compression
 from sledgehammer_allennlp.configs import SETTINGS_FILE
 from sledgehammer_allennlp.configs.data_summary import (
     DataSummary,
@@ -34,7 +35,6 @@ _DESCRIPTION = (
     f"{SETTINGS_FILE.name}, which it imports. Needs no AllenNLP, and trains nothing."
 )
 _MOST_LABELS = 10
-_OF_TABLES = (".csv", ".jsonl", ".json", ".ndjson", ".parquet", ".pq", ".gz", ".bz2", ".xz", ".zst")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +146,8 @@ def _summary(args: argparse.Namespace, file: LabeledFile) -> DataSummary:
 def _hint(args: argparse.Namespace, file: LabeledFile, error: str) -> Optional[str]:
     """What to do about an error in the data, if their columns have not been named."""
     if file.columns is None:
-        is_table = Path(file.path).name.lower().endswith(_OF_TABLES)
+        format_, compression = format_and_compression(file.path)
+        is_table = format_ in ("csv", "jsonl", "parquet") or compression is not None
         name_both = "If it is a table, name its columns: --text-column and --label-column"
         return name_both if is_table else None
     for role in ("text", "label"):
