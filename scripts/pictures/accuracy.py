@@ -70,8 +70,9 @@ def _draw(data: str, results: Sequence[Mapping[str, Any]]) -> Picture:
     axes.set_ylabel("accuracy in %")
     figure.legend(loc="outside upper left", ncols=2, columnspacing=1.2, handlelength=2.6)
     name = DATA_SETS.get(data, data)
-    num_seeds = len({one["seed"] for one in results if one["method"] == RECOMMENDED})
-    seeds = "1 seed" if num_seeds == 1 else f"{num_seeds} seeds, bars: standard deviation"
+    counts = sorted({len(point[1]) for points in lines.values() for point in points})
+    num_seeds = " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    seeds = "1 seed" if num_seeds == "1" else f"{num_seeds} seeds, bars: standard deviation"
     return Picture(
         f"accuracy-{data.replace('_', '-')}",
         f"Accuracy against speed-up on {name}: a {num_layers}-layer MiniLM, "

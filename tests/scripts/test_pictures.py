@@ -234,7 +234,8 @@ def test_what_is_far_below_is_not_shown_and_that_is_said():
     far_below = result("PABEE", at_layers=[0.1, 0.2, 0.7])
     with style():
         without, beside = draw_accuracies([RECIPES[0]]), draw_accuracies([*RECIPES[:6], far_below])
-    assert "not shown" not in without[0].caption
+    assert "not shown" not in without[0].caption and ", 1 seed. " in without[0].caption
+    assert ", 1 to 2 seeds, bars: standard deviation. " in beside[0].caption
     # Ours goes from .4, by temperatures, to .85, which is that of plain fine-tuning, too.
     assert beside[0].caption.endswith(" What is below 17 % is not shown.")
     bottom, top = beside[0].figure.axes[0].get_ylim()
