@@ -70,9 +70,8 @@ def checked_rows(
         check_regular(path)
     except (OSError, ValueError) as error:
         raise unreadable(name, with_exit_layers, error) from error
-    lines = _CheckedLines(name, with_exit_layers)
     labels: Set[str] = set()
-    blank_line = None
+    num_columns = blank_line = None
     is_empty = True
     for line_number, line in enumerate(_lines(path, name, encoding), start=1):
         if not line.strip():
@@ -80,19 +79,21 @@ def checked_rows(
             continue
         is_empty = False
         if blank_line is not None:  # there may be blank lines at the end
-            where = f"{name}, line {blank_line}"
-            on_fault(ValueError(f"{where}: the line is blank: wanted {wanted}"))
+            message = f"{name}, line {blank_line}: the line is blank: wanted {wanted}"
+            on_fault(ValueError(message))
             blank_line = None
+        where = f"{name}, line {line_number}"
         try:
-            row = lines.row(line_number, line)
+            row = _row(line_number, line, where, with_exit_layers, num_columns)
         except ValueError as fault:
             on_fault(fault)
             continue
+        num_columns = 2 if row.second_text is None else 3
         labels.add(row.label)
         if len(labels) > _MAX_LABELS:
             raise ValueError(
-                f"{name}, line {line_number}: found more than {_MAX_LABELS:,} different labels: "
-                f"wanted {wanted}, of which the first column is {row.label[:60]!r} here"
+                f"{where}: found more than {_MAX_LABELS:,} different labels: wanted "
+                f"{wanted}, of which the first column is {row.label[:60]!r} here"
             )
         if line_number == len(labels) == _NUM_LINES_WITH_EQUAL_LABELS:
             logger.warning(
@@ -105,33 +106,25 @@ def checked_rows(
         raise ValueError(f"{name}: the file is empty: wanted {wanted} in each line")
 
 
-class _CheckedLines:
-    """Makes rows of lines, in their order."""
-
-    def __init__(self, name: str, with_exit_layers: bool) -> None:
-        self._name = name
-        self._with_exit_layers = with_exit_layers
-        self._num_columns: Optional[int] = None
-
-    def row(self, line_number: int, line: str) -> Row:
-        """The row of a line that is not blank. Raises ValueError if something is wrong with it."""
-        where = f"{self._name}, line {line_number}"
-        columns = line.split("\t")
-        exit_layer = None
-        if self._with_exit_layers:
-            exit_layer = _exit_layer_in(columns, where)
-            del columns[1]
-        _check_columns(columns, where)
-        if line_number == 1 and _is_header(columns):
-            raise ValueError(f"{where}: found a header, {line[:200]!r}: wanted none")
-        self._num_columns = self._num_columns or len(columns)
-        if len(columns) != self._num_columns:
-            raise ValueError(
-                f"{where}: found {len(columns)} tab-separated columns, but {self._num_columns} in "
-                "the lines before: wanted the same number in every line"
-            )
-        second_text = columns[2] if self._num_columns == 3 else None
-        return Row(line_number, columns[0].strip(), exit_layer, columns[1], second_text)
+def _row(
+    line_number: int, line: str, where: str, with_exit_layers: bool, num_columns: Optional[int]
+) -> Row:
+    """The row of a line that is not blank, of as many columns as those before it, if any were."""
+    columns = line.split("\t")
+    exit_layer = None
+    if with_exit_layers:
+        exit_layer = _exit_layer_in(columns, where)
+        del columns[1]
+    _check_columns(columns, where)
+    if line_number == 1 and _is_header(columns):
+        raise ValueError(f"{where}: found a header, {line[:200]!r}: wanted none")
+    if num_columns is not None and len(columns) != num_columns:
+        raise ValueError(
+            f"{where}: found {len(columns)} tab-separated columns, but {num_columns} in "
+            "the lines before: wanted the same number in every line"
+        )
+    second_text = columns[2] if len(columns) == 3 else None
+    return Row(line_number, columns[0].strip(), exit_layer, columns[1], second_text)
 
 
 def unreadable(name: str, with_exit_layers: bool, error: Exception) -> ValueError:

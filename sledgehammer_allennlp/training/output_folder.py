@@ -60,7 +60,7 @@ def check_new(folder: Path) -> None:
     ConfigurationError
         If there is something in a folder, which a new training would want empty.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not any(folder.iterdir()):
         return
     is_training = (folder / CONFIG_NAME).exists()
     go_on = ", --recover to go on with its training" if is_training else ""

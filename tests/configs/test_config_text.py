@@ -12,9 +12,7 @@ from sledgehammer_allennlp.configs.config_text import comment, config_text
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names, names, names, st.lists(names, max_size=3))
 def test_a_config_evaluates_to_what_was_chosen(tmp_path, train, dev, model, facts):
     _jsonnet = pytest.importorskip("_jsonnet")

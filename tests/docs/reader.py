@@ -35,7 +35,7 @@ class Failed(AssertionError):
     """What a block did instead of what the page says."""
 
 
-def write_commands(server: CommandServer, folder: Path) -> None:
+def write_commands(folder: Path) -> None:
     """The programs that a page names."""
     folder.mkdir()
     programs = {name: shlex.join(client_of(name)) for name in ("allennlp", "python")}
@@ -69,7 +69,7 @@ class Reader:
         self._port = _free_port()
         temporary, commands = folder / ".tmp", folder / ".bin"
         temporary.mkdir()
-        write_commands(server, commands)
+        write_commands(commands)
         self._environment = server.environment(
             PATH=f"{commands}:/usr/bin:/bin",
             TMPDIR=str(temporary),
