@@ -14,12 +14,12 @@ from sledgehammer_allennlp.engine import (
     ExitCombination,
     ExitRule,
     check_ensemble,
-    most_probable,
     run_early_exit,
 )
 from sledgehammer_allennlp.engine.chunks import check_token_budget
 from sledgehammer_allennlp.engine.combination import add_none_to_older_weights
 from sledgehammer_allennlp.engine.exit_rule import abstained, check_abstain_below, check_threshold
+from sledgehammer_allennlp.engine.prediction import most_probable_of
 from sledgehammer_allennlp.engine.windows import NO_PAIRS, check_windows, read_in_windows
 from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
@@ -225,14 +225,13 @@ def as_dicts(
             "probs": probs,
             "confidence": confidence,
             "exit_layer": exit_layers[exit_index],
-            "label": labels[label],
+            "label": labels[most_probable_of(logits, probs)],
         }
-        for logits, probs, confidence, exit_index, label in zip(
+        for logits, probs, confidence, exit_index in zip(
             output.logits.tolist(),
             output.probs.tolist(),
             output.confidence.tolist(),
             output.exit_index.tolist(),
-            most_probable(output.logits, output.probs).tolist(),
         )
     ]
     if output.windows is not None:

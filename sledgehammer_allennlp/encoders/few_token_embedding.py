@@ -4,13 +4,18 @@ torch would share this work among its threads, which then wait for more by spinn
 cores from the threads of ONNX Runtime, which run the layers of few tokens.
 """
 
+from typing import Optional
+
 import numpy as np
 import torch
 from torch import nn
 
 
 def embed_few_tokens(
-    embeddings: nn.Module, token_ids: torch.Tensor, type_ids: torch.Tensor, positions: torch.Tensor
+    embeddings: nn.Module,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: Optional[torch.Tensor],
 ) -> torch.Tensor:
     """
     The layer norm of the sum of word, position and, where there are some, type embeddings.
@@ -20,7 +25,8 @@ def embed_few_tokens(
     embeddings : `nn.Module`
         Of BERT, or of a family that names its parts alike.
     token_ids, type_ids, positions : `torch.Tensor`
-        `(num_tokens,)`; positions as the table of this family numbers them.
+        `(num_tokens,)`; positions as the table of this family numbers them, `None` for those of a
+        single text, from 0.
 
     # Returns
 
@@ -32,22 +38,28 @@ def embed_few_tokens(
 
 
 def sum_embeddings(
-    embeddings: nn.Module, token_ids: torch.Tensor, type_ids: torch.Tensor, positions: torch.Tensor
+    embeddings: nn.Module,
+    token_ids: torch.Tensor,
+    type_ids: torch.Tensor,
+    positions: Optional[torch.Tensor],
 ) -> np.ndarray:
     """What the layer norm of `embed_few_tokens` takes."""
-    summed = _rows(embeddings.word_embeddings, token_ids)
-    summed += _rows(embeddings.position_embeddings, positions)
-    if hasattr(embeddings, "token_type_embeddings"):
-        types = embeddings.token_type_embeddings
-        assert isinstance(types, nn.Embedding)
+    parts = embeddings._modules  # not by attributes, which modules look up slowly
+    summed = _table(parts["word_embeddings"])[token_ids.numpy()]
+    of_positions = _table(parts["position_embeddings"])
+    summed += of_positions[: len(summed)] if positions is None else of_positions[positions.numpy()]
+    types = parts.get("token_type_embeddings")
+    if types is not None:
+        table = _table(types)
         # Some models have one type only; their tokenizers give zeros, other tokenizers may not.
-        summed += _rows(types, type_ids.clamp(max=types.num_embeddings - 1))
+        summed += table[np.minimum(type_ids.numpy(), len(table) - 1)]
     return summed
 
 
-def _rows(table: object, ids: torch.Tensor) -> np.ndarray:
-    assert isinstance(table, nn.Embedding)
-    return np.take(table.weight.detach().numpy(), ids.numpy(), axis=0)
+def _table(embedding: Optional[nn.Module]) -> np.ndarray:
+    assert isinstance(embedding, nn.Embedding)
+    table: np.ndarray = embedding.weight.detach().numpy()
+    return table
 
 
 def _layer_norm(x: np.ndarray, norm: object) -> np.ndarray:

@@ -211,7 +211,7 @@ class LayeredEncoder(nn.Module):
         if self.embedding_norm is None:
             hidden: np.ndarray = self.embed(text, for_onnx=True).numpy()
             return hidden
-        positions = self._positions(text)
+        positions = None if self._family.number_positions is None else self._positions(text)
         embeddings = self.transformer.embeddings
         return sum_embeddings(embeddings, text.token_ids, text.type_ids, positions)
 

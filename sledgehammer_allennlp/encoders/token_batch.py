@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import List, NamedTuple, Optional, Sequence
 
+import numpy as np
 import torch
 
 # Attention over texts of different lengths in one call pads them; over texts of one length it does
@@ -68,7 +69,7 @@ class TokenBatch:
         From the `token_ids` of each text, as a tokenizer gives them; `type_ids` are 0 by default. A
         text without any token gets one, 0.
         """
-        lengths = torch.tensor([len(text) or 1 for text in token_ids], dtype=torch.long)
+        lengths = _as_tensor([len(text) or 1 for text in token_ids])
         flat = _concatenated(token_ids)
         return cls(
             flat, torch.zeros_like(flat) if type_ids is None else _concatenated(type_ids), lengths
@@ -85,7 +86,12 @@ class TokenBatch:
 
 
 def _concatenated(ids: Sequence[Sequence[int]]) -> torch.Tensor:
-    return torch.tensor(list(chain.from_iterable(text or (0,) for text in ids)), dtype=torch.long)
+    return _as_tensor(list(chain.from_iterable(text or (0,) for text in ids)))
+
+
+def _as_tensor(integers: List[int]) -> torch.Tensor:
+    # By NumPy, which reads lists four times as fast.
+    return torch.from_numpy(np.array(integers, dtype=np.int64))
 
 
 def token_indices(lengths: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ def truncate_to_positions(texts: TokenBatch, max_positions: int) -> TokenBatch:
     The reader is the better place to truncate, because it knows the text; this is the guard for
     readers that do not.
     """
-    longest = int(texts.lengths.max()) if len(texts) else 0
+    longest = max(texts.lengths.tolist(), default=0)
     if longest <= max_positions:
         return texts
     if max_positions not in _warned_max_positions:

@@ -85,8 +85,6 @@ def run_early_exit(
     ValueError
         If the device cannot compute in the encoder's precision.
     """
-    if token_budget is None:
-        token_budget = default_token_budget(encoder)
     device, num_texts = texts.token_ids.device, len(texts)
     is_plain = not record_exits and forced_exits is None
     is_one = num_texts == 1 and is_plain
@@ -98,11 +96,10 @@ def run_early_exit(
     with _inference_mode_without_gradients():
         decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
         texts = encoder.truncate(texts)
-        output = None
+        output, instances = None, None
         at_ngrams = decide_one_by_ngrams(exits, rule, texts, decisions) if is_one else None
         if at_ngrams is not None:
             output, scores = at_ngrams
-            instances = torch.zeros(1, dtype=torch.long)
         else:
             texts, instances, scores = decide_by_ngrams(texts, exits, decisions)
         if is_one and output is None and len(texts):
@@ -113,7 +110,9 @@ def run_early_exit(
             scores = [
                 one and one.map(lambda part: part.to(encoder.device)[in_order]) for one in scores
             ]
-            _run_layers(encoder, exits, texts, instances[order], scores, decisions, token_budget)
+            budget = token_budget or default_token_budget(encoder)
+            places = order if instances is None else instances[order]
+            _run_layers(encoder, exits, texts, places, scores, decisions, budget)
         output = output or decisions.output(device)
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
 

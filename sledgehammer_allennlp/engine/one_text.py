@@ -30,7 +30,7 @@ _LARGEST = 1e30
 class AtNgrams(NamedTuple):
     """
     What the exit over n-grams makes of a text: its `output`, `None` if it stays active; and its
-    `scores`, as `ActiveInstances.earlier_scores`, empty if it exits.
+    `scores`, as `ActiveInstances.earlier_scores`, empty if it exits or there is no such exit.
     """
 
     output: Optional[EarlyExitOutput]
@@ -41,7 +41,7 @@ def decide_one_by_ngrams(
     exits: ExitClassifiers, rule: ExitRule, text: TokenBatch, decisions: ExitDecisions
 ) -> Optional[AtNgrams]:
     """
-    The exit over n-grams for one text.
+    The exit over n-grams for one text, if there is one.
 
     # Parameters
 
@@ -59,7 +59,9 @@ def decide_one_by_ngrams(
         `None` if this model, rule or text is to take the general way.
     """
     ngrams = exits.ngrams
-    if ngrams is None or text.token_ids.device.type != "cpu":
+    if ngrams is None:
+        return AtNgrams(None, [])
+    if text.token_ids.device.type != "cpu":
         return None
     if not decisions.needs_scores_of(0) or not _is_usual(exits, rule):
         return None
@@ -197,10 +199,10 @@ class _Answer(NamedTuple):
     def output(self, exit_index: int) -> EarlyExitOutput:
         with torch.inference_mode(False):  # ordinary tensors, which need no copies
             return EarlyExitOutput(
-                torch.tensor([self.logits]),
-                torch.tensor([self.probs]),
-                torch.tensor([self.confidence]),
-                torch.tensor([exit_index]),
+                torch.from_numpy(np.array([self.logits], np.float32)),
+                torch.from_numpy(np.array([self.probs], np.float32)),
+                torch.from_numpy(np.array([self.confidence], np.float32)),
+                torch.from_numpy(np.array([exit_index])),
                 [],
             )
 
@@ -212,7 +214,7 @@ def _answer(
     own = logits[-1]
     assert own is not None
     if rule.combination is None:
-        temperature = float(rule.temperatures[exit_index])
+        temperature = rule.temperatures.tolist()[exit_index]
         calibrated = [x / temperature for x in own]
     else:
         calibrated = [0.0] * len(own)

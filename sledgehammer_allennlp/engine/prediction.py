@@ -1,7 +1,7 @@
 """What is predicted for instances at an exit."""
 
 import math
-from typing import NamedTuple
+from typing import List, NamedTuple
 
 import torch
 
@@ -25,3 +25,11 @@ def most_probable(logits: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
     """
     is_below = probs != probs.amax(-1, keepdim=True)
     return logits.masked_fill(is_below, -math.inf).argmax(-1)
+
+
+def most_probable_of(logits: List[float], probs: List[float]) -> int:
+    """`most_probable` of one instance, whose numbers are a list already: its calls take longer."""
+    largest = max(probs)
+    if probs.count(largest) < 2:
+        return probs.index(largest)
+    return max(range(len(probs)), key=lambda k: (probs[k] == largest, logits[k]))

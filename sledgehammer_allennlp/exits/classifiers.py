@@ -147,6 +147,8 @@ class ExitClassifiers(nn.Module):
             else ngrams
             for k, layer in enumerate(self.exit_layers)
         )
+        # The same in a list, whose items are looked up faster.
+        self._in_order = [*self.classifiers]
         self._hooks = [
             hooks
             for module in self.classifiers.modules()
@@ -174,8 +176,8 @@ class ExitClassifiers(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights, and of what the exits take."""
         # Not the first of all parameters, which would be looked for among all modules.
-        last = self.classifiers[-1]
-        return last.linear.weight.dtype  # type: ignore[union-attr,return-value]
+        last = self._in_order[-1]
+        return last.linear.weight.dtype
 
     @property
     def has_hooks(self) -> bool:
@@ -194,7 +196,7 @@ class ExitClassifiers(nn.Module):
     @property
     def ngrams(self) -> Optional[NgramClassifier]:
         """The first exit, if it needs no more than token ids."""
-        first = self.classifiers[0]
+        first = self._in_order[0]
         return first if isinstance(first, NgramClassifier) else None
 
     @property

@@ -54,6 +54,64 @@ def test_a_long_text_that_is_cut_first_has_the_librarys_tokens(tokenizer, text, 
     assert ids_of(pair) == by_the_library(tokenizer, [text], ["good day"], 8)["input_ids"]
 
 
+short_texts = st.lists(
+    st.text(alphabet=st.sampled_from("good bad'[SEP].\u3000é"), max_size=30), min_size=1, max_size=5
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(short_texts, st.booleans(), st.integers(5, 30), st.integers(1, 40), st.booleans())
+def test_tokens_are_those_of_a_call_of_the_tokenizer_whatever_it_was_called_for_before(
+    tokenizer, texts, in_pairs, max_length, length_before, split_before
+):
+    second_texts = texts[::-1] if in_pairs else None
+    wanted = by_the_library(tokenizer, texts, second_texts, max_length)
+    splits = (
+        {"split_special_tokens": split_before} if hasattr(tokenizer, "split_special_tokens") else {}
+    )
+    tokenizer(
+        ["good film"], padding="max_length", truncation=True, max_length=length_before, **splits
+    )
+    found = tokenize(tokenizer, texts, second_texts, max_length)
+    assert ids_of(found) == wanted["input_ids"]
+    assert found.type_ids.tolist() == [
+        type_id for ids in wanted["token_type_ids"] for type_id in ids
+    ]
+
+
+def test_without_a_limit_nothing_is_cut(tiny_bert):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert, model_max_length=int(1e30))
+    assert tokenize(tokenizer, ["good " * 700], None, 10).lengths.tolist() == [10]
+    assert tokenize(tokenizer, ["good " * 700]).lengths.tolist() == [702]
+    assert tokenize(tokenizer, ["good " * 700], ["bad"]).lengths.tolist() == [704]
+
+
+def test_a_tokenizer_that_splits_special_tokens_does_so(tiny_bert):
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(tiny_bert, split_special_tokens=True)
+        wanted = by_the_library(tokenizer, ["good [SEP] day"], None, 20)["input_ids"]
+        assert len(wanted[0]) > 5
+    except TypeError:
+        pytest.skip("this version has no such setting")
+    assert ids_of(tokenize(tokenizer, ["good [SEP] day"], None, 20)) == wanted
+
+
+def test_a_users_own_tokenizer_class_is_called_itself(tiny_bert):
+    plain = AutoTokenizer.from_pretrained(tiny_bert)
+
+    class Shouting(type(plain)):
+        def __call__(self, texts, second_texts=None, **settings):
+            return super().__call__([text + " good" for text in texts], second_texts, **settings)
+
+    found = tokenize(Shouting.from_pretrained(tiny_bert), ["bad"], None, 20)
+    assert ids_of(found) == by_the_library(plain, ["bad good"], None, 20)["input_ids"]
+
+
+def test_as_many_second_texts_as_first_ones_are_wanted(tokenizer):
+    with pytest.raises(ValueError, match="found 2 texts and 1 second texts: wanted as many"):
+        tokenize(tokenizer, ["good", "bad"], ["day"])
+
+
 def test_lone_surrogates_are_read_as_by_older_tokenizers(tokenizer):
     texts = ["good \ud800 day", "\udfff\ud83d", "x\udc80"]
     try:
@@ -64,16 +122,24 @@ def test_lone_surrogates_are_read_as_by_older_tokenizers(tokenizer):
 
 
 def counted(tokenizer, monkeypatch):
-    """The number of characters that a tokenizer is given from now on."""
+    """The number of characters that a tokenizer is given from now on, and the library under it."""
     lengths = []
-    call = type(tokenizer).__call__
+    call, encode = type(tokenizer).__call__, tokenizing._encode
 
-    def counting(self, texts, second_texts=None, **settings):
+    def count(texts, second_texts):
         for given_ in (texts, second_texts or []):
             lengths.extend([len(given_)] if isinstance(given_, str) else map(len, given_))
+
+    def counting_call(self, texts, second_texts=None, **settings):
+        count(texts, second_texts)
         return call(self, texts, second_texts, **settings)
 
-    monkeypatch.setattr(type(tokenizer), "__call__", counting)
+    def counting_encode(tokenizer, texts, second_texts, num_tokens):
+        count(texts, second_texts)
+        return encode(tokenizer, texts, second_texts, num_tokens)
+
+    monkeypatch.setattr(type(tokenizer), "__call__", counting_call)
+    monkeypatch.setattr(tokenizing, "_encode", counting_encode)
     return lengths
 
 

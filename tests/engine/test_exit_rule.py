@@ -18,6 +18,7 @@ from sledgehammer_allennlp.engine import (
     run_early_exit,
     run_exits,
 )
+from sledgehammer_allennlp.engine.prediction import most_probable_of
 from sledgehammer_allennlp.exits import ExitScores
 from sledgehammer_allennlp.exits.confidence import confidence_by_name
 from tests.engine.plain_computation import (
@@ -397,6 +398,13 @@ def test_the_label_is_the_most_probable_and_of_those_the_one_of_the_largest_logi
         assert text_probs[label] == max(text_probs)
         rivals = [x for x, p in zip(text_logits, text_probs) if p == max(text_probs)]
         assert text_logits[label] == max(rivals)
+        assert most_probable_of(text_logits, text_probs) == label
+
+
+def test_the_label_of_no_numbers_is_the_first():
+    no_numbers = torch.full((1, 3), float("nan"))
+    assert most_probable(no_numbers, no_numbers).tolist() == [0]
+    assert most_probable_of(no_numbers[0].tolist(), no_numbers[0].tolist()) == 0
 
 
 def _half_on_cpu() -> bool:
