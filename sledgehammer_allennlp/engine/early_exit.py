@@ -93,27 +93,30 @@ def run_early_exit(
         return EarlyExitOutput.joined(
             [run_early_exit(encoder, exits, rule, text, token_budget, False) for text in each]
         )
-    with _inference_mode_without_gradients():
-        decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
-        texts = encoder.truncate(texts)
-        output, instances = None, None
-        at_ngrams = decide_one_by_ngrams(exits, rule, texts, decisions) if is_one else None
-        if at_ngrams is not None:
-            output, scores = at_ngrams
-        else:
+    decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
+    texts = encoder.truncate(texts)
+    output, instances = None, None
+    at_ngrams = decide_one_by_ngrams(exits, rule, texts, decisions) if is_one else None
+    if at_ngrams is not None:
+        output, scores = at_ngrams
+    else:
+        with _inference_mode_without_gradients():
             texts, instances, scores = decide_by_ngrams(texts, exits, decisions)
-        if is_one and output is None and len(texts):
-            output = run_one_text(encoder, exits, rule, texts, scores, decisions)
-        if output is None and len(texts):
+    if is_one and output is None and len(texts):
+        output = run_one_text(encoder, exits, rule, texts, scores, decisions)
+    if output is not None:
+        return output
+    with _inference_mode_without_gradients():
+        if len(texts):
             order, texts = sort_by_length(texts.to(encoder.device))
             in_order = order.to(encoder.device)
             scores = [
                 one and one.map(lambda part: part.to(encoder.device)[in_order]) for one in scores
             ]
-            budget = token_budget or default_token_budget(encoder)
             places = order if instances is None else instances[order]
+            budget = token_budget or default_token_budget(encoder)
             _run_layers(encoder, exits, texts, places, scores, decisions, budget)
-        output = output or decisions.output(device)
+        output = decisions.output(device)
     return output.as_ordinary_tensors() if output.logits.is_inference() else output
 
 

@@ -197,14 +197,13 @@ class _Answer(NamedTuple):
         )
 
     def output(self, exit_index: int) -> EarlyExitOutput:
-        with torch.inference_mode(False):  # ordinary tensors, which need no copies
-            return EarlyExitOutput(
-                torch.from_numpy(np.array([self.logits], np.float32)),
-                torch.from_numpy(np.array([self.probs], np.float32)),
-                torch.from_numpy(np.array([self.confidence], np.float32)),
-                torch.from_numpy(np.array([exit_index])),
-                [],
-            )
+        return EarlyExitOutput(
+            torch.from_numpy(np.array([self.logits], np.float32)),
+            torch.from_numpy(np.array([self.probs], np.float32)),
+            torch.from_numpy(np.array([self.confidence], np.float32)),
+            torch.from_numpy(np.array([exit_index])),
+            [],
+        )
 
 
 def _answer(
