@@ -6,6 +6,7 @@ the texts of a pair by type ids, those decide, whatever stands in a text; else t
 
 from typing import Any, Dict, List, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -79,14 +80,15 @@ class PairTexts(nn.Module):
         first place with as many separators in a row as the tokenizer puts between two texts.
         """
         first, separator, num_between, has_type_ids = self.special_tokens.tolist()
-        ids = texts.token_ids.cpu()
+        ids = texts.token_ids.cpu().numpy()  # of a single pair, calls of torch take most time
         is_separator = ids == separator
         if has_type_ids:
-            is_second = texts.type_ids.cpu() > 0
+            is_second = texts.type_ids.cpu().numpy() > 0
         else:
-            is_second = _is_after_boundary(is_separator, texts.lengths, num_between)
+            separators = torch.from_numpy(is_separator)
+            is_second = _is_after_boundary(separators, texts.lengths, num_between).numpy()
         is_word = ~(is_separator | (ids == first))
-        return (is_second.long() + FIRST) * is_word
+        return torch.from_numpy((is_second + np.int64(FIRST)) * is_word)
 
 
 def _is_after_boundary(
