@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[12, 25, 64, 128])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.0, 0.8, 0.9, 1.0])
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8, 32, 256])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 2, 3, 4, 8, 32, 256])
     parser.add_argument(
         "--without",
         choices=OTHERS,

@@ -29,13 +29,20 @@ _PRECISIONS = ("float32", "int8")
 _MOST_TOKENS = 128
 """Up to so many, ONNX Runtime is the faster one."""
 
-_MOST_WORK_OF_TWO = {"float32": 8e7, "int8": 1.8e8}
+_MOST_WORK = {"float32": {2: 1.2e8, 3: 7.1e7}, "int8": {2: 1.8e8, 3: 4.5e7}}
 """
-By precision, multiply-adds of a layer for one text: up to so many, two texts are faster in ONNX
-Runtime one after the other than together in torch, whose operations take longer to call. On two
-cores, in float32 and int8: MiniLM-L6 took 0.60 and 0.58 of the time with 12 tokens, 0.79 and 0.62
-with 25, 0.94 and 0.83 with 64; BERT-base .99 and .76 with 12, 1.01 and .94 with 25, 1.00 and 1.20
-with 64. Three texts of 25 tokens took 1.0 and .86 of the time with MiniLM-L6, four 1.16 and 1.08.
+By precision and number of texts, multiply-adds of a layer for the longest text: up to so many, the
+texts are faster in ONNX Runtime one after the other than together in torch, whose operations take
+longer to call. On two cores, as shares of torch's time, MiniLM-L6 with 12, 25, 40 and 64 tokens:
+two texts .64 .76 .83 .94 in float32 and .61 .73 .84 .94 in int8, three .79 .95 .97 1.07 and .84 .95
+1.09 1.18, four from .95 on; BERT-base in int8 with 6, 12 and 25 tokens: two .70 .78 .95, three .94
+1.04 1.25.
+"""
+_BYTES_OF_A_WEIGHT = {"float32": 4, "int8": 1}
+_MOST_BYTES_OF_A_LAYER = 1e7
+"""
+Larger layers do not stay in the caches, and are read again for each text: two texts took 1.16 to
+1.25 of torch's time with BERT-base in float32.
 """
 
 _PACKAGES = ("onnx", "onnxruntime")
@@ -87,13 +94,14 @@ def runs_faster_in_onnx(lengths: torch.Tensor, precision: str) -> bool:
 def runs_faster_one_by_one(lengths: torch.Tensor, precision: str, work_of_layer: int) -> bool:
     """
     Whether texts of these numbers of tokens are faster one after the other in ONNX Runtime than
-    together in torch: two, if they are short and the layers small. `work_of_layer` is in
-    multiply-adds for one token.
+    together in torch: two or three, if they are short and the layers small. `work_of_layer` is in
+    multiply-adds for one token, which are as many as the layer's weights.
     """
-    if lengths.numel() != 2 or precision not in _PRECISIONS:
+    most_work = _MOST_WORK.get(precision, {}).get(lengths.numel())
+    if most_work is None or work_of_layer * _BYTES_OF_A_WEIGHT[precision] > _MOST_BYTES_OF_A_LAYER:
         return False
-    longest = int(lengths.max())
-    return longest <= _MOST_TOKENS and longest * work_of_layer <= _MOST_WORK_OF_TWO[precision]
+    longest = max(lengths.tolist())
+    return longest <= _MOST_TOKENS and longest * work_of_layer <= most_work
 
 
 class BlockOutput(NamedTuple):

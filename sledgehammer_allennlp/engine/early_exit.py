@@ -12,8 +12,8 @@ The order of events, for any number of instances:
    (`encoders.onnx_layers`, `one_text`).
 4. Survivors wait until there are enough of them for another chunk (`regrouping`).
 
-Two short texts run one after the other, where that is faster. A prediction does not depend on the
-rest of the batch, its order or the budget, up to rounding.
+Two or three short texts run one after the other, where that is faster. A prediction does not depend
+on the rest of the batch, its order or the budget, up to rounding.
 """
 
 from contextlib import contextmanager

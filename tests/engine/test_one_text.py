@@ -208,7 +208,7 @@ def test_other_exits_and_rules_take_the_general_way(settings, rule, answers):
 
 def test_several_texts_records_and_forced_exits_take_the_general_way(answers):
     case = make_case("bert", "mean", [0, 2, 3])
-    _run(case, _rule(case, 0.9), random_inputs([7, 3, 5]))
+    _run(case, _rule(case, 0.9), random_inputs([7, 3, 5, 4]))
     _run(case, _rule(case, 0.9), random_inputs([7]), record_exits=True)
     _run(case, _rule(case, 0.9), random_inputs([7, 3]), record_exits=True)
     forced = torch.tensor([1])
@@ -225,11 +225,11 @@ def test_several_texts_records_and_forced_exits_take_the_general_way(answers):
 @given(
     exit_layers=exit_layer_lists,
     with_ngrams=st.booleans(),
-    lengths=st.lists(st.integers(1, 20), min_size=2, max_size=2),
+    lengths=st.lists(st.integers(1, 20), min_size=2, max_size=3),
     threshold=thresholds,
     seed=st.integers(0, 1000),
 )
-def test_two_short_texts_run_one_after_the_other(
+def test_two_or_three_short_texts_run_one_after_the_other(
     exit_layers, with_ngrams, lengths, threshold, seed
 ):
     case = make_case("bert", "mean", exit_layers, with_ngrams)
@@ -238,30 +238,38 @@ def test_two_short_texts_run_one_after_the_other(
         answers = _watch(monkeypatch)
         output = _run(case, _rule(case, threshold), inputs)
     at_ngrams = int((output.exit_index == 0).sum()) if case.exits.ngrams is not None else 0
-    assert len(answers) == 2 - at_ngrams
+    assert len(answers) == len(lengths) - at_ngrams
     _assert_equals_plain(case, inputs, output, threshold, None)
     assert not output.logits.is_inference()
 
 
+@pytest.mark.parametrize("num_texts", [2, 3])
 @pytest.mark.parametrize(
-    "precision, most", [("float32", 8e7), pytest.param("int8", 1.8e8, marks=needs_int8)]
+    "precision, bytes_of_a_weight", [("float32", 4), pytest.param("int8", 1, marks=needs_int8)]
 )
-def test_two_texts_that_are_long_or_of_large_layers_run_together(answers, precision, most):
+def test_texts_that_are_long_or_of_large_layers_run_together(
+    answers, monkeypatch, precision, bytes_of_a_weight, num_texts
+):
     case = make_case("bert", "mean", [0, 2, 3])
     encoder = case.encoder
     encoder.precision, work = precision, encoder.work_of_layer
+    length = 20
+    monkeypatch.setattr(onnx_layers, "_MOST_TOKENS", length)
+
+    def are_one_by_one(longest: int, work_of_layer: float) -> bool:
+        encoder.work_of_layer = work_of_layer
+        answers.clear()
+        _run(case, _rule(case, 1.0), random_inputs([longest, 3, 4][:num_texts]))
+        assert len(answers) in (0, num_texts)
+        return bool(answers)
+
+    most_work = onnx_layers._MOST_WORK[precision][num_texts] / length
+    most_weights = onnx_layers._MOST_BYTES_OF_A_LAYER / bytes_of_a_weight
     try:
-        for encoder.work_of_layer, num_answers in ((most / 7, 2), (most / 7 + 1, 0)):
-            answers.clear()
-            _run(case, _rule(case, 1.0), random_inputs([7, 3]))
-            assert len(answers) == num_answers
-        encoder.work_of_layer = 0
-        for longest, num_answers in ((20, 2), (21, 0)):
-            answers.clear()
-            with pytest.MonkeyPatch.context() as monkeypatch:
-                monkeypatch.setattr(onnx_layers, "_MOST_TOKENS", 20)
-                _run(case, _rule(case, 1.0), random_inputs([longest, 3]))
-            assert len(answers) == num_answers
+        assert are_one_by_one(length, min(most_work, most_weights))
+        assert not are_one_by_one(length, most_work * 1.001)
+        assert not are_one_by_one(1, most_weights * 1.001)
+        assert not are_one_by_one(length + 1, 0)
     finally:
         encoder.precision, encoder.work_of_layer = "float32", work
 
