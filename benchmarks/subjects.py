@@ -217,9 +217,11 @@ class Engine:
         """The mean cost of a text, and of a token: long texts are often hard ones, too."""
         encoder, classifiers = self.classifier.encoder, self.classifier.exits
         costs = torch.tensor(cost_of_exits(encoder, classifiers))
-        if threshold == 1.0 and self.classifier.combination.weights is None:
-            # Of alignments, only that of the last exit is computed.
-            num_others = len(costs) - classifiers.num_fitted - 1
+        if threshold == 1.0:
+            # Only the exits that the last one combines are asked, and their alignments computed.
+            rule, last = self.classifier.rule(), len(costs) - 1
+            exits = range(classifiers.num_fitted, last)
+            num_others = sum(not rule.looks_back_at(k, last) for k in exits)
             costs[-1] -= num_others * alignment_share(encoder, classifiers)
         exits = torch.cat([output.exit_index for output in self.outputs(texts, threshold)])
         cost = costs[exits.cpu()]

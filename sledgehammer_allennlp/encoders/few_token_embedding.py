@@ -12,10 +12,7 @@ from torch import nn
 
 
 def embed_few_tokens(
-    embeddings: nn.Module,
-    token_ids: torch.Tensor,
-    type_ids: torch.Tensor,
-    positions: Optional[torch.Tensor],
+    embeddings: nn.Module, token_ids: torch.Tensor, type_ids: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
     """
     The layer norm of the sum of word, position and, where there are some, type embeddings.
@@ -25,8 +22,7 @@ def embed_few_tokens(
     embeddings : `nn.Module`
         Of BERT, or of a family that names its parts alike.
     token_ids, type_ids, positions : `torch.Tensor`
-        `(num_tokens,)`; positions as the table of this family numbers them, `None` for those of a
-        single text, from 0.
+        `(num_tokens,)`; positions as the table of this family numbers them.
 
     # Returns
 
@@ -43,20 +39,21 @@ def sum_embeddings(
     type_ids: torch.Tensor,
     positions: Optional[torch.Tensor],
 ) -> np.ndarray:
-    """What the layer norm of `embed_few_tokens` takes."""
-    parts = embeddings._modules  # not by attributes, which modules look up slowly
-    summed = _table(parts["word_embeddings"])[token_ids.numpy()]
-    of_positions = _table(parts["position_embeddings"])
+    """
+    What the layer norm of `embed_few_tokens` takes. Without `positions` they are those of a single
+    text, from 0.
+    """
+    summed = _table(embeddings.word_embeddings)[token_ids.numpy()]
+    of_positions = _table(embeddings.position_embeddings)
     summed += of_positions[: len(summed)] if positions is None else of_positions[positions.numpy()]
-    types = parts.get("token_type_embeddings")
-    if types is not None:
-        table = _table(types)
+    if hasattr(embeddings, "token_type_embeddings"):
+        types = _table(embeddings.token_type_embeddings)
         # Some models have one type only; their tokenizers give zeros, other tokenizers may not.
-        summed += table[np.minimum(type_ids.numpy(), len(table) - 1)]
+        summed += types[np.minimum(type_ids.numpy(), len(types) - 1)]
     return summed
 
 
-def _table(embedding: Optional[nn.Module]) -> np.ndarray:
+def _table(embedding: object) -> np.ndarray:
     assert isinstance(embedding, nn.Embedding)
     table: np.ndarray = embedding.weight.detach().numpy()
     return table

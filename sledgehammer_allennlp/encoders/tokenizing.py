@@ -4,7 +4,7 @@ import re
 from contextlib import contextmanager
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sledgehammer_allennlp.encoders.archived_files import StrPath, warn_of_missing_folder
 from sledgehammer_allennlp.encoders.cut_texts import CutTexts
@@ -20,9 +20,12 @@ TOKENIZER_LOCK = fork_safe_lock()
 # others, to see whether that is enough takes longer than it saves.
 _CHARACTERS_PER_TOKEN = 32
 _FAR_MORE = 8
-_NO_LIMIT = (
-    2**32
-)  # more tokens than a text may have; transformers has 10**30 for models without one
+# More tokens than a text may have: transformers says 10**30 of models without a limit.
+_NO_LIMIT = 2**32
+# By version of transformers, what a call of a tokenizer runs; and classes whose own only refuses
+# texts that are split into words.
+_CALLS = ("__call__", "_batch_encode_plus", "_encode_plus")
+_OWN_CALLS_CHECK_ONLY = ("RobertaTokenizerFast",)
 _UP_TO_A_SPACE = re.compile(r".*\S(?= )", re.DOTALL)
 
 
@@ -139,12 +142,11 @@ def _encode(
     num_tokens: int,
 ) -> _Encoded:
     """
-    What a call of `tokenizer` gives, with truncation. Of those that transformers makes of the
-    tokenizers library, which do no more than set it up, the library is called: that takes three
-    quarters of the time.
+    What a call of `tokenizer` gives, with truncation. Where that does no more than set up the
+    tokenizers library and call it, this is done here, in three quarters of the time.
     """
     is_limited = num_tokens < _NO_LIMIT
-    if not _is_the_library_set_up(tokenizer):
+    if not _calls_do_no_more(tokenizer):
         encoded = tokenizer(
             texts,
             second_texts,
@@ -155,31 +157,47 @@ def _encode(
         )
         return _Encoded(encoded["input_ids"], encoded["token_type_ids"], encoded.encodings)
     library = tokenizer.backend_tokenizer
+    before = library.truncation
     truncation = {
         "max_length": num_tokens,
         "stride": 0,
         "strategy": "longest_first",
         "direction": tokenizer.truncation_side,
     }
-    if not is_limited:
-        library.no_truncation()
-    elif library.truncation != truncation:
+    if is_limited and before != truncation:
         library.enable_truncation(**truncation)
+    elif not is_limited and before is not None:
+        library.no_truncation()
     if library.padding is not None:
         library.no_padding()
     if getattr(library, "encode_special_tokens", False):  # of a call that had them split
         library.encode_special_tokens = False
-    # Without offsets, which nobody needs here; older versions always compute them.
-    encode = getattr(library, "encode_batch_fast", library.encode_batch)
+    encode = library.encode_batch
+    if second_texts is None or library.post_processor is not None:
+        # Without offsets, which nobody needs here, and where nothing else sets type ids without
+        # those of second texts. Older versions do not have it.
+        encode = getattr(library, "encode_batch_fast", encode)
     found = encode(texts if second_texts is None else list(zip(texts, second_texts)))
     return _Encoded([one.ids for one in found], [one.type_ids for one in found], found)
 
 
-def _is_the_library_set_up(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer is one of the tokenizers library, and its calls add nothing to that."""
-    is_of_transformers = type(tokenizer).__module__.startswith("transformers.")
-    splits = getattr(tokenizer, "split_special_tokens", False)  # not in older versions
-    return tokenizer.is_fast and is_of_transformers and not splits
+def _calls_do_no_more(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """
+    Whether calls of a tokenizer do no more than set up the tokenizers library and call it: of
+    classes of transformers that have no call of their own.
+    """
+    kind = type(tokenizer)
+    is_of_transformers = kind.__module__.startswith("transformers.")
+    if not is_of_transformers or not issubclass(kind, PreTrainedTokenizerFast):
+        return False
+    if getattr(tokenizer, "split_special_tokens", False):  # not in older versions
+        return False
+    bases = kind.__mro__[: kind.__mro__.index(PreTrainedTokenizerFast)]
+    return not any(
+        name in vars(base) and base.__name__ not in _OWN_CALLS_CHECK_ONLY
+        for base in bases
+        for name in _CALLS
+    )
 
 
 def _was_longer(

@@ -95,14 +95,14 @@ def run_early_exit(
         )
     decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
     texts = encoder.truncate(texts)
-    output, instances = None, None
+    output, instances = None, None  # instances: which the texts are, if some have exited
     at_ngrams = decide_one_by_ngrams(exits, rule, texts, decisions) if is_one else None
-    if at_ngrams is not None:
-        output, scores = at_ngrams
-    else:
+    if at_ngrams is None:
         with _inference_mode_without_gradients():
             texts, instances, scores = decide_by_ngrams(texts, exits, decisions)
-    if is_one and output is None and len(texts):
+    else:
+        output, scores = at_ngrams
+    if output is None and is_one and len(texts):
         output = run_one_text(encoder, exits, rule, texts, scores, decisions)
     if output is not None:
         return output
@@ -114,7 +114,7 @@ def run_early_exit(
                 one and one.map(lambda part: part.to(encoder.device)[in_order]) for one in scores
             ]
             places = order if instances is None else instances[order]
-            budget = token_budget or default_token_budget(encoder)
+            budget = default_token_budget(encoder) if token_budget is None else token_budget
             _run_layers(encoder, exits, texts, places, scores, decisions, budget)
         output = decisions.output(device)
     return output.as_ordinary_tensors() if output.logits.is_inference() else output

@@ -201,7 +201,7 @@ class _Answer(NamedTuple):
             torch.from_numpy(np.array([self.logits], np.float32)),
             torch.from_numpy(np.array([self.probs], np.float32)),
             torch.from_numpy(np.array([self.confidence], np.float32)),
-            torch.from_numpy(np.array([exit_index])),
+            torch.from_numpy(np.array([exit_index], np.int64)),
             [],
         )
 

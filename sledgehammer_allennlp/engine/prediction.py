@@ -28,7 +28,7 @@ def most_probable(logits: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
 
 
 def most_probable_of(logits: List[float], probs: List[float]) -> int:
-    """`most_probable` of one instance, whose numbers are a list already: its calls take longer."""
+    """`most_probable` of one instance, for which calls of torch take most time."""
     largest = max(probs)
     if probs.count(largest) < 2:
         return probs.index(largest)

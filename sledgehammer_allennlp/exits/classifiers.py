@@ -147,8 +147,6 @@ class ExitClassifiers(nn.Module):
             else ngrams
             for k, layer in enumerate(self.exit_layers)
         )
-        # The same in a list, whose items are looked up faster.
-        self._in_order = [*self.classifiers]
         self._hooks = [
             hooks
             for module in self.classifiers.modules()
@@ -176,8 +174,12 @@ class ExitClassifiers(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights, and of what the exits take."""
         # Not the first of all parameters, which would be looked for among all modules.
-        last = self._in_order[-1]
-        return last.linear.weight.dtype
+        last = self._classifier(len(self.exit_layers) - 1)
+        return last.linear.weight.dtype  # type: ignore[union-attr,return-value]
+
+    def _classifier(self, k: int) -> Optional[nn.Module]:
+        """`self.classifiers[k]`, which takes ten times as long."""
+        return self.classifiers._modules[str(k)]
 
     @property
     def has_hooks(self) -> bool:
@@ -196,7 +198,7 @@ class ExitClassifiers(nn.Module):
     @property
     def ngrams(self) -> Optional[NgramClassifier]:
         """The first exit, if it needs no more than token ids."""
-        first = self._in_order[0]
+        first = self._classifier(0)
         return first if isinstance(first, NgramClassifier) else None
 
     @property

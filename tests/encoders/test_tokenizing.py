@@ -1,11 +1,17 @@
+from itertools import chain
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from sledgehammer_allennlp.encoders import tokenizing
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from tests.threads import in_threads
+
+IS_OLD = not hasattr(Tokenizer, "encode_special_tokens")
+"""Of the tokenizers library: without a way to split special tokens."""
 
 
 @pytest.fixture(scope="module", params=["tiny_bert", "tiny_roberta"])
@@ -55,28 +61,63 @@ def test_a_long_text_that_is_cut_first_has_the_librarys_tokens(tokenizer, text, 
 
 
 short_texts = st.lists(
-    st.text(alphabet=st.sampled_from("good bad'[SEP].\u3000é"), max_size=30), min_size=1, max_size=5
+    st.lists(st.sampled_from(["good", "bad", "[SEP]", "</s>", "'s", "\u3000", "é", " "])).map(
+        "".join
+    ),
+    min_size=1,
+    max_size=5,
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(short_texts, st.booleans(), st.integers(5, 30), st.integers(1, 40), st.booleans())
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    texts=short_texts,
+    in_pairs=st.booleans(),
+    max_length=st.integers(5, 30),
+    side=st.sampled_from(["left", "right"]),
+    before=st.fixed_dictionaries(
+        {"max_length": st.integers(4, 40), "padding": st.sampled_from(["max_length", False])},
+        optional={} if IS_OLD else {"split_special_tokens": st.booleans()},
+    ),
+)
 def test_tokens_are_those_of_a_call_of_the_tokenizer_whatever_it_was_called_for_before(
-    tokenizer, texts, in_pairs, max_length, length_before, split_before
+    tokenizer, texts, in_pairs, max_length, side, before
 ):
     second_texts = texts[::-1] if in_pairs else None
-    wanted = by_the_library(tokenizer, texts, second_texts, max_length)
-    splits = (
-        {"split_special_tokens": split_before} if hasattr(tokenizer, "split_special_tokens") else {}
-    )
-    tokenizer(
-        ["good film"], padding="max_length", truncation=True, max_length=length_before, **splits
-    )
-    found = tokenize(tokenizer, texts, second_texts, max_length)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "truncation_side", side)
+        wanted = by_the_library(tokenizer, texts, second_texts, max_length)
+        tokenizer(["good film"], truncation=True, **before)
+        found = tokenize(tokenizer, texts, second_texts, max_length)
     assert ids_of(found) == wanted["input_ids"]
-    assert found.type_ids.tolist() == [
-        type_id for ids in wanted["token_type_ids"] for type_id in ids
-    ]
+    assert found.type_ids.tolist() == list(chain.from_iterable(wanted["token_type_ids"]))
+
+
+def test_the_library_is_called_itself_where_calls_do_no_more(tokenizer, monkeypatch):
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", None)
+    assert tokenize(tokenizer, ["good"], ["bad"]).lengths.numel() == 1
+
+
+@pytest.mark.parametrize("post_processor", [None, "as it is"])
+def test_second_texts_have_type_ids_of_their_own(tiny_bert, post_processor):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    if post_processor is None:
+        library = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        library.post_processor = None
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=library)
+    found = tokenize(tokenizer, ["good"], ["bad"], 20)
+    wanted = by_the_library(tokenizer, ["good"], ["bad"], 20)
+    assert ids_of(found) == wanted["input_ids"]
+    assert [found.type_ids.tolist()] == wanted["token_type_ids"]
+    assert found.type_ids.max() == 1
+
+
+def test_a_tokenizer_that_is_written_in_python_is_called_itself(tiny_bert):
+    tokenizer = BertTokenizer(str(tiny_bert / "vocab.txt"), model_max_length=int(1e30))
+    texts = ["good " * 60, "bad"]
+    for max_length in (None, 9):
+        found = tokenize(tokenizer, texts, None, max_length)
+        assert found.lengths.tolist() == [62 if max_length is None else 9, 3]
 
 
 def test_without_a_limit_nothing_is_cut(tiny_bert):
@@ -122,24 +163,19 @@ def test_lone_surrogates_are_read_as_by_older_tokenizers(tokenizer):
 
 
 def counted(tokenizer, monkeypatch):
-    """The number of characters that a tokenizer is given from now on, and the library under it."""
+    """
+    The number of characters that a tokenizer is given from now on. (What has a call of its own is
+    called.)
+    """
     lengths = []
-    call, encode = type(tokenizer).__call__, tokenizing._encode
+    call = type(tokenizer).__call__
 
-    def count(texts, second_texts):
+    def counting(self, texts, second_texts=None, **settings):
         for given_ in (texts, second_texts or []):
             lengths.extend([len(given_)] if isinstance(given_, str) else map(len, given_))
-
-    def counting_call(self, texts, second_texts=None, **settings):
-        count(texts, second_texts)
         return call(self, texts, second_texts, **settings)
 
-    def counting_encode(tokenizer, texts, second_texts, num_tokens):
-        count(texts, second_texts)
-        return encode(tokenizer, texts, second_texts, num_tokens)
-
-    monkeypatch.setattr(type(tokenizer), "__call__", counting_call)
-    monkeypatch.setattr(tokenizing, "_encode", counting_encode)
+    monkeypatch.setattr(type(tokenizer), "__call__", counting)
     return lengths
 
 
