@@ -200,7 +200,8 @@ def test_for_inference_only_it_answers_alike(trained):
     small = load_archived_classifier(
         trained["archive"], confidence_threshold=0.7, inference_only=True
     )
-    assert small.predict(TEXTS) == whole.predict(TEXTS)
+    many = 4 * TEXTS  # few run in ONNX Runtime, for which weights that are given up are not kept
+    assert small.predict(many) == whole.predict(many)
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in whole.parameters())
 
 
