@@ -206,6 +206,19 @@ def test_other_exits_and_rules_take_the_general_way(settings, rule, answers):
     assert answers == [None]
 
 
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_text_is_answered_without_gradients_and_in_inference_mode(answers, mode, threshold):
+    case = make_case("bert", "mean", [-1, 0, 3], with_ngrams=True)
+    inputs = random_inputs([7])
+    with mode():
+        output = _run(case, _rule(case, threshold), inputs)
+        assert output.logits.add(1).isfinite().all()
+    assert output.logits.is_inference() == (mode is torch.inference_mode)
+    assert len(answers) == threshold
+    _assert_equals_plain(case, inputs, output, threshold, None)
+
+
 def test_several_texts_records_and_forced_exits_take_the_general_way(answers):
     case = make_case("bert", "mean", [0, 2, 3])
     _run(case, _rule(case, 0.9), random_inputs([7, 3, 5, 4]))
