@@ -223,8 +223,8 @@ class Engine:
             exits = range(classifiers.num_fitted, last)
             num_others = sum(not rule.looks_back_at(k, last) for k in exits)
             costs[-1] -= num_others * alignment_share(encoder, classifiers)
-        exits = torch.cat([output.exit_index for output in self.outputs(texts, threshold)])
-        cost = costs[exits.cpu()]
+        exit_index = torch.cat([output.exit_index for output in self.outputs(texts, threshold)])
+        cost = costs[exit_index.cpu()]
         lengths = torch.cat([batch.lengths for batch in texts])
         return cost.mean().item(), ((cost * lengths).sum() / lengths.sum()).item()
 

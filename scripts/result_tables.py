@@ -26,7 +26,7 @@ RESULTS = Path("docs/results")
 
 _PLACE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
-_MEASURED = ("engine", "latency", "precision", "limits", "predict", "examples")
+_MEASURED = ("engine", "engine_snli", "latency", "precision", "limits", "predict", "examples")
 """The results that know when and where they were measured."""
 
 Row = Mapping[str, Any]
@@ -349,6 +349,7 @@ TABLES: Dict[str, Tuple[str, Callable[[Any], str]]] = {
     "methods at speed-ups": ("methods.md", table_after("max_probability, without n-grams:")),
     **{f"measured: {name}": (f"{name}.json", measured) for name in _MEASURED},
     "engine": ("engine.json", part("archive", _ENGINE)),
+    "engine, SNLI": ("engine_snli.json", part("archive", _ENGINE)),
     "engine, BERT-base": ("engine.json", part("random", _ENGINE)),
     "precisions": (
         "precision.json",

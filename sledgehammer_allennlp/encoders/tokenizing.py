@@ -2,12 +2,13 @@
 
 import re
 from contextlib import contextmanager
-from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sledgehammer_allennlp.encoders.archived_files import StrPath, warn_of_missing_folder
 from sledgehammer_allennlp.encoders.cut_texts import CutTexts
+from sledgehammer_allennlp.encoders.encoding import encode
 from sledgehammer_allennlp.encoders.locks import fork_safe_lock
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 
@@ -20,12 +21,6 @@ TOKENIZER_LOCK = fork_safe_lock()
 # others, to see whether that is enough takes longer than it saves.
 _CHARACTERS_PER_TOKEN = 32
 _FAR_MORE = 8
-# More tokens than a text may have: transformers says 10**30 of models without a limit.
-_NO_LIMIT = 2**32
-# By version of transformers, what a call of a tokenizer runs; and classes whose own only refuses
-# texts that are split into words.
-_CALLS = ("__call__", "_batch_encode_plus", "_encode_plus")
-_OWN_CALLS_CHECK_ONLY = ("RobertaTokenizerFast",)
 _UP_TO_A_SPACE = re.compile(r".*\S(?= )", re.DOTALL)
 
 
@@ -107,118 +102,19 @@ def tokenize(
     num_tokens = max_tokens(tokenizer, max_length)
     with TOKENIZER_LOCK, panics_as_errors():
         given = [_cut(tokenizer, _readable(text), num_tokens) for text in texts]
-        second_given = second_texts and [
-            _cut(tokenizer, _readable(text), num_tokens) for text in second_texts
-        ]
-        encoded = _encode(tokenizer, given, second_given, num_tokens)
-        if cut is not None:
-            cut.add(
-                len(texts),
-                sum(
-                    len(ids) > cut.limit
-                    or (
-                        len(ids) >= num_tokens
-                        and _was_longer(tokenizer, encoded, i, given, second_given, num_tokens)
-                    )
-                    for i, ids in enumerate(encoded.token_ids)
-                ),
-            )
-    return TokenBatch.from_lists(encoded.token_ids, encoded.type_ids)
-
-
-class _Encoded(NamedTuple):
-    """Of each text, or pair, the ids of its tokens and of their types."""
-
-    token_ids: List[List[int]]
-    type_ids: List[List[int]]
-    encodings: Optional[Sequence[Any]]
-    """Those of the tokenizers library; `None` of a tokenizer that is written in Python."""
-
-
-def _encode(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    second_texts: Optional[Sequence[str]],
-    num_tokens: int,
-) -> _Encoded:
-    """
-    What a call of `tokenizer` gives, with truncation. Where that does no more than set up the
-    tokenizers library and call it, this is done here, in three quarters of the time.
-    """
-    is_limited = num_tokens < _NO_LIMIT
-    if not _calls_do_no_more(tokenizer):
-        encoded = tokenizer(
-            texts,
-            second_texts,
-            truncation="longest_first" if is_limited else "do_not_truncate",
-            max_length=num_tokens if is_limited else None,
-            return_token_type_ids=True,
-            return_attention_mask=False,
+        second_given = (
+            None
+            if second_texts is None
+            else [_cut(tokenizer, _readable(text), num_tokens) for text in second_texts]
         )
-        return _Encoded(encoded["input_ids"], encoded["token_type_ids"], encoded.encodings)
-    library = tokenizer.backend_tokenizer
-    before = library.truncation
-    truncation = {
-        "max_length": num_tokens,
-        "stride": 0,
-        "strategy": "longest_first",
-        "direction": tokenizer.truncation_side,
-    }
-    if is_limited and before != truncation:
-        library.enable_truncation(**truncation)
-    elif not is_limited and before is not None:
-        library.no_truncation()
-    if library.padding is not None:
-        library.no_padding()
-    if getattr(library, "encode_special_tokens", False):  # of a call that had them split
-        library.encode_special_tokens = False
-    encode = library.encode_batch
-    if second_texts is None or library.post_processor is not None:
-        # Without offsets, which nobody needs here, and where nothing else sets type ids without
-        # those of second texts. Older versions do not have it.
-        encode = getattr(library, "encode_batch_fast", encode)
-    found = encode(texts if second_texts is None else list(zip(texts, second_texts)))
-    return _Encoded([one.ids for one in found], [one.type_ids for one in found], found)
-
-
-def _calls_do_no_more(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """
-    Whether calls of a tokenizer do no more than set up the tokenizers library and call it: of
-    classes of transformers that have no call of their own.
-    """
-    kind = type(tokenizer)
-    is_of_transformers = kind.__module__.startswith("transformers.")
-    if not is_of_transformers or not issubclass(kind, PreTrainedTokenizerFast):
-        return False
-    if getattr(tokenizer, "split_special_tokens", False):  # not in older versions
-        return False
-    bases = kind.__mro__[: kind.__mro__.index(PreTrainedTokenizerFast)]
-    return not any(
-        name in vars(base) and base.__name__ not in _OWN_CALLS_CHECK_ONLY
-        for base in bases
-        for name in _CALLS
-    )
-
-
-def _was_longer(
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: _Encoded,
-    i: int,
-    texts: Sequence[str],
-    second_texts: Optional[Sequence[str]],
-    num_tokens: int,
-) -> bool:
-    """Whether a text that has so many tokens had more of them before it was truncated."""
-    if encoded.encodings is not None:
-        return bool(encoded.encodings[i].overflowing)
-    # Tokenizers that are written in Python do not say.
-    one_more = tokenizer(
-        texts[i],
-        second_texts and second_texts[i],
-        truncation="longest_first",
-        max_length=num_tokens + 1,
-    )
-    return len(one_more["input_ids"]) > num_tokens
+        encoded = encode(tokenizer, given, second_given, num_tokens)
+        if cut is not None:
+            num_cut = sum(
+                len(ids) > cut.limit or (len(ids) >= num_tokens and encoded.was_cut(i))
+                for i, ids in enumerate(encoded.token_ids)
+            )
+            cut.add(len(texts), num_cut)
+    return TokenBatch.from_lists(encoded.token_ids, encoded.type_ids)
 
 
 def max_tokens(tokenizer: PreTrainedTokenizerBase, max_length: Optional[int]) -> int:
