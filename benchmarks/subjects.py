@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -16,6 +17,7 @@ from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine import EarlyExitOutput, cost_of_exits
 from sledgehammer_allennlp.engine.costs import alignment_share
+from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
 from sledgehammer_allennlp.exits import AtExit, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
 from sledgehammer_allennlp.exits.pair_texts import SpecialTokens
@@ -219,9 +221,10 @@ class Engine:
         costs = torch.tensor(cost_of_exits(encoder, classifiers))
         if threshold == 1.0:
             # Only the exits that the last one combines are asked, and their alignments computed.
-            rule, last = self.classifier.rule(), len(costs) - 1
-            exits = range(classifiers.num_fitted, last)
-            num_others = sum(not rule.looks_back_at(k, last) for k in exits)
+            rule = replace(self.classifier.rule(), threshold=1.0)
+            decisions = ExitDecisions(classifiers, rule, record_exits=False, forced_exits=None)
+            exits = range(classifiers.num_fitted, len(costs))
+            num_others = sum(not decisions.needs_scores_of(k) for k in exits)
             costs[-1] -= num_others * alignment_share(encoder, classifiers)
         exit_index = torch.cat([output.exit_index for output in self.outputs(texts, threshold)])
         cost = costs[exit_index.cpu()]

@@ -46,8 +46,9 @@ def sum_embeddings(
     summed = _table(embeddings.word_embeddings)[token_ids.numpy()]
     of_positions = _table(embeddings.position_embeddings)
     summed += of_positions[: len(summed)] if positions is None else of_positions[positions.numpy()]
-    if hasattr(embeddings, "token_type_embeddings"):
-        types = _table(embeddings.token_type_embeddings)
+    of_types = getattr(embeddings, "token_type_embeddings", None)
+    if of_types is not None:
+        types = _table(of_types)
         # Some models have one type only; their tokenizers give zeros, other tokenizers may not.
         summed += types[np.minimum(type_ids.numpy(), len(types) - 1)]
     return summed

@@ -208,7 +208,7 @@ class LayeredEncoder(nn.Module):
         What `embedding_norm` takes of `text`, on the CPU, or where there is none what enters layer
         0, `(num_tokens, hidden_size)`.
         """
-        if self.embedding_norm is None:
+        if not self._family.is_embedding_a_norm:
             hidden: np.ndarray = self.embed(text, for_onnx=True).numpy()
             return hidden
         positions = None if self._family.number_positions is None else self._positions(text)

@@ -88,14 +88,16 @@ def run_early_exit(
     device, num_texts = texts.token_ids.device, len(texts)
     is_plain = not record_exits and forced_exits is None
     is_one = num_texts == 1 and is_plain
-    if is_plain and runs_one_by_one(encoder, exits, rule, texts):
-        each = [texts.select(torch.tensor([i])) for i in range(num_texts)]
+    if is_plain and not is_one and runs_one_by_one(encoder, exits, rule, texts):
         return EarlyExitOutput.joined(
-            [run_early_exit(encoder, exits, rule, text, token_budget, False) for text in each]
+            [
+                run_early_exit(encoder, exits, rule, text, token_budget, False)
+                for text in texts.each()
+            ]
         )
     decisions = ExitDecisions(exits, rule, record_exits, forced_exits)
     texts = encoder.truncate(texts)
-    output, instances = None, None  # instances: which the texts are, if some have exited
+    output, instances = None, None  # which the texts are; `None`: all of them, in order
     at_ngrams = decide_one_by_ngrams(exits, rule, texts, decisions) if is_one else None
     if at_ngrams is None:
         with _inference_mode_without_gradients():

@@ -42,6 +42,7 @@ class ExitDecisions:
         self._last_exit = len(exits.exit_layers) - 1
         self._record_exits = record_exits
         self._forced_exits = forced_exits
+        self._may_exit_early = forced_exits is not None or not rule.never_early
         self._records: List[List[ExitRecord]] = [[] for _ in exits.exit_layers]
         self._exited: List[Tuple[torch.Tensor, ...]] = []
 
@@ -51,8 +52,7 @@ class ExitDecisions:
 
     def may_exit_at(self, exit_index: int) -> bool:
         """Whether an instance may exit at an exit, depending on its scores."""
-        may_exit_early = self._forced_exits is not None or not self._rule.never_early
-        return may_exit_early or self.is_last(exit_index)
+        return self._may_exit_early or self.is_last(exit_index)
 
     def needs_scores_of(self, exit_index: int) -> bool:
         """Whether the scores of an exit make any difference."""
@@ -65,9 +65,11 @@ class ExitDecisions:
         return scores if self._is_needed_later(exit_index) else None
 
     def _is_needed_later(self, exit_index: int) -> bool:
-        return self._uses_previous_logits or any(
-            self.may_exit_at(k) and self._rule.looks_back_at(exit_index, k)
-            for k in range(exit_index + 1, self._last_exit + 1)
+        if self._uses_previous_logits:
+            return True
+        first = exit_index + 1 if self._may_exit_early else max(exit_index + 1, self._last_exit)
+        return any(
+            self._rule.looks_back_at(exit_index, k) for k in range(first, self._last_exit + 1)
         )
 
     def decide(

@@ -61,9 +61,9 @@ def decide_one_by_ngrams(
     ngrams = exits.ngrams
     if ngrams is None:
         return AtNgrams(None, [])
-    if text.token_ids.device.type != "cpu":
-        return None
-    if not decisions.needs_scores_of(0) or not _is_usual(exits, rule):
+    if not decisions.needs_scores_of(0):
+        return AtNgrams(None, [None])
+    if text.token_ids.device.type != "cpu" or not _is_usual(exits, rule):
         return None
     scored = score_one_text(ngrams, text)
     if scored is None:
@@ -125,7 +125,7 @@ def run_one_text(
     are_asked = [decisions.needs_scores_of(k) for k in range(num_exits)]
     logits = session.logits(
         encoder.embed_before_norm(text),
-        [None if one is None else one.logits[0].tolist() for one in scores],
+        [None if one is None else one.logits.tolist()[0] for one in scores],
         words,
         _weights(rule),
         are_asked,

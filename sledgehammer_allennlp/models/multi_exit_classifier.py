@@ -131,7 +131,7 @@ class MultiExitClassifier(Model):
         Training, and what is archived, is always float32.
     runtime : `str`, optional (default = `"auto"`)
         What runs the layers at inference: `"torch"`; `"onnxruntime"`, on CPUs in float32 or int8;
-        or whichever is faster, which for one short text, or two, is ONNX Runtime.
+        or whichever is faster, which for up to three short texts is ONNX Runtime.
     token_budget : `int`, optional (default = by device and model, see `engine.early_exit`)
         About how many tokens inference runs through a layer together. Changes speed and memory,
         not predictions.

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizerFast
 
 from sledgehammer_allennlp.encoders import tokenizing
 from sledgehammer_allennlp.encoders.cut_texts import CutTexts
@@ -11,11 +11,17 @@ from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from tests.threads import in_threads
 
 
-@pytest.fixture(scope="module", params=["fast", "slow", "bytes"])
+class UsersTokenizer(BertTokenizerFast):
+    """Which is called itself."""
+
+
+@pytest.fixture(scope="module", params=["fast", "slow", "bytes", "own"])
 def tokenizer(request):
     if request.param == "bytes":
         return AutoTokenizer.from_pretrained(request.getfixturevalue("tiny_roberta"))
     tiny_bert = request.getfixturevalue("tiny_bert")
+    if request.param == "own":
+        return UsersTokenizer.from_pretrained(tiny_bert)
     return AutoTokenizer.from_pretrained(tiny_bert, use_fast=request.param == "fast")
 
 
