@@ -79,18 +79,16 @@ def _encode_by_library(
 
 def _set_up(library: Tokenizer, num_tokens: int, truncation_side: str) -> None:
     """Has it cut to so many tokens, and pad nothing, whatever it was set up for before."""
-    before = library.truncation
     truncation = {
         "max_length": num_tokens,
         "stride": 0,
         "strategy": "longest_first",
         "direction": truncation_side,
     }
-    if num_tokens >= _NO_LIMIT:
-        if before is not None:
-            library.no_truncation()
-    elif before != truncation:
+    if num_tokens < _NO_LIMIT and library.truncation != truncation:
         library.enable_truncation(**truncation)
+    if num_tokens >= _NO_LIMIT and library.truncation is not None:
+        library.no_truncation()
     if library.padding is not None:
         library.no_padding()
     if getattr(library, "encode_special_tokens", False):  # not in older versions

@@ -79,12 +79,6 @@ class TokenBatch:
         """The same on another `device`; lengths stay on the CPU."""
         return TokenBatch(self.token_ids.to(device), self.type_ids.to(device), self.lengths)
 
-    def each(self) -> "List[TokenBatch]":
-        """Each text by itself."""
-        num_tokens = self.lengths.tolist()
-        parts = self.token_ids.split(num_tokens), self.type_ids.split(num_tokens)
-        return [TokenBatch(*of_text) for of_text in zip(*parts, self.lengths.split(1))]
-
     def select(self, texts: torch.Tensor) -> "TokenBatch":
         """Some of the texts, in the order of `texts`, `(num_selected,)`, on the CPU."""
         tokens = token_indices(self.lengths, texts).to(self.token_ids.device)

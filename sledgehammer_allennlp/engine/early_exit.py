@@ -85,14 +85,14 @@ def run_early_exit(
     ValueError
         If the device cannot compute in the encoder's precision.
     """
-    device, num_texts = texts.token_ids.device, len(texts)
+    device = texts.token_ids.device
     is_plain = not record_exits and forced_exits is None
-    is_one = num_texts == 1 and is_plain
+    is_one = is_plain and len(texts) == 1
     if is_plain and not is_one and runs_one_by_one(encoder, exits, rule, texts):
         return EarlyExitOutput.joined(
             [
                 run_early_exit(encoder, exits, rule, text, token_budget, False)
-                for text in texts.each()
+                for _, text in split_into_chunks(texts, token_budget=1)  # each by itself
             ]
         )
     decisions = ExitDecisions(exits, rule, record_exits, forced_exits)

@@ -65,11 +65,9 @@ class ExitDecisions:
         return scores if self._is_needed_later(exit_index) else None
 
     def _is_needed_later(self, exit_index: int) -> bool:
-        if self._uses_previous_logits:
-            return True
-        first = exit_index + 1 if self._may_exit_early else max(exit_index + 1, self._last_exit)
-        return any(
-            self._rule.looks_back_at(exit_index, k) for k in range(first, self._last_exit + 1)
+        return self._uses_previous_logits or any(
+            self.may_exit_at(k) and self._rule.looks_back_at(exit_index, k)
+            for k in range(exit_index + 1, self._last_exit + 1)
         )
 
     def decide(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
 
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from tests.encoders.test_tokenizing import by_the_library, ids_of
@@ -90,7 +90,22 @@ def test_a_tokenizer_that_splits_special_tokens_does_so(tiny_bert):
     assert ids_of(tokenize(tokenizer, ["good [SEP] day"], None, 20)) == wanted
 
 
-def test_a_users_own_tokenizer_class_is_called_itself(tiny_bert):
+def test_a_users_own_tokenizer_class_is_called_itself_whatever_it_changes(tiny_bert, monkeypatch):
+    class Unchanged(BertTokenizerFast):
+        pass
+
+    call, calls = PreTrainedTokenizerFast.__call__, []
+    tokenizer = Unchanged.from_pretrained(tiny_bert)
+    monkeypatch.setattr(
+        PreTrainedTokenizerFast,
+        "__call__",
+        lambda *args, **kw: calls.append(args) or call(*args, **kw),
+    )
+    assert tokenize(tokenizer, ["good"]).lengths.tolist() == [3]
+    assert len(calls) == 1
+
+
+def test_a_users_own_call_is_taken(tiny_bert):
     plain = AutoTokenizer.from_pretrained(tiny_bert)
 
     class Shouting(type(plain)):
