@@ -16,7 +16,7 @@ from sledgehammer_allennlp.archives import ArchivedClassifier, load_archived_cla
 from sledgehammer_allennlp.encoders import LayeredEncoder, TokenBatch
 from sledgehammer_allennlp.encoders.tokenizing import tokenize
 from sledgehammer_allennlp.engine import EarlyExitOutput, cost_of_exits
-from sledgehammer_allennlp.engine.costs import alignment_share
+from sledgehammer_allennlp.engine.costs import share_for_tokens
 from sledgehammer_allennlp.engine.exit_decisions import ExitDecisions
 from sledgehammer_allennlp.exits import AtExit, ExitClassifiers
 from sledgehammer_allennlp.exits.confidence import ConfidenceMeasure
@@ -78,11 +78,12 @@ def random_classifier(
     device: str,
     with_ngrams: bool = False,
     alignment: Optional[int] = None,
+    token_features: Optional[int] = None,
     **sizes: int,
 ) -> ArchivedClassifier:
     """
     A BERT of base size, unless `sizes` say otherwise, with random weights and exits, the first
-    over n-grams or not; for pairs, with an `alignment`.
+    over n-grams or not; for pairs, with an `alignment`; or with `token_features`.
     """
     torch.manual_seed(0)
     config = BertConfig(**sizes)
@@ -97,6 +98,7 @@ def random_classifier(
         dropout=0.1,
         ngrams=ngrams,
         alignment=alignment,
+        token_features=token_features,
     )
     if exits.pair_texts is not None:
         exits.pair_texts.set_special_tokens(SPECIAL_TOKENS)
@@ -220,12 +222,15 @@ class Engine:
         encoder, classifiers = self.classifier.encoder, self.classifier.exits
         costs = torch.tensor(cost_of_exits(encoder, classifiers))
         if threshold == 1.0:
-            # Only the exits that the last one combines are asked, and their alignments computed.
+            # Of tokens nothing is computed for exits that the last one does not combine.
             rule = replace(self.classifier.rule(), threshold=1.0)
             decisions = ExitDecisions(classifiers, rule, record_exits=False, forced_exits=None)
             exits = range(classifiers.num_fitted, len(costs))
-            num_others = sum(not decisions.needs_scores_of(k) for k in exits)
-            costs[-1] -= num_others * alignment_share(encoder, classifiers)
+            costs[-1] -= sum(
+                share_for_tokens(encoder, classifiers, k)
+                for k in exits
+                if not decisions.needs_scores_of(k)
+            )
         exit_index = torch.cat([output.exit_index for output in self.outputs(texts, threshold)])
         cost = costs[exit_index.cpu()]
         lengths = torch.cat([batch.lengths for batch in texts])

@@ -80,7 +80,7 @@ def main() -> None:
             lambda x: building.check_exit_layers(x, 12, "bert"),
             lambda x: ensemble.check_ensemble(x, 3),
             building._check_embedding_exit,
-            building.check_alignment,
+            lambda x: building.check_size_for_tokens("alignment", x),
         )
 
     def each(value: Any, *checks: Callable[[Any], Any]) -> None:

@@ -37,6 +37,7 @@ _EXIT_SETTINGS = (
     "dropout",
     "use_previous_logits",
     "alignment",
+    "token_features",
 )
 
 

@@ -159,3 +159,6 @@ def _numbers(
     alignment = settings.get("alignment")
     if isinstance(alignment, int):
         yield "an alignment", alignment * (hidden + 3 * alignment), 1
+    token_features = settings.get("token_features")
+    if isinstance(token_features, int):
+        yield "token features", token_features * hidden, 1

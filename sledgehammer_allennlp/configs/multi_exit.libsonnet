@@ -35,6 +35,9 @@
   use_previous_logits:: false,
   // For pairs: the size of the alignment of their texts in the exits, 128 say; null for none.
   alignment:: null,
+  // With pooling 'mean' and no alignment: the number of features of each token, of which exits see
+  // mean and maximum, the last one as last_exit says; null for none.
+  token_features:: 128,
   // The measure of confidence; or 'entropy', 'margin', 'patience', 'learned'.
   confidence:: 'max_probability',
   // In the exits.
@@ -83,7 +86,8 @@
   local settings = self,
   local known = std.set([
     'dataset', 'data_folder', 'transformer_model', 'exit_layers', 'embedding_exit', 'pooling',
-    'last_exit', 'use_previous_logits', 'alignment', 'confidence', 'dropout', 'max_length', 'windows', 'loss', 'trainable',
+    'last_exit', 'use_previous_logits', 'alignment', 'token_features', 'confidence', 'dropout',
+    'max_length', 'windows', 'loss', 'trainable',
     'num_epochs', 'batch_size', 'learning_rate', 'embedding_learning_rate', 'exit_learning_rate',
     'warmup_share', 'seed', 'max_accuracy_drop', 'max_recall_drop', 'combine_exits',
   ]),
@@ -122,6 +126,9 @@
     last_exit: if settings.pooling == 'mean' then settings.last_exit else null,
     use_previous_logits: settings.use_previous_logits,
     alignment: settings.alignment,
+    token_features:
+      if settings.pooling == 'mean' && settings.alignment == null then settings.token_features
+      else null,
     confidence: settings.confidence,
     dropout: settings.dropout,
     windows: settings.windows,

@@ -11,6 +11,7 @@ from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 # Attention over texts of different lengths in one call pads them; over texts of one length it does
 # not. A call takes as long as padding some thousand numbers, so few texts are padded together.
@@ -164,6 +165,28 @@ class Layout:
             runs = [Run(run.num_texts, False) for run in self.runs]
             self._ones = Layout(torch.ones_like(self.lengths), self.device, runs)
         return self._ones
+
+    def means(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Over the tokens of each text: from `(num_tokens, size)` to `(num_texts, size)`."""
+        if self.num_texts == 1:
+            return tokens.mean(0, keepdim=True)
+        if not torch.is_grad_enabled():
+            # An embedding bag over consecutive rows computes these means, and is the fastest way.
+            rows = torch.arange(self.num_tokens, device=tokens.device)
+            return F.embedding_bag(rows, tokens, self.first_tokens, mode="mean")
+        lengths = self.lengths.to(tokens.device)
+        text_of_token = torch.arange(self.num_texts, device=tokens.device)
+        text_of_token = text_of_token.repeat_interleave(lengths)
+        sums = tokens.new_zeros(self.num_texts, tokens.size(1))
+        return sums.index_add(0, text_of_token, tokens) / lengths.unsqueeze(1)
+
+    def maxima(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Over the tokens of each text: from `(num_tokens, size)` to `(num_texts, size)`."""
+        if self.num_texts == 1:
+            return tokens.amax(0, keepdim=True)
+        segments = self.segments()
+        parts = tokens.split([segment.num_tokens for segment in segments])
+        return torch.cat([segment.pad(part).amax(1) for segment, part in zip(segments, parts)])
 
     def segments(self) -> List["Segment"]:
         """The tokens of each run."""

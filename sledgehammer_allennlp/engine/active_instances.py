@@ -3,18 +3,18 @@
 from typing import List, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 
 from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.layer_products import KeysValues
 from sledgehammer_allennlp.encoders.onnx_layers import AUTO, OnnxLayers, PaddedTexts
 from sledgehammer_allennlp.encoders.token_batch import Layout, TokenBatch, token_indices
-from sledgehammer_allennlp.exits.alignment import PairLayout, PairStates
+from sledgehammer_allennlp.exits.alignment import PairLayout
 from sledgehammer_allennlp.exits.classifiers import (
     ExitClassifiers,
     ExitScores,
     concatenate_scores,
 )
+from sledgehammer_allennlp.exits.entering_states import EnteringStates
 
 
 class ActiveInstances:
@@ -122,13 +122,14 @@ class ActiveInstances:
             self.layer_vectors.append(mean)
         return [mean]
 
-    def pair_states(self) -> Optional[PairStates]:
-        """What enters the next layer, for the alignment of an exit; `None` without one."""
-        if self._sides is None:
+    def entering_states(self) -> Optional[EnteringStates]:
+        """What enters the next layer, for exits that look at each token; `None` if none does."""
+        if not self.exits.see_tokens:
             return None
-        if self._pair_layout is None:
+        if self._sides is not None and self._pair_layout is None:
             self._pair_layout = PairLayout(self._sides, self.layout.lengths, self.hidden.device)
-        return PairStates(self.encoder.seen_by_exits(self.hidden), self._pair_layout)
+        hidden = self.encoder.seen_by_exits(self.hidden)
+        return EnteringStates(hidden, self.layout, self._pair_layout)
 
     def onnx_layers(self) -> Optional[OnnxLayers]:
         """The layers in ONNX Runtime, if these instances are to run there."""
@@ -137,8 +138,8 @@ class ActiveInstances:
         return self._onnx_layers[0]
 
     def run_block(
-        self, layers: OnnxLayers, layer: int, with_pairs: bool
-    ) -> Tuple[torch.Tensor, Optional[PairStates]]:
+        self, layers: OnnxLayers, layer: int, with_entering: bool
+    ) -> Tuple[torch.Tensor, Optional[EnteringStates]]:
         """
         Runs the layers up to the next exit, after layer `layer`, in ONNX Runtime. Where that is
         the last exit, only first tokens are computed of its layer.
@@ -146,15 +147,15 @@ class ActiveInstances:
         # Returns
 
         The first tokens' output, `(num_active, hidden_size)`; and what enters the exit's layer,
-        as `pair_states`, `None` if it is not asked for with `with_pairs`.
+        as `entering_states`, `None` if it is not asked for with `with_entering`.
         """
         if self._padded is None:
             self._padded = PaddedTexts(self.layout.lengths)
-        pairs = self.pair_states() if with_pairs else None
-        pooling = self.exits.pooling
-        block = layers.run_to(layer, self.hidden, self._padded, pooling, entering=pairs is not None)
-        if block.entering is not None and pairs is not None:
-            pairs = PairStates(self.encoder.seen_by_exits(block.entering), pairs.layout)
+        entering = self.entering_states() if with_entering else None
+        pooling, wants_entering = self.exits.pooling, entering is not None
+        block = layers.run_to(layer, self.hidden, self._padded, pooling, entering=wants_entering)
+        if block.entering is not None and entering is not None:
+            entering = entering._replace(hidden=self.encoder.seen_by_exits(block.entering))
         if pooling == "mean":
             # The exit before layer 0 has had the mean of what enters it.
             known = len(self.layer_vectors) - (layer + 1 - len(block.layer_vectors))
@@ -164,10 +165,10 @@ class ActiveInstances:
                 self._append_pooled(vector)
         self.hidden = block.hidden
         if layer == self.exits.exit_layers[-1]:
-            return block.hidden, pairs
+            return block.hidden, entering
         if self.layout.num_texts == 1:
-            return block.hidden[:1], pairs
-        return block.hidden.index_select(0, self.layout.first_tokens), pairs
+            return block.hidden[:1], entering
+        return block.hidden.index_select(0, self.layout.first_tokens), entering
 
     def start_layer(self, i: int) -> None:
         """Computes the keys and values of layer `i`, for all tokens."""
@@ -236,26 +237,15 @@ class ActiveInstances:
 
     def _token_means(self) -> torch.Tensor:
         """The means over tokens of what enters the next layer, `(num_active, hidden_size)`."""
-        layout, dtype = self.layout, self.exits.dtype
         hidden = self.encoder.seen_by_exits(self.hidden)
         hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
-        if layout.num_texts == 1:
-            return hidden.mean(0, keepdim=True).to(dtype)
-        if not torch.is_grad_enabled():
-            # An embedding bag over consecutive rows computes these means, and is the fastest way.
-            rows = torch.arange(layout.num_tokens, device=hidden.device)
-            return F.embedding_bag(rows, hidden, layout.first_tokens, mode="mean").to(dtype)
-        lengths = layout.lengths.to(hidden.device)
-        text_of_token = torch.arange(layout.num_texts, device=hidden.device)
-        text_of_token = text_of_token.repeat_interleave(lengths)
-        sums = hidden.new_zeros(layout.num_texts, hidden.size(1))
-        return (sums.index_add(0, text_of_token, hidden) / lengths.unsqueeze(1)).to(dtype)
+        return self.layout.means(hidden).to(self.exits.dtype)
 
 
 def _onnx_layers(
     encoder: LayeredEncoder, exits: ExitClassifiers, lengths: torch.Tensor
 ) -> Optional[OnnxLayers]:
     """The layers in ONNX Runtime, if texts of these numbers of tokens are to run there."""
-    if exits.pair_texts is not None and encoder.runtime == AUTO:
-        return None  # An alignment's own products take torch's threads.
+    if exits.see_tokens and encoder.runtime == AUTO:
+        return None  # The products of such exits take torch's threads.
     return encoder.onnx_layers(exits.exit_layers, lengths)

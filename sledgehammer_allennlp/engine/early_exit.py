@@ -212,13 +212,15 @@ def run_to_exit(
     onnx_layers = batch.onnx_layers()
     if onnx_layers is not None:
         first_tokens_first = False
-        first, pairs = batch.run_block(onnx_layers, layer, needs_scores)
+        first, entering = batch.run_block(
+            onnx_layers, layer, with_entering=needs_scores and exits.sees_tokens_at(exit_index)
+        )
     else:
         first_layer = 0 if exit_index == 0 else exits.exit_layers[exit_index - 1] + 1
         for i in range(first_layer, layer):
             batch.start_layer(i)
             batch.run_whole_layer(i)
-        pairs = batch.pair_states() if needs_scores else None
+        entering = batch.entering_states() if needs_scores else None
         batch.start_layer(layer)
         first_tokens_first = decisions.is_last(exit_index) or (
             decisions.may_exit_at(exit_index) and batch.num_tokens >= few_tokens
@@ -230,7 +232,7 @@ def run_to_exit(
         return batch  # no instance exits here, so the whole layer has run
     seen = batch.encoder.seen_by_exits(first)
     scores = exits.score(
-        exit_index, batch.layer_vectors, seen.to(exits.dtype), batch.earlier_scores, pairs
+        exit_index, batch.layer_vectors, seen.to(exits.dtype), batch.earlier_scores, entering
     )
     active = decisions.decide(exit_index, batch.indices, [*batch.earlier_scores, scores])
     batch.earlier_scores.append(decisions.for_later_exits(exit_index, scores))
@@ -248,7 +250,7 @@ def _decide_by_embeddings(
         batch.earlier_scores.append(None)
         return batch
     scores = batch.exits.score(
-        exit_index, batch.embedding_exit_input(), None, pairs=batch.pair_states()
+        exit_index, batch.embedding_exit_input(), None, entering=batch.entering_states()
     )
     active = decisions.decide(exit_index, batch.indices, [scores])
     batch.earlier_scores.append(decisions.for_later_exits(exit_index, scores))

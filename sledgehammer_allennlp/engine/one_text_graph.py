@@ -120,13 +120,14 @@ class OneTextGraph:
         is_last = k == self._last_exit
         hidden = way.hidden
         means, first_token, states = [], None, None
+        sees_tokens = self._exits.sees_tokens_at(k)
         needs_means = not is_last or self._exits.classifiers[k].mix is not None
         layer_nodes = LayerNodes(nodes, self._encoder, self._positions)
         for i in range(first_layer, max(layer + 1, 1)):
             is_exits = i == max(layer, 0)
             # The exit before layer 0 has had the mean of what enters it.
             needs_mean = needs_means and (i > 0 or not way.means)
-            if needs_mean or (is_exits and self._exits.alignment is not None):
+            if needs_mean or (is_exits and sees_tokens):
                 states = layer_nodes.seen_by_exits(hidden)
                 if needs_mean:
                     means.append(_token_mean(nodes, states))
@@ -137,7 +138,7 @@ class OneTextGraph:
             first_token = layer_nodes.seen_by_exits(first)
         own_means = nodes.add("Concat", means, axis=0) if means else self._nothing(nodes, (0,))
         seen = ExitInputs([*way.means, own_means], first_token)
-        if self._exits.alignment is not None:
+        if sees_tokens:
             assert states is not None
             states = nodes.add("Squeeze", [states, nodes.weight(np.array([0]))])
             seen = seen._replace(states=states, words=WORDS)

@@ -8,8 +8,8 @@ from sledgehammer_allennlp.encoders import LayeredEncoder
 from sledgehammer_allennlp.encoders.token_batch import TokenBatch
 from sledgehammer_allennlp.engine.active_instances import ActiveInstances
 from sledgehammer_allennlp.engine.chunks import sort_by_length
-from sledgehammer_allennlp.exits.alignment import PairStates
 from sledgehammer_allennlp.exits.classifiers import EMBEDDING_EXIT, ExitClassifiers, ExitScores
+from sledgehammer_allennlp.exits.entering_states import EnteringStates
 
 
 def run_exits(
@@ -54,26 +54,26 @@ def run_exits(
         exit_index: int,
         vectors: List[torch.Tensor],
         first: Optional[torch.Tensor],
-        pairs: Optional[PairStates],
+        entering: Optional[EnteringStates],
     ) -> None:
         if exit_index in wanted or exits.use_previous_logits:
             earlier = list(scores.values())
-            scores[exit_index] = exits.score(exit_index, vectors, first, earlier, pairs)
+            scores[exit_index] = exits.score(exit_index, vectors, first, earlier, entering)
 
     if exits.ngrams is not None:
         scores[0] = ExitScores(exits.ngrams(texts))
     elif exits.exit_layers[0] == EMBEDDING_EXIT:
         with torch.set_grad_enabled(with_gradient):
             vectors = batch.embedding_exit_input()
-        score(0, vectors, None, batch.pair_states())
+        score(0, vectors, None, batch.entering_states())
     last_layer = exits.exit_layers[max(wanted)]
     for i in range(last_layer + 1):
-        pairs = batch.pair_states()
+        entering = batch.entering_states()
         with torch.set_grad_enabled(with_gradient):
             batch.start_layer(i)
             first = batch.run_first_tokens(i) if i == last_layer else batch.run_whole_layer(i)
             seen = encoder.seen_by_exits(first)
         if i in exits.exit_layers:
-            score(exits.exit_layers.index(i), batch.layer_vectors, seen.to(exits.dtype), pairs)
+            score(exits.exit_layers.index(i), batch.layer_vectors, seen.to(exits.dtype), entering)
     in_order = order.argsort().to(encoder.device)
     return {k: scores[k].select(in_order) for k in scores if k in wanted}

@@ -12,7 +12,6 @@ from torch import nn
 from sledgehammer_allennlp.encoders.token_batch import positions_in_text
 from sledgehammer_allennlp.exits.pair_texts import FIRST, SECOND
 
-MAX_SIZE = 4096
 _FIRST_SCALE = 8.0
 """The scale of the scores before training."""
 
@@ -176,22 +175,6 @@ class Alignment(nn.Module):
         of_first = layout.second.weights(scores).to(z.dtype) @ second
         of_second = layout.first.weights(scores.transpose(1, 2)).to(z.dtype) @ first
         return torch.cat([layout.first.unpad(of_first), layout.second.unpad(of_second)])
-
-
-def check_alignment(alignment: Any) -> Optional[int]:
-    """
-    # Raises
-
-    ValueError
-        If `alignment` is neither a positive integer, 4096 at most, nor `None`.
-    """
-    is_integer = isinstance(alignment, int) and not isinstance(alignment, bool)
-    if alignment is not None and (not is_integer or not 1 <= alignment <= MAX_SIZE):
-        raise ValueError(
-            f"alignment is {alignment!r}: wanted an integer from 1 to {MAX_SIZE}, the size of the "
-            "alignment of the texts of a pair, or null for none"
-        )
-    return alignment
 
 
 def alignment_work(hidden_size: int, size: int) -> int:

@@ -7,7 +7,6 @@ from sledgehammer_allennlp.encoders.layered_encoder import LayeredEncoder
 from sledgehammer_allennlp.encoders.loading import load_encoder, num_layers_of
 from sledgehammer_allennlp.encoders.onnx_layers import AUTO
 from sledgehammer_allennlp.encoders.tokenizing import load_tokenizer
-from sledgehammer_allennlp.exits.alignment import check_alignment
 from sledgehammer_allennlp.exits.classifiers import (
     EMBEDDING_EXIT,
     FIRST_TOKEN,
@@ -23,6 +22,8 @@ EMBEDDING_EXITS: Dict[str, Tuple[str, ...]] = {
     "ngrams": ("max_n", "num_buckets", "pairs"),
 }
 """Exits before layer 0, and the settings that each takes."""
+
+_MAX_SIZE = 4096
 
 
 def build_encoder_and_exits(
@@ -40,6 +41,7 @@ def build_encoder_and_exits(
     alignment: Any = None,
     runtime: str = AUTO,
     last_exit: Optional[str] = None,
+    token_features: Any = None,
 ) -> Tuple[LayeredEncoder, ExitClassifiers]:
     """
     A transformer without the layers that no exit needs, and its exits, not trained yet.
@@ -50,7 +52,7 @@ def build_encoder_and_exits(
         See `load_encoder`.
     num_labels : `int`
     exit_layers, embedding_exit, pooling, dropout, precision : optional
-    use_previous_logits, alignment, runtime, last_exit : optional
+    use_previous_logits, alignment, runtime, last_exit, token_features : optional
         As in the model's config.
     with_correctness
         See `ExitClassifiers`.
@@ -69,7 +71,13 @@ def build_encoder_and_exits(
         raise ValueError(f"last_exit is {last_exit!r}: wanted {FIRST_TOKEN!r} or null")
     if not isinstance(use_previous_logits, bool):
         raise ValueError(f"use_previous_logits is {use_previous_logits!r}: wanted true or false")
-    alignment = check_alignment(alignment)
+    check_size_for_tokens("alignment", alignment)
+    check_size_for_tokens("token_features", token_features)
+    if token_features is not None and alignment is not None:
+        raise ValueError(
+            f"token_features is {token_features} and alignment is {alignment}, which has features "
+            "of each token itself: wanted one of them null"
+        )
     first_exit, first_exit_settings = _check_embedding_exit(embedding_exit)
     num_layers = num_layers_of(config_folder or transformer_model)
     layers = check_exit_layers(exit_layers, num_layers, str(transformer_model))
@@ -99,6 +107,7 @@ def build_encoder_and_exits(
         with_correctness=with_correctness,
         alignment=alignment,
         last_exit=last_exit,
+        token_features=token_features,
     )
     if exits.pair_texts is not None and load_weights:  # else they are in the weights to be read
         exits.pair_texts.set_special_tokens(special_tokens_of(load_tokenizer(transformer_model)))
@@ -128,6 +137,22 @@ def _check_embedding_exit(embedding_exit: Any) -> Tuple[Optional[str], Dict[str,
                 + (f"one of {', '.join(known)}" if known else "none")
             )
     return kind, settings
+
+
+def check_size_for_tokens(setting: str, size: Any) -> None:
+    """
+    # Raises
+
+    ValueError
+        If the size, `alignment` or `token_features`, is neither a positive integer, 4096 at most,
+        nor `None`.
+    """
+    is_integer = isinstance(size, int) and not isinstance(size, bool)
+    if size is not None and (not is_integer or not 1 <= size <= _MAX_SIZE):
+        raise ValueError(
+            f"{setting} is {size!r}: wanted an integer from 1 to {_MAX_SIZE}, the numbers for each "
+            "token, or null for none"
+        )
 
 
 def check_exit_layers(exit_layers: Any, num_layers: int, transformer_model: str) -> List[int]:

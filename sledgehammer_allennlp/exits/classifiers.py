@@ -8,7 +8,9 @@ from torch import nn
 
 from sledgehammer_allennlp.encoders.weights_stamp import stamp_of
 from sledgehammer_allennlp.exits.alignment import Alignment, PairStates
+from sledgehammer_allennlp.exits.entering_states import EnteringStates
 from sledgehammer_allennlp.exits.pair_texts import PairTexts
+from sledgehammer_allennlp.exits.token_features import TokenFeatures
 from sledgehammer_allennlp.ngrams.classifier import NgramClassifier
 from sledgehammer_allennlp.values import short_repr
 
@@ -78,9 +80,10 @@ class ExitClassifiers(nn.Module):
     layers make of them, and the last exit need not be early.
 
     With `alignment`, every exit that is no `NgramClassifier` also sees how the texts of a pair
-    match in the hidden states that enter its layer, see `Alignment`. What it sees is then always
-    normalized, and before the linear layer there is a hidden layer of the alignment's size, with
-    GELU.
+    match in the hidden states that enter its layer, see `Alignment`. With pooling `"mean"` and
+    `token_features`, every exit that sees means also sees features of each token that enters its
+    layer, see `TokenFeatures`. With either, what such an exit sees is normalized, and before the
+    linear layer there is a hidden layer of the same size, with GELU.
 
     # Parameters
 
@@ -102,6 +105,8 @@ class ExitClassifiers(nn.Module):
         exit is right (Xin et al. 2021). What the exit sees gets no gradient from it.
     alignment : `int`, optional (default = `None`)
         The size of the alignment of the texts of a pair.
+    token_features : `int`, optional (default = `None`)
+        The size of the features of each token; of no effect with pooling `"first"`.
     last_exit : `str`, optional (default = `None`)
         `"first_token"`, or `None` for what the others see.
     """
@@ -119,6 +124,7 @@ class ExitClassifiers(nn.Module):
         with_correctness: bool = False,
         alignment: Optional[int] = None,
         last_exit: Optional[str] = None,
+        token_features: Optional[int] = None,
     ) -> None:
         super().__init__()
         self.exit_layers = list(exit_layers)
@@ -127,6 +133,7 @@ class ExitClassifiers(nn.Module):
         self.pooling = pooling
         self.num_labels = num_labels
         self.alignment = alignment
+        self.token_features = token_features if pooling == "mean" else None
         self.pair_texts = None if alignment is None else PairTexts()
         self.pooler: Optional[nn.Module] = None
         if add_pooler:
@@ -142,6 +149,7 @@ class ExitClassifiers(nn.Module):
                 dropout=dropout,
                 with_correctness=with_correctness,
                 alignment=alignment,
+                token_features=(self.token_features if self._num_mixed(layer, last_exit) else None),
             )
             if ngrams is None or layer != EMBEDDING_EXIT
             else ngrams
@@ -180,6 +188,16 @@ class ExitClassifiers(nn.Module):
     def _classifier(self, k: int) -> Optional[nn.Module]:
         """`self.classifiers[k]`, which takes ten times as long."""
         return self.classifiers._modules[str(k)]
+
+    @property
+    def see_tokens(self) -> bool:
+        """Whether there is an exit that computes something of each token that enters its layer."""
+        return self.alignment is not None or self.token_features is not None
+
+    def sees_tokens_at(self, k: int) -> bool:
+        """Whether exit `k`, counted from 0, does."""
+        classifier = self._classifier(k)
+        return isinstance(classifier, _ExitClassifier) and classifier.sees_tokens
 
     @property
     def has_hooks(self) -> bool:
@@ -262,8 +280,11 @@ class ExitClassifiers(nn.Module):
                 'an archive that was trained with confidence "learned"'
             )
         elif numbers:
-            found_errors = _alignment_errors(state_dict, start, self.alignment)
-            errors += found_errors or self._errors_of_last_exit(state_dict, start)
+            errors += (
+                _size_errors(state_dict, start, "alignment", self.alignment)
+                or _size_errors(state_dict, start, "token_features", self.token_features)
+                or self._errors_of_last_exit(state_dict, start)
+            )
 
     def _errors_of_last_exit(self, state_dict: Dict[str, Any], start: str) -> List[str]:
         """What is wrong if weights are of a last exit that sees something else."""
@@ -282,7 +303,7 @@ class ExitClassifiers(nn.Module):
         layer_vectors: List[torch.Tensor],
         first_token: Optional[torch.Tensor],
         previous: Sequence[Optional[ExitScores]] = (),
-        pairs: Optional[PairStates] = None,
+        entering: Optional[EnteringStates] = None,
     ) -> ExitScores:
         """
         The scores of an exit that is not an `NgramClassifier`.
@@ -298,31 +319,31 @@ class ExitClassifiers(nn.Module):
             pooling `"mean"`.
         previous : `Sequence[Optional[ExitScores]]`
             The scores of the exits before this one; needed with `use_previous_logits`.
-        pairs : `PairStates`, optional
-            What enters the exit's layer; needed with `alignment`.
+        entering : `EnteringStates`, optional
+            What enters the exit's layer; needed with `alignment` and `token_features`.
         """
         logits = [one.logits for one in previous if one] if self.use_previous_logits else []
-        return self.classifiers[exit_index](layer_vectors, first_token, logits, pairs)
+        return self.classifiers[exit_index](layer_vectors, first_token, logits, entering)
 
 
-def _alignment_errors(
-    state_dict: Dict[str, Any], start: str, alignment: Optional[int]
+def _size_errors(
+    state_dict: Dict[str, Any], start: str, setting: str, size: Optional[int]
 ) -> List[str]:
-    """What is wrong if weights are of another alignment than the config's."""
+    """What is wrong if weights have another `setting`, `alignment` or `token_features`."""
     found = {
         int(weights.shape[0])
         for name, weights in state_dict.items()
         if name.startswith(start)
-        and name.endswith(".alignment.project.weight")
+        and name.endswith(f".{setting}.project.weight")
         and isinstance(weights, torch.Tensor)
         and weights.dim() == 2
     }
-    if found == (set() if alignment is None else {alignment}):
+    if found == (set() if size is None else {size}):
         return []
-    sizes = " and ".join(str(size) for size in sorted(found)) or "null"
+    sizes = " and ".join(map(str, sorted(found))) or "null"
     return [
-        f"the weights are of alignment {sizes}, and the config asks for "
-        f"{'null' if alignment is None else alignment}: alignment cannot be changed after training"
+        f"the weights are of {setting} {sizes}, and the config asks for "
+        f"{'null' if size is None else size}: {setting} cannot be changed after training"
     ]
 
 
@@ -357,16 +378,22 @@ class _ExitClassifier(nn.Module):
         dropout: float,
         with_correctness: bool,
         alignment: Optional[int],
+        token_features: Optional[int],
     ) -> None:
         super().__init__()
         self.alignment: Optional[Alignment] = None
+        self.token_features: Optional[TokenFeatures] = None
         size = first_size + (mixed_size if num_mixed else 0)
         if alignment is not None:
             self.alignment = Alignment(mixed_size, alignment, dropout)
             size += self.alignment.output_size
+        if token_features is not None:
+            self.token_features = TokenFeatures(mixed_size, token_features)
+            size += self.token_features.output_size
         self.mix = _Mix(num_mixed) if num_mixed else None
         self.takes_first_token = first_size > 0
-        has_norm = normalize or alignment is not None
+        hidden_size = token_features if alignment is None else alignment
+        has_norm = normalize or hidden_size is not None
         # AllenNLP's check of the order in which modules run is to see that what is normed is no
         # output of the encoder's module that ran before.
         self.first_token = nn.Identity()
@@ -374,26 +401,34 @@ class _ExitClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         size += num_previous
         self.hidden: Optional[nn.Module] = None
-        if alignment is not None:
-            self.hidden = nn.Sequential(nn.Linear(size, alignment), nn.GELU(), nn.Dropout(dropout))
-            size = alignment
+        if hidden_size is not None:
+            linear = nn.Linear(size, hidden_size)
+            self.hidden = nn.Sequential(linear, nn.GELU(), nn.Dropout(dropout))
+            size = hidden_size
         self.linear = nn.Linear(size, num_labels)
         self.correctness = nn.Linear(size, 1) if with_correctness else None
+
+    @property
+    def sees_tokens(self) -> bool:
+        return self.alignment is not None or self.token_features is not None
 
     def forward(
         self,
         layer_vectors: List[torch.Tensor],
         first_token: Optional[torch.Tensor],
         previous: List[torch.Tensor],
-        pairs: Optional[PairStates],
+        entering: Optional[EnteringStates],
     ) -> ExitScores:
         parts = [] if self.mix is None else [self.mix(layer_vectors)]
         if self.takes_first_token:
             assert first_token is not None
             parts.append(self.first_token(first_token))
         if self.alignment is not None:
-            assert pairs is not None
-            parts.append(self.alignment(pairs))
+            assert entering is not None and entering.pairs is not None
+            parts.append(self.alignment(PairStates(entering.hidden, entering.pairs)))
+        if self.token_features is not None:
+            assert entering is not None
+            parts.append(self.token_features(entering.hidden, entering.layout))
         seen = self.norm(torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0])
         if previous:
             seen = torch.cat([seen, *(logits.to(seen.dtype) for logits in previous)], dim=-1)

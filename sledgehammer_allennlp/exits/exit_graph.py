@@ -12,8 +12,9 @@ class ExitInputs(NamedTuple):
     """
     The names of what an exit sees with pooling `"mean"`: the vectors to mix, in parts, each
     `(vectors, hidden_size)`; the first token's output of its layer, `(1, hidden_size)`, `None`
-    before layer 0; and for an alignment what enters its layer, `(tokens, hidden_size)`, and the
-    positions of the words of each text, `(words,)`, neither empty.
+    before layer 0; for an alignment and token features what enters its layer, `(tokens,
+    hidden_size)`; and for an alignment the positions of the words of each text, `(words,)`, neither
+    empty.
     """
 
     vectors: Sequence[str]
@@ -54,6 +55,11 @@ class ExitNodes:
         if classifier.alignment is not None:
             assert inputs.states is not None
             seen += self._aligned(classifier.alignment, inputs.states, inputs.words)
+        if classifier.token_features is not None:
+            assert inputs.states is not None
+            seen += self._mean_and_maximum(
+                self._linear(classifier.token_features.project, inputs.states)
+            )
         together = nodes.add("Concat", seen, axis=1) if len(seen) > 1 else seen[0]
         together = add_norm(nodes, classifier.norm, together)
         if classifier.hidden is not None:
@@ -86,10 +92,16 @@ class ExitNodes:
         for own, other in zip(z, matched):
             parts = [own, nodes.add("Sub", [own, other]), nodes.add("Mul", [own, other])]
             compared = self._linear(alignment.compare, nodes.add("Concat", parts, axis=1))
-            compared = nodes.add("Relu", [compared])
-            for operator in ("ReduceMean", "ReduceMax"):
-                found.append(nodes.add(operator, [compared], axes=[0]))
+            found += self._mean_and_maximum(compared)
         return found
+
+    def _mean_and_maximum(self, features: str) -> List[str]:
+        """Over tokens, of what is not negative of the features; each `(1, size)`."""
+        positive = self._nodes.add("Relu", [features])
+        return [
+            self._nodes.add(operator, [positive], axes=[0])
+            for operator in ("ReduceMean", "ReduceMax")
+        ]
 
     def _linear(self, linear: nn.Linear, x: str) -> str:
         weights = [self._nodes.weight(array_of(part)) for part in (linear.weight, linear.bias)]

@@ -122,6 +122,10 @@ class MultiExitClassifier(Model):
     alignment : `int`, optional (default = `None`)
         For pairs: every exit after a layer, or on the mean of the embeddings, also sees how the
         texts of a pair match, by an alignment of this size, see `exits.alignment`.
+    token_features : `int`, optional (default = `None`)
+        With `pooling` `"mean"`: exits that see means also see the mean and the maximum of so many
+        features of each token, see `exits.token_features`. Not together with `alignment`, which has
+        such features itself.
     trainable : optional (default = `True`)
         Whether the transformer is trained; `{"from_layer": n}`: only its layers from n on.
     dropout : `float`, optional (default = `0.1`)
@@ -170,6 +174,7 @@ class MultiExitClassifier(Model):
         label_weights: Any = None,
         use_previous_logits: Any = False,
         alignment: Any = None,
+        token_features: Any = None,
         trainable: Any = True,
         dropout: Any = 0.1,
         precision: str = "float32",
@@ -209,6 +214,7 @@ class MultiExitClassifier(Model):
                 config_folder=find_config(transformer_model, self.serialization_dir),
                 load_weights=load_pretrained_weights,
                 alignment=alignment,
+                token_features=token_features,
                 runtime=runtime,
                 last_exit=last_exit,
             )

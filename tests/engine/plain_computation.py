@@ -73,10 +73,11 @@ def make_case(
     alignment: Optional[int] = None,
     special_tokens: Optional[SpecialTokens] = None,
     last_exit: Optional[str] = None,
+    token_features: Optional[int] = None,
 ) -> Case:
     with_ngrams = with_ngrams and exit_layers[0] == -1
     key = (family, pooling, with_ngrams, use_previous_logits, with_correctness, *exit_layers)
-    key = (*key, alignment, special_tokens, last_exit)
+    key = (*key, alignment, special_tokens, last_exit, token_features)
     if key not in cases:
         encoder = LayeredEncoder(
             tiny_transformer(family),
@@ -97,6 +98,7 @@ def make_case(
             with_correctness=with_correctness,
             alignment=alignment,
             last_exit=last_exit,
+            token_features=token_features,
         )
         if special_tokens is not None:
             exits.pair_texts.set_special_tokens(special_tokens)
@@ -106,7 +108,7 @@ def make_case(
                     parameter.uniform_(0.2, 2)
                 elif name.endswith(("linear.weight", "correctness.weight")):
                     parameter.mul_(3)
-                elif alignment is not None and "norm" in name:
+                elif (alignment or token_features) and "norm" in name:
                     parameter.uniform_(0.2, 2)
         cases[key] = Case(encoder.eval(), exits.eval(), tiny_transformer(family), last_exit)
     return cases[key]
@@ -150,9 +152,13 @@ def plain_outputs(case: Case, token_ids, mask, type_ids) -> Tuple[np.ndarray, np
                 words = token_ids[row, :length].tolist()
                 logits[k, row] = plain_ngram_logits(ngrams, [words])[0]
                 continue
+            sees_first_alone = (
+                case.exits.pooling == "mean" and case.last_exit and k == len(logits) - 1
+            )
+            has_token_features = case.exits.token_features and not sees_first_alone
             if layer == -1:
                 features = means[0]
-            elif case.exits.pooling == "mean" and case.last_exit and k == len(logits) - 1:
+            elif sees_first_alone:
                 features = firsts[layer]
             elif case.exits.pooling == "mean":
                 features = np.concatenate(
@@ -165,11 +171,19 @@ def plain_outputs(case: Case, token_ids, mask, type_ids) -> Tuple[np.ndarray, np
                 entering = hidden[max(layer, 0)]
                 aligned = _aligned(state, f"{prefix}.alignment", entering, sides)
                 features = np.concatenate([features, aligned])
+            if has_token_features:
+                project = f"{prefix}.token_features.project"
+                of_tokens = [
+                    np.maximum(_linear(state, project, h), 0) for h in hidden[max(layer, 0)]
+                ]
+                features = np.concatenate(
+                    [features, np.mean(of_tokens, axis=0), np.max(of_tokens, axis=0)]
+                )
             if f"{prefix}.norm.weight" in state:
                 features = _normalized(state, f"{prefix}.norm", features)
             if case.exits.use_previous_logits:
                 features = np.concatenate([features, *logits[:k, row]])
-            if case.exits.alignment is not None:
+            if case.exits.alignment is not None or has_token_features:
                 features = _linear(state, f"{prefix}.hidden.0", features)
                 features = np.array([x * (1 + math.erf(x / math.sqrt(2))) / 2 for x in features])
             logits[k, row] = _linear(state, f"{prefix}.linear", features)

@@ -87,11 +87,12 @@ def _run(case: Case, rule: ExitRule, inputs, record_exits: bool = False) -> Earl
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     family=st.sampled_from(FAMILIES_HERE),
     exit_layers=exit_layer_lists,
     last_exit=last_exits,
+    token_features=st.sampled_from([None, 6]),
     with_ngrams=st.booleans(),
     length=st.integers(1, 20),
     threshold=thresholds,
@@ -100,9 +101,19 @@ def _run(case: Case, rule: ExitRule, inputs, record_exits: bool = False) -> Earl
     seed=st.integers(0, 1000),
 )
 def test_it_equals_a_plain_computation(
-    family, exit_layers, last_exit, with_ngrams, length, threshold, data, is_combined, seed
+    family,
+    exit_layers,
+    last_exit,
+    token_features,
+    with_ngrams,
+    length,
+    threshold,
+    data,
+    is_combined,
+    seed,
 ):
-    case = make_case(family, "mean", exit_layers, with_ngrams, last_exit=last_exit)
+    settings = {"last_exit": last_exit, "token_features": token_features}
+    case = make_case(family, "mean", exit_layers, with_ngrams, **settings)
     inputs = random_inputs([length], seed=seed)
     combination = data.draw(combinations(len(exit_layers))) if is_combined else None
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -238,14 +249,15 @@ def test_several_texts_records_and_forced_exits_take_the_general_way(answers):
 @given(
     exit_layers=exit_layer_lists,
     with_ngrams=st.booleans(),
+    token_features=st.sampled_from([None, 6]),
     lengths=st.lists(st.integers(1, 20), min_size=2, max_size=3),
     threshold=thresholds,
     seed=st.integers(0, 1000),
 )
 def test_two_or_three_short_texts_run_one_after_the_other(
-    exit_layers, with_ngrams, lengths, threshold, seed
+    exit_layers, with_ngrams, token_features, lengths, threshold, seed
 ):
-    case = make_case("bert", "mean", exit_layers, with_ngrams)
+    case = make_case("bert", "mean", exit_layers, with_ngrams, token_features=token_features)
     inputs = random_inputs(lengths, seed=seed)
     with pytest.MonkeyPatch.context() as monkeypatch:
         answers = _watch(monkeypatch)
@@ -431,12 +443,17 @@ def test_what_is_no_number_or_very_large_takes_the_general_way(weight, combinati
     torch.testing.assert_close(fast.probs, general.probs, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ["project", "compare", "norm"])
-def test_an_alignment_is_seen_at_work_and_its_changed_weights_are_used(name, answers):
-    case = make_pair_case()
-    inputs = inputs_of(PAIRS[:1], BY_TYPE_IDS)
+@pytest.mark.parametrize(
+    "name", ["alignment.project", "alignment.compare", "alignment.norm", "token_features.project"]
+)
+def test_a_part_of_an_exit_is_seen_at_work_and_its_changed_weights_are_used(name, answers):
+    if name.startswith("alignment"):
+        case, inputs = make_pair_case(), inputs_of(PAIRS[:1], BY_TYPE_IDS)
+    else:
+        case = make_case("bert", "mean", [-1, 0, 2, 3], token_features=6)
+        inputs = random_inputs([7])
     before = _run(case, _rule(case, 1.0), inputs)
-    module = getattr(case.exits.classifiers[-1].alignment, name)
+    module = case.exits.classifiers[-1].get_submodule(name)
     with torch.no_grad():
         module.bias += 1
     changed = _run(case, _rule(case, 1.0), inputs)

@@ -564,6 +564,8 @@ def test_the_evaluation_loss_of_an_ensemble_is_that_of_its_answers(tiny_bert, ov
         ({"alignment": True}, "alignment is True: wanted an integer"),
         ({"alignment": "128"}, "alignment is '128': wanted an integer"),
         ({"alignment": 10**12}, "alignment is 1000000000000: wanted an integer from 1 to 4096"),
+        ({"token_features": 0}, "token_features is 0: wanted an integer from 1 to 4096"),
+        ({"token_features": 4, "alignment": 4}, "token_features is 4 and alignment is 4"),
     ],
 )
 def test_settings_of_rules_that_cannot_be_are_refused(tiny_bert, settings, message):

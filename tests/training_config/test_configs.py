@@ -107,9 +107,10 @@ def test_settings_are_the_papers(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_exits_of_pairs_have_an_alignment(name):
-    alignment = load(name).as_dict()["model"]["alignment"]
-    assert alignment == (128 if name in ("snli", "mnli") else None)
+def test_exits_of_pairs_have_an_alignment_and_others_token_features(name):
+    model = load(name).as_dict()["model"]
+    wanted = (128, None) if name in ("snli", "mnli") else (None, 128)
+    assert (model["alignment"], model["token_features"]) == wanted
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,7 @@ def test_the_papers_sweep_is_of_the_papers_model_and_trains(
             "last_exit": None,
             "use_previous_logits": False,
             "alignment": None,
+            "token_features": None,
             "windows": None,
             "confidence": "max_probability",
             "dropout": 0.1,
