@@ -40,12 +40,14 @@ NUM_SPLITS = 100
 """Of the test data into halves, see `chosen_on_half`."""
 
 RECOMMENDED = "as recommended"
-LAST_AS_OTHERS = "as recommended, but last exit as the others"
-WEIGHTED = "as recommended, but loss weighted"
+NO_FEATURES = "as recommended, but no token features"
+LAST_AS_OTHERS = f"{NO_FEATURES}, last exit as the others"
+WEIGHTED = f"{NO_FEATURES}, loss weighted"
 _PLAIN: Dict[str, Any] = {"embedding_exit": None, "pooling": "first", "combine_exits": False}
 RECIPES: Dict[str, Dict[str, Any]] = {
-    LAST_AS_OTHERS: {"last_exit": None},
-    WEIGHTED: {"loss": "weighted"},
+    NO_FEATURES: {"token_features": None},
+    LAST_AS_OTHERS: {"token_features": None, "last_exit": None},
+    WEIGHTED: {"token_features": None, "loss": "weighted"},
     # Of Schwartz et al. 2020.
     "the paper's exits": _PLAIN,
     # DeeBERT's last exit is trained before the others, with the transformer, and alone.
