@@ -246,6 +246,6 @@ def _onnx_layers(
     encoder: LayeredEncoder, exits: ExitClassifiers, lengths: torch.Tensor
 ) -> Optional[OnnxLayers]:
     """The layers in ONNX Runtime, if texts of these numbers of tokens are to run there."""
-    if exits.see_tokens and encoder.runtime == AUTO:
-        return None  # The products of such exits take torch's threads.
+    if exits.pair_texts is not None and encoder.runtime == AUTO:
+        return None  # An alignment's own products take torch's threads.
     return encoder.onnx_layers(exits.exit_layers, lengths)

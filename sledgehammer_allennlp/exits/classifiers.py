@@ -392,8 +392,8 @@ class _ExitClassifier(nn.Module):
             size += self.token_features.output_size
         self.mix = _Mix(num_mixed) if num_mixed else None
         self.takes_first_token = first_size > 0
-        hidden_size = token_features if alignment is None else alignment
-        has_norm = normalize or hidden_size is not None
+        inner_size = token_features if alignment is None else alignment
+        has_norm = normalize or inner_size is not None
         # AllenNLP's check of the order in which modules run is to see that what is normed is no
         # output of the encoder's module that ran before.
         self.first_token = nn.Identity()
@@ -401,10 +401,10 @@ class _ExitClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         size += num_previous
         self.hidden: Optional[nn.Module] = None
-        if hidden_size is not None:
-            linear = nn.Linear(size, hidden_size)
-            self.hidden = nn.Sequential(linear, nn.GELU(), nn.Dropout(dropout))
-            size = hidden_size
+        if inner_size is not None:
+            inner = nn.Linear(size, inner_size)
+            self.hidden = nn.Sequential(inner, nn.GELU(), nn.Dropout(dropout))
+            size = inner_size
         self.linear = nn.Linear(size, num_labels)
         self.correctness = nn.Linear(size, 1) if with_correctness else None
 
