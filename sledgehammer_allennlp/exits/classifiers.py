@@ -133,7 +133,12 @@ class ExitClassifiers(nn.Module):
         self.pooling = pooling
         self.num_labels = num_labels
         self.alignment = alignment
-        self.token_features = token_features if pooling == "mean" else None
+        see_means = [
+            self._num_mixed(layer, last_exit) > 0 and (ngrams is None or layer != EMBEDDING_EXIT)
+            for layer in self.exit_layers
+        ]
+        has_features = pooling == "mean" and any(see_means)
+        self.token_features = token_features if has_features else None
         self.pair_texts = None if alignment is None else PairTexts()
         self.pooler: Optional[nn.Module] = None
         if add_pooler:
@@ -149,7 +154,7 @@ class ExitClassifiers(nn.Module):
                 dropout=dropout,
                 with_correctness=with_correctness,
                 alignment=alignment,
-                token_features=(self.token_features if self._num_mixed(layer, last_exit) else None),
+                token_features=self.token_features if see_means[k] else None,
             )
             if ngrams is None or layer != EMBEDDING_EXIT
             else ngrams

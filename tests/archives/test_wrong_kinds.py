@@ -88,6 +88,7 @@ REFUSED = {
     "labels": (_config("model", "num_labels", 10**12), "32000000000000 numbers in labels"),
     "names of labels": (_many_labels, "64000064 numbers in labels"),
     "alignment": (_config("model", "alignment", 10**9), "numbers in an alignment"),
+    "features": (_config("model", "token_features", 10**9), "numbers in token features"),
     "n-grams": (
         _config("model", "embedding_exit", {"type": "ngrams", "num_buckets": 2**31}),
         "numbers in n-grams",

@@ -66,3 +66,26 @@ def test_padding_and_its_reverse_keep_every_token(runs):
 def test_where_first_tokens_lie():
     layout = Layout(torch.tensor([2, 1, 3]), CPU)
     assert layout.first_tokens.tolist() == [0, 2, 3]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=30),
+    is_sorted=st.booleans(),
+    with_gradients=st.booleans(),
+)
+def test_means_and_maxima_are_those_of_each_text(lengths, is_sorted, with_gradients):
+    lengths = sorted(lengths) if is_sorted else lengths
+    generator = torch.Generator().manual_seed(len(lengths))
+    tokens = torch.randn(sum(lengths), 3, generator=generator, requires_grad=with_gradients)
+    layout = Layout(torch.tensor(lengths), CPU)
+    with torch.set_grad_enabled(with_gradients):
+        means, maxima = layout.means(tokens), layout.maxima(tokens)
+    texts = tokens.detach().split(lengths)
+    torch.testing.assert_close(means, torch.stack([text.mean(0) for text in texts]))
+    assert torch.equal(maxima, torch.stack([text.amax(0) for text in texts]))
+    if with_gradients:
+        (means.sum() + maxima.sum()).backward()
+        wanted = [torch.full_like(text, 1 / len(text)) for text in texts]
+        for text, gradient in zip(texts, wanted):
+            gradient[text == text.amax(0)] += 1
+        torch.testing.assert_close(tokens.grad, torch.cat(wanted))

@@ -6,6 +6,7 @@ import torch
 from sledgehammer_allennlp.encoders.token_batch import Layout
 from sledgehammer_allennlp.exits import ExitClassifiers, build_encoder_and_exits
 from sledgehammer_allennlp.exits.token_features import TokenFeatures
+from sledgehammer_allennlp.ngrams import NgramClassifier
 
 
 @pytest.mark.parametrize("with_gradients", [True, False])
@@ -45,6 +46,14 @@ def test_a_last_exit_that_sees_its_first_token_alone_has_none():
         "classifiers.2.linear.weight",
         "classifiers.2.linear.bias",
     ]
+
+
+@pytest.mark.parametrize("exit_layers, ngrams", [([1], None), ([-1, 1], NgramClassifier(2))])
+def test_exits_of_which_none_sees_means_load_their_own_weights(exit_layers, ngrams):
+    settings = dict(token_features=4, last_exit="first_token", ngrams=ngrams)
+    exits, others = (ExitClassifiers(exit_layers, 8, 2, "mean", 0.0, **settings) for _ in range(2))
+    assert exits.token_features is None and not exits.see_tokens
+    others.load_state_dict(exits.state_dict())
 
 
 def test_they_are_of_no_effect_with_the_papers_pooling():

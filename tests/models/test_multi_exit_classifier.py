@@ -83,6 +83,11 @@ class TestTrainSaveLoad(ModelTestCase):
         Params(config).to_file(str(path))
         self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
 
+    @pytest.mark.parametrize("last_exit", [None, "first_token"])
+    def test_token_features(self, last_exit):
+        path = self._param_file("tiny_bert", token_features=4, last_exit=last_exit)
+        self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
+
     def test_exits_before_the_last_layer_only(self):
         path = self._param_file("tiny_bert", exit_layers=[1], embedding_exit=None)
         self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
