@@ -156,9 +156,10 @@ def _numbers(
     first = settings.get("embedding_exit")
     if isinstance(first, dict) and isinstance(first.get("num_buckets"), int):
         yield "n-grams", first["num_buckets"] * (labels + 1), 1
+    # Of each exit, with its hidden layer.
     alignment = settings.get("alignment")
     if isinstance(alignment, int):
-        yield "an alignment", alignment * (hidden + 3 * alignment), 1
-    token_features = settings.get("token_features")
-    if isinstance(token_features, int):
-        yield "token features", token_features * hidden, 1
+        yield "alignments", (layers + 1) * alignment * (3 * hidden + 7 * alignment), 1
+    features = settings.get("token_features")
+    if isinstance(features, int):
+        yield "token features", (layers + 1) * features * (3 * hidden + 2 * features), 1

@@ -36,7 +36,7 @@
   // For pairs: the size of the alignment of their texts in the exits, 128 say; null for none.
   alignment:: null,
   // With pooling 'mean' and no alignment: the number of features of each token, of which exits see
-  // mean and maximum, the last one as last_exit says; null for none.
+  // mean and maximum, but for a last exit that sees its first token alone; null for none.
   token_features:: 128,
   // The measure of confidence; or 'entropy', 'margin', 'patience', 'learned'.
   confidence:: 'max_probability',

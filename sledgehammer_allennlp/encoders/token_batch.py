@@ -167,7 +167,11 @@ class Layout:
         return self._ones
 
     def means(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Over the tokens of each text: from `(num_tokens, size)` to `(num_texts, size)`."""
+        """
+        Over the tokens of each text, in float32 at least: from `(num_tokens, size)` to
+        `(num_texts, size)`.
+        """
+        tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
         if self.num_texts == 1:
             return tokens.mean(0, keepdim=True)
         if not torch.is_grad_enabled():

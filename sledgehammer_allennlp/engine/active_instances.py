@@ -122,14 +122,16 @@ class ActiveInstances:
             self.layer_vectors.append(mean)
         return [mean]
 
-    def entering_states(self) -> Optional[EnteringStates]:
-        """What enters the next layer, for exits that look at each token; `None` if none does."""
-        if not self.exits.see_tokens:
+    def entering_states(self, exit_index: int) -> Optional[EnteringStates]:
+        """What enters the next layer, for the exit after it; `None` if that sees no tokens."""
+        if not self.exits.sees_tokens_at(exit_index):
             return None
+        return self._entering_states(self.hidden)
+
+    def _entering_states(self, hidden: torch.Tensor) -> EnteringStates:
         if self._sides is not None and self._pair_layout is None:
             self._pair_layout = PairLayout(self._sides, self.layout.lengths, self.hidden.device)
-        hidden = self.encoder.seen_by_exits(self.hidden)
-        return EnteringStates(hidden, self.layout, self._pair_layout)
+        return EnteringStates(self.encoder.seen_by_exits(hidden), self.layout, self._pair_layout)
 
     def onnx_layers(self) -> Optional[OnnxLayers]:
         """The layers in ONNX Runtime, if these instances are to run there."""
@@ -151,11 +153,9 @@ class ActiveInstances:
         """
         if self._padded is None:
             self._padded = PaddedTexts(self.layout.lengths)
-        entering = self.entering_states() if with_entering else None
-        pooling, wants_entering = self.exits.pooling, entering is not None
-        block = layers.run_to(layer, self.hidden, self._padded, pooling, entering=wants_entering)
-        if block.entering is not None and entering is not None:
-            entering = entering._replace(hidden=self.encoder.seen_by_exits(block.entering))
+        pooling = self.exits.pooling
+        block = layers.run_to(layer, self.hidden, self._padded, pooling, with_entering)
+        entering = None if block.entering is None else self._entering_states(block.entering)
         if pooling == "mean":
             # The exit before layer 0 has had the mean of what enters it.
             known = len(self.layer_vectors) - (layer + 1 - len(block.layer_vectors))
@@ -238,7 +238,6 @@ class ActiveInstances:
     def _token_means(self) -> torch.Tensor:
         """The means over tokens of what enters the next layer, `(num_active, hidden_size)`."""
         hidden = self.encoder.seen_by_exits(self.hidden)
-        hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
         return self.layout.means(hidden).to(self.exits.dtype)
 
 

@@ -220,7 +220,7 @@ def run_to_exit(
         for i in range(first_layer, layer):
             batch.start_layer(i)
             batch.run_whole_layer(i)
-        entering = batch.entering_states() if needs_scores else None
+        entering = batch.entering_states(exit_index) if needs_scores else None
         batch.start_layer(layer)
         first_tokens_first = decisions.is_last(exit_index) or (
             decisions.may_exit_at(exit_index) and batch.num_tokens >= few_tokens
@@ -250,7 +250,10 @@ def _decide_by_embeddings(
         batch.earlier_scores.append(None)
         return batch
     scores = batch.exits.score(
-        exit_index, batch.embedding_exit_input(), None, entering=batch.entering_states()
+        exit_index,
+        batch.embedding_exit_input(),
+        None,
+        entering=batch.entering_states(exit_index),
     )
     active = decisions.decide(exit_index, batch.indices, [scores])
     batch.earlier_scores.append(decisions.for_later_exits(exit_index, scores))

@@ -64,16 +64,17 @@ def run_exits(
         scores[0] = ExitScores(exits.ngrams(texts))
     elif exits.exit_layers[0] == EMBEDDING_EXIT:
         with torch.set_grad_enabled(with_gradient):
-            vectors = batch.embedding_exit_input()
-        score(0, vectors, None, batch.entering_states())
+            vectors, entering = batch.embedding_exit_input(), batch.entering_states(0)
+        score(0, vectors, None, entering)
     last_layer = exits.exit_layers[max(wanted)]
     for i in range(last_layer + 1):
-        entering = batch.entering_states()
+        exit_index = exits.exit_layers.index(i) if i in exits.exit_layers else None
         with torch.set_grad_enabled(with_gradient):
+            entering = None if exit_index is None else batch.entering_states(exit_index)
             batch.start_layer(i)
             first = batch.run_first_tokens(i) if i == last_layer else batch.run_whole_layer(i)
             seen = encoder.seen_by_exits(first)
-        if i in exits.exit_layers:
-            score(exits.exit_layers.index(i), batch.layer_vectors, seen.to(exits.dtype), entering)
+        if exit_index is not None:
+            score(exit_index, batch.layer_vectors, seen.to(exits.dtype), entering)
     in_order = order.argsort().to(encoder.device)
     return {k: scores[k].select(in_order) for k in scores if k in wanted}

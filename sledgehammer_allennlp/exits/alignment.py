@@ -4,7 +4,7 @@ After Parikh et al. 2016, "A Decomposable Attention Model for Natural Language I
 hidden states that enter a layer instead of word embeddings.
 """
 
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from torch import nn
@@ -104,13 +104,6 @@ class PairLayout:
         self.first, self.second = (SideLayout(count, device) for count in counts)
 
 
-class PairStates(NamedTuple):
-    """Hidden states of pairs, `(num_tokens, hidden_size)`, and where their texts lie in them."""
-
-    hidden: torch.Tensor
-    layout: PairLayout
-
-
 class Alignment(nn.Module):
     """
     What an exit sees of how the texts of a pair match.
@@ -151,10 +144,18 @@ class Alignment(nn.Module):
         """The size of the output for each pair."""
         return 4 * self.size
 
-    def forward(self, pairs: PairStates) -> torch.Tensor:
-        """From pairs to `(num_pairs, 4 * size)`: first text's mean and maximum, second text's."""
-        layout, dtype = pairs.layout, self.project.weight.dtype
-        hidden = pairs.hidden.index_select(0, layout.words).to(dtype)
+    def forward(self, hidden: torch.Tensor, layout: PairLayout) -> torch.Tensor:
+        """
+        The first texts' mean and maximum, then the second texts', `(num_pairs, 4 * size)`.
+
+        # Parameters
+
+        hidden : `torch.Tensor`
+            `(num_tokens, hidden_size)`.
+        layout : `PairLayout`
+            Where the texts of the pairs lie in it.
+        """
+        hidden = hidden.index_select(0, layout.words).to(self.project.weight.dtype)
         z = self.project(self.norm(hidden))  # (words, size)
         a = self._aligned(z, layout)
         compared = self.compare(self.dropout(torch.cat([z, z - a, z * a], dim=-1)))

@@ -150,8 +150,8 @@ def check_size_for_tokens(setting: str, size: Any) -> None:
     is_integer = isinstance(size, int) and not isinstance(size, bool)
     if size is not None and (not is_integer or not 1 <= size <= _MAX_SIZE):
         raise ValueError(
-            f"{setting} is {size!r}: wanted an integer from 1 to {_MAX_SIZE}, the numbers for each "
-            "token, or null for none"
+            f"{setting} is {size!r}: wanted an integer from 1 to {_MAX_SIZE}, its size, or null "
+            "for none"
         )
 
 

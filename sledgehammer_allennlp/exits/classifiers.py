@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sledgehammer_allennlp.encoders.weights_stamp import stamp_of
-from sledgehammer_allennlp.exits.alignment import Alignment, PairStates
+from sledgehammer_allennlp.exits.alignment import Alignment
 from sledgehammer_allennlp.exits.entering_states import EnteringStates
 from sledgehammer_allennlp.exits.pair_texts import PairTexts
 from sledgehammer_allennlp.exits.token_features import TokenFeatures
@@ -133,12 +133,6 @@ class ExitClassifiers(nn.Module):
         self.pooling = pooling
         self.num_labels = num_labels
         self.alignment = alignment
-        see_means = [
-            self._num_mixed(layer, last_exit) > 0 and (ngrams is None or layer != EMBEDDING_EXIT)
-            for layer in self.exit_layers
-        ]
-        has_features = pooling == "mean" and any(see_means)
-        self.token_features = token_features if has_features else None
         self.pair_texts = None if alignment is None else PairTexts()
         self.pooler: Optional[nn.Module] = None
         if add_pooler:
@@ -154,12 +148,14 @@ class ExitClassifiers(nn.Module):
                 dropout=dropout,
                 with_correctness=with_correctness,
                 alignment=alignment,
-                token_features=self.token_features if see_means[k] else None,
+                token_features=token_features if self._sees_means(layer, last_exit) else None,
             )
             if ngrams is None or layer != EMBEDDING_EXIT
             else ngrams
             for k, layer in enumerate(self.exit_layers)
         )
+        have_features = any("token_features" in name for name, _ in self.named_parameters())
+        self.token_features = token_features if have_features else None
         self._hooks = [
             hooks
             for module in self.classifiers.modules()
@@ -173,6 +169,9 @@ class ExitClassifiers(nn.Module):
         ]
         self.default_threshold = 1.0
         """The confidence threshold where no other is set; kept with the weights."""
+
+    def _sees_means(self, layer: int, last_exit: Optional[str]) -> bool:
+        return self.pooling == "mean" and self._num_mixed(layer, last_exit) > 0
 
     def _num_mixed(self, layer: int, last_exit: Optional[str]) -> int:
         """How many vectors the exit after a layer mixes."""
@@ -194,13 +193,8 @@ class ExitClassifiers(nn.Module):
         """`self.classifiers[k]`, which takes ten times as long."""
         return self.classifiers._modules[str(k)]
 
-    @property
-    def see_tokens(self) -> bool:
-        """Whether there is an exit that computes something of each token that enters its layer."""
-        return self.alignment is not None or self.token_features is not None
-
     def sees_tokens_at(self, k: int) -> bool:
-        """Whether exit `k`, counted from 0, does."""
+        """Whether exit `k`, from 0, computes something of each token that enters its layer."""
         classifier = self._classifier(k)
         return isinstance(classifier, _ExitClassifier) and classifier.sees_tokens
 
@@ -430,7 +424,7 @@ class _ExitClassifier(nn.Module):
             parts.append(self.first_token(first_token))
         if self.alignment is not None:
             assert entering is not None and entering.pairs is not None
-            parts.append(self.alignment(PairStates(entering.hidden, entering.pairs)))
+            parts.append(self.alignment(entering.hidden, entering.pairs))
         if self.token_features is not None:
             assert entering is not None
             parts.append(self.token_features(entering.hidden, entering.layout))

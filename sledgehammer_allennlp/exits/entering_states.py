@@ -11,7 +11,7 @@ from sledgehammer_allennlp.exits.alignment import PairLayout
 class EnteringStates(NamedTuple):
     """
     Hidden states, `(num_tokens, hidden_size)`; where each text lies in them; and where the words of
-    the texts of pairs do, `None` without an alignment.
+    each text of a pair lie, `None` without an alignment.
     """
 
     hidden: torch.Tensor

@@ -48,7 +48,8 @@ class TokenFeatures(nn.Module):
             Where the texts lie in it.
         """
         features = self.activation(self.project(hidden.to(self.project.weight.dtype)))
-        return torch.cat([layout.means(features), layout.maxima(features)], dim=-1)
+        means = layout.means(features).to(features.dtype)
+        return torch.cat([means, layout.maxima(features)], dim=-1)
 
 
 def token_features_work(hidden_size: int, size: int) -> int:

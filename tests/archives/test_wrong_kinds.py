@@ -87,8 +87,12 @@ REFUSED = {
     "huge": (_pretrained(hidden_size=10**4000), "wanted the weights of this config"),
     "labels": (_config("model", "num_labels", 10**12), "32000000000000 numbers in labels"),
     "names of labels": (_many_labels, "64000064 numbers in labels"),
-    "alignment": (_config("model", "alignment", 10**9), "numbers in an alignment"),
+    "alignment": (_config("model", "alignment", 10**9), "numbers in alignments"),
     "features": (_config("model", "token_features", 10**9), "numbers in token features"),
+    "features of exits": (
+        _config("model", "token_features", 4096),
+        f"{5 * 4096 * (3 * 32 + 2 * 4096)} numbers in token features",
+    ),
     "n-grams": (
         _config("model", "embedding_exit", {"type": "ngrams", "num_buckets": 2**31}),
         "numbers in n-grams",

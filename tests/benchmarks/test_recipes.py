@@ -1,14 +1,18 @@
 import argparse
 from dataclasses import replace
+from typing import Any, Dict, Tuple
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.recipes import (
+    LAST_AS_OTHERS,
     LEARNING_RATES,
+    NO_FEATURES,
     RECIPES,
     RECOMMENDED,
+    WEIGHTED,
     best_learning_rate,
     chosen_on_half,
     first_runs,
@@ -67,10 +71,28 @@ def test_plain_fine_tuning_has_one_exit_one_rate_and_no_part_of_ours(arguments):
     assert optimizer["lr"] == 2e-5
 
 
-def test_the_recommended_config_aligns_pairs_only(arguments):
-    runs = {run.data: run for run in first_runs(arguments, 6) if run.method == RECOMMENDED}
-    assert config_of(arguments, runs["snli"])["model"]["alignment"] == 128
-    assert config_of(arguments, runs["sst2"])["model"]["alignment"] is None
+def test_the_recommended_config_aligns_pairs_and_has_features_of_other_texts(arguments):
+    arguments.recipes = [LAST_AS_OTHERS, NO_FEATURES, WEIGHTED]
+    models: Dict[str, Dict[str, Tuple[Any, ...]]] = {"sst2": {}, "snli": {}}
+    for run in first_runs(arguments, 6):
+        if run.method.startswith(RECOMMENDED):
+            model = config_of(arguments, run)["model"]
+            keys = ("alignment", "token_features", "last_exit", "loss")
+            models[run.data][run.method] = tuple(model[key] for key in keys)
+    first = "first_token"
+    assert models == {
+        "sst2": {
+            "as recommended": (None, 128, first, "joint"),
+            NO_FEATURES: (None, None, first, "joint"),
+            LAST_AS_OTHERS: (None, None, None, "joint"),
+            WEIGHTED: (None, None, first, "weighted"),
+        },
+        "snli": {
+            "as recommended": (128, None, first, "joint"),
+            "as recommended, but last exit as the others": (128, None, None, "joint"),
+            "as recommended, but loss weighted": (128, None, first, "weighted"),
+        },
+    }
 
 
 def test_the_papers_exits_are_those_of_its_configuration(arguments):

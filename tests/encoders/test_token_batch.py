@@ -89,3 +89,12 @@ def test_means_and_maxima_are_those_of_each_text(lengths, is_sorted, with_gradie
         for text, gradient in zip(texts, wanted):
             gradient[text == text.amax(0)] += 1
         torch.testing.assert_close(tokens.grad, torch.cat(wanted))
+
+
+@pytest.mark.parametrize("with_gradients", [True, False])
+@pytest.mark.parametrize("lengths", [[600], [1, 600, 7]])
+def test_means_of_many_tokens_of_16_bits_are_computed_in_more(lengths, with_gradients):
+    with torch.set_grad_enabled(with_gradients):
+        tokens = torch.ones(sum(lengths), 2, dtype=torch.bfloat16)
+        means = Layout(torch.tensor(lengths), CPU).means(tokens)
+    assert means.tolist() == [[1.0, 1.0]] * len(lengths)

@@ -5,7 +5,6 @@ from sledgehammer_allennlp.exits import ExitClassifiers
 from sledgehammer_allennlp.exits.alignment import (
     Alignment,
     PairLayout,
-    PairStates,
 )
 
 CPU = torch.device("cpu")
@@ -20,7 +19,7 @@ def aligned(alignment: Alignment, *pairs: "tuple[torch.Tensor, torch.Tensor]") -
         sides += [0] + [1] * len(first) + [0] + [2] * len(second) + [0]
         lengths.append(len(first) + len(second) + 3)
     layout = PairLayout(torch.tensor(sides), torch.tensor(lengths), CPU)
-    return alignment(PairStates(torch.cat(hidden), layout))
+    return alignment(torch.cat(hidden), layout)
 
 
 @pytest.fixture

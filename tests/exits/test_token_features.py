@@ -52,7 +52,8 @@ def test_a_last_exit_that_sees_its_first_token_alone_has_none():
 def test_exits_of_which_none_sees_means_load_their_own_weights(exit_layers, ngrams):
     settings = dict(token_features=4, last_exit="first_token", ngrams=ngrams)
     exits, others = (ExitClassifiers(exit_layers, 8, 2, "mean", 0.0, **settings) for _ in range(2))
-    assert exits.token_features is None and not exits.see_tokens
+    assert exits.token_features is None
+    assert not any(map(exits.sees_tokens_at, range(len(exit_layers))))
     others.load_state_dict(exits.state_dict())
 
 
@@ -61,7 +62,7 @@ def test_they_are_of_no_effect_with_the_papers_pooling():
         ExitClassifiers([0, 1], 8, 2, "first", 0.0, add_pooler=True, token_features=size)
         for size in (4, None)
     )
-    assert given.token_features is None and not given.see_tokens
+    assert given.token_features is None and not given.sees_tokens_at(0)
     assert list(given.state_dict()) == list(without.state_dict())
 
 
