@@ -33,8 +33,9 @@ from sledgehammer_allennlp.tradeoff import threshold_for_drop, tradeoff_curve
 TRAINING_TEXTS = {"sst2": 16000}
 SETTINGS: Dict[str, Any] = {"exit_layers": "all", "batch_size": 32, "num_epochs": 2}
 TEXT_SETTINGS: Dict[str, Any] = {"token_features": 128}
+"""Of the recommended config, for data sets of single texts."""
 PAIR_SETTINGS: Dict[str, Dict[str, Any]] = {"snli": {"alignment": 128}}
-"""Of the recommended config, for the data sets of pairs; of others, `TEXT_SETTINGS`."""
+"""The same for those of pairs, which have no token features."""
 LEARNING_RATES = (2e-5, 5e-5, 1e-4)
 
 ALLOWED_DROPS = (0.0, 0.005, 0.01)
@@ -120,8 +121,8 @@ def first_runs(arguments: argparse.Namespace, num_layers: int) -> List[Run]:
                     settings = {**PAIR_SETTINGS.get(data, TEXT_SETTINGS), **settings}
                 if data in PAIR_SETTINGS:
                     if method == NO_FEATURES:
-                        continue  # as recommended
-                    method = method.replace("no token features, ", "")
+                        continue
+                    method = method.replace(f"{NO_FEATURES},", f"{RECOMMENDED}, but")
                 runs.append(Run(data, method, seed, settings))
     return runs
 

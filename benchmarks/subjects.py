@@ -78,12 +78,11 @@ def random_classifier(
     device: str,
     with_ngrams: bool = False,
     alignment: Optional[int] = None,
-    token_features: Optional[int] = None,
     **sizes: int,
 ) -> ArchivedClassifier:
     """
     A BERT of base size, unless `sizes` say otherwise, with random weights and exits, the first
-    over n-grams or not; for pairs, with an `alignment`; or with `token_features`.
+    over n-grams or not; for pairs, with an `alignment`.
     """
     torch.manual_seed(0)
     config = BertConfig(**sizes)
@@ -98,7 +97,6 @@ def random_classifier(
         dropout=0.1,
         ngrams=ngrams,
         alignment=alignment,
-        token_features=token_features,
     )
     if exits.pair_texts is not None:
         exits.pair_texts.set_special_tokens(SPECIAL_TOKENS)

@@ -147,6 +147,8 @@ def _numbers(
     layer = 4 * hidden * hidden + 2 * hidden * inner
     yield "a layer", layer, 1
     layers = sizes.get("num_hidden_layers", 1)
+    exit_layers = settings.get("exit_layers")
+    num_exits = 1 + (len(exit_layers) if isinstance(exit_layers, list) else layers)
     if "num_hidden_groups" in sizes:  # ALBERT's layers share theirs
         layers = sizes["num_hidden_groups"] * sizes.get("inner_group_num", 1)
     yield "layers", layers * layer, _GIVEN_UP
@@ -159,7 +161,7 @@ def _numbers(
     # Of each exit, with its hidden layer.
     alignment = settings.get("alignment")
     if isinstance(alignment, int):
-        yield "alignments", (layers + 1) * alignment * (3 * hidden + 7 * alignment), 1
+        yield "alignments", num_exits * alignment * (3 * hidden + 7 * alignment), 1
     features = settings.get("token_features")
     if isinstance(features, int):
-        yield "token features", (layers + 1) * features * (3 * hidden + 2 * features), 1
+        yield "token features", num_exits * features * (3 * hidden + 2 * features), 1

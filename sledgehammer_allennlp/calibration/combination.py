@@ -14,7 +14,7 @@ from sledgehammer_allennlp.calibration.temperature import (
     why_undetermined,
 )
 
-PENALTY = 100.0
+PENALTY = 10.0
 """Over the number of instances, times squared distances of weights: see `fit_combination`."""
 
 WEIGHT_BOUNDS = (1 / TEMPERATURE_BOUNDS[1], 1 / TEMPERATURE_BOUNDS[0])

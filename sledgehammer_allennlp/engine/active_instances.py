@@ -245,6 +245,7 @@ def _onnx_layers(
     encoder: LayeredEncoder, exits: ExitClassifiers, lengths: torch.Tensor
 ) -> Optional[OnnxLayers]:
     """The layers in ONNX Runtime, if texts of these numbers of tokens are to run there."""
-    if exits.pair_texts is not None and encoder.runtime == AUTO:
-        return None  # An alignment's own products take torch's threads.
+    sees_tokens = exits.alignment is not None or exits.token_features is not None
+    if sees_tokens and encoder.runtime == AUTO:
+        return None  # What exits compute of tokens takes torch's threads.
     return encoder.onnx_layers(exits.exit_layers, lengths)

@@ -39,6 +39,7 @@ def run_exits(
     """
     num_exits = len(exits.exit_layers)
     wanted = range(num_exits) if wanted is None else wanted
+    needed = range(num_exits) if exits.use_previous_logits else wanted
     if len(texts) == 0:
         nothing = torch.zeros(0, exits.num_labels, device=encoder.device, dtype=exits.dtype)
         correctness = nothing.sum(1) if exits.with_correctness else None
@@ -56,19 +57,22 @@ def run_exits(
         first: Optional[torch.Tensor],
         entering: Optional[EnteringStates],
     ) -> None:
-        if exit_index in wanted or exits.use_previous_logits:
-            earlier = list(scores.values())
-            scores[exit_index] = exits.score(exit_index, vectors, first, earlier, entering)
+        earlier = list(scores.values())
+        scores[exit_index] = exits.score(exit_index, vectors, first, earlier, entering)
 
     if exits.ngrams is not None:
         scores[0] = ExitScores(exits.ngrams(texts))
     elif exits.exit_layers[0] == EMBEDDING_EXIT:
         with torch.set_grad_enabled(with_gradient):
-            vectors, entering = batch.embedding_exit_input(), batch.entering_states(0)
-        score(0, vectors, None, entering)
+            vectors = batch.embedding_exit_input()
+            entering = batch.entering_states(0) if 0 in needed else None
+        if 0 in needed:
+            score(0, vectors, None, entering)
     last_layer = exits.exit_layers[max(wanted)]
     for i in range(last_layer + 1):
         exit_index = exits.exit_layers.index(i) if i in exits.exit_layers else None
+        if exit_index not in needed:
+            exit_index = None
         with torch.set_grad_enabled(with_gradient):
             entering = None if exit_index is None else batch.entering_states(exit_index)
             batch.start_layer(i)

@@ -106,7 +106,8 @@ class ExitClassifiers(nn.Module):
     alignment : `int`, optional (default = `None`)
         The size of the alignment of the texts of a pair.
     token_features : `int`, optional (default = `None`)
-        The size of the features of each token; of no effect with pooling `"first"`.
+        The size of the features of each token; of no effect with pooling `"first"`, and where no
+        exit sees means.
     last_exit : `str`, optional (default = `None`)
         `"first_token"`, or `None` for what the others see.
     """
@@ -154,7 +155,10 @@ class ExitClassifiers(nn.Module):
             else ngrams
             for k, layer in enumerate(self.exit_layers)
         )
-        have_features = any("token_features" in name for name, _ in self.named_parameters())
+        have_features = any(
+            isinstance(classifier, _ExitClassifier) and classifier.token_features is not None
+            for classifier in self.classifiers
+        )
         self.token_features = token_features if have_features else None
         self._hooks = [
             hooks

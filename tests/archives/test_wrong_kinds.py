@@ -187,6 +187,11 @@ def test_sizes_are_compared_with_the_weights():
     albert = {**large, "model_type": "albert", "embedding_size": 128, "intermediate_size": 4096}
     assert check_model_sizes(albert, {}, 20_000_000) == []
     assert check_model_sizes({**albert, "num_hidden_groups": 400}, {}, 20_000_000) != []
+    # Its exits share nothing.
+    features = {"exit_layers": "all", "token_features": 1024}
+    (problem,) = check_model_sizes(albert, features, 20_000_000)
+    assert "numbers in token features" in problem
+    assert check_model_sizes(albert, {**features, "exit_layers": [3]}, 20_000_000) == []
     assert check_model_sizes({"model_type": "distilbert"}, {}, 90_000_000) == []
 
 

@@ -83,9 +83,11 @@ class TestTrainSaveLoad(ModelTestCase):
         Params(config).to_file(str(path))
         self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
 
-    @pytest.mark.parametrize("last_exit", [None, "first_token"])
-    def test_token_features(self, last_exit):
-        path = self._param_file("tiny_bert", token_features=4, last_exit=last_exit)
+    @pytest.mark.parametrize(
+        "token_features, last_exit", [(None, None), (4, None), (4, "first_token")]
+    )
+    def test_what_exits_see(self, token_features, last_exit):
+        path = self._param_file("tiny_bert", token_features=token_features, last_exit=last_exit)
         self.ensure_model_can_train_save_and_load(path, tolerance=1e-3)
 
     def test_exits_before_the_last_layer_only(self):
