@@ -91,7 +91,7 @@ REFUSED = {
     "features": (_config("model", "token_features", 10**9), "numbers in token features"),
     "features of exits": (
         _config("model", "token_features", 4096),
-        f"{5 * 4096 * (3 * 32 + 2 * 4096)} numbers in token features",
+        f"{4 * 4096 * (3 * 32 + 2 * 4096)} numbers in token features",
     ),
     "n-grams": (
         _config("model", "embedding_exit", {"type": "ngrams", "num_buckets": 2**31}),
