@@ -240,9 +240,7 @@ def write_tsv(folder: Path) -> Dict[str, str]:
 def tiny_experiment(
     transformer_model: str, tsv: Dict[str, str], **model_settings: Any
 ) -> Dict[str, Any]:
-    """A training config on the tiny data; exits see what the recommended ones do."""
-    if "alignment" not in model_settings:
-        model_settings = {"token_features": 8, "last_exit": "first_token", **model_settings}
+    """A training config on the tiny data."""
     return {
         "random_seed": 7,
         "numpy_seed": 7,

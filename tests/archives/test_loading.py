@@ -13,7 +13,7 @@ import torch
 
 from sledgehammer_allennlp.archives import load_archived_classifier
 from sledgehammer_allennlp.encoders import TokenBatch
-from tests.tiny import WITH_POSITIONS, needs_layout
+from tests.tiny import SENTENCES, WITH_POSITIONS, needs_layout, tiny_experiment
 from tests.tiny_runs import train_family
 
 pytest.importorskip("allennlp")  # which makes the archives
@@ -110,6 +110,25 @@ def test_an_archive_from_before_there_were_combinations_is_loaded(trained, tmp_p
     torch.save(state, run / "best.th")
     wanted = load_archived_classifier(trained["archive"]).predict(TEXTS)
     assert load_archived_classifier(run).predict(TEXTS) == wanted
+
+
+def test_with_exits_as_recommended_it_answers_as_the_predictor(tiny_bert, tsv, tmp_path):
+    from allennlp.commands.train import train_model
+    from allennlp.common import Params
+    from allennlp.predictors import Predictor
+
+    exits = {"embedding_exit": "ngrams", "token_features": 8, "last_exit": "first_token"}
+    train_model(Params(tiny_experiment(str(tiny_bert), tsv, **exits)), str(tmp_path / "run"))
+    layers = set()
+    for threshold in (0.0, 0.8, 0.99, 1.0):
+        overrides = {"model.confidence_threshold": threshold}
+        predictor = Predictor.from_path(str(tmp_path / "run" / "model.tar.gz"), overrides=overrides)
+        classifier = load_archived_classifier(tmp_path / "run" / "model.tar.gz", threshold)
+        assert classifier.exits.token_features == 8
+        wanted = predictor.predict_batch_json([{"sentence": text} for text in SENTENCES])
+        assert classifier.predict(SENTENCES) == wanted
+        layers |= {answer["exit_layer"] for answer in wanted}
+    assert {-1, 3} <= layers
 
 
 @pytest.mark.parametrize("family", WITH_POSITIONS)
