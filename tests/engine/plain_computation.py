@@ -309,6 +309,44 @@ def assert_equals_plain(
     )
 
 
+@torch.no_grad()
+def assert_training_pass_equals_plain(case: Case, inputs) -> None:
+    """Of exits with heads."""
+    scores = run_exits(case.encoder, case.exits, texts_of(inputs))
+    logits, correctness = plain_outputs(case, *inputs)
+    for k in range(len(scores)):
+        np.testing.assert_allclose(scores[k].logits.numpy(), logits[k], atol=1e-4)
+        np.testing.assert_allclose(scores[k].correctness.numpy(), correctness[k], atol=1e-5)
+
+
+def assume_confidences_are_not_at(threshold: float, case: Case, inputs) -> None:
+    """None may be within rounding of the threshold, where it may fall on either side."""
+    logits = plain_logits(case, *inputs)
+    confidences = torch.tensor(logits / case.temperatures.numpy()[:, None, None]).softmax(-1)
+    distance = (confidences.amax(-1) - threshold).abs().min()
+    assume(float(distance) > 1e-4 or threshold in (0, 1))
+
+
+def assert_can_be_cast(case: Case, inputs, dtype: torch.dtype, with_gradients: bool) -> None:
+    """Casts the case, which is to be a copy."""
+    with torch.set_grad_enabled(with_gradients):
+        wanted = all_logits(case, inputs)
+        case.encoder.to(dtype)
+        case.exits.to(dtype)
+        found = all_logits(case, inputs)
+    assert found.dtype == dtype
+    difference = (found.double() - wanted.double()).abs().max()
+    assert difference < (0.5 if dtype == torch.bfloat16 else 1e-4)
+
+
+def assert_autocast_is_respected(case: Case, inputs, with_gradients: bool) -> None:
+    with torch.set_grad_enabled(with_gradients):
+        wanted = all_logits(case, inputs).softmax(-1)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = all_logits(case, inputs).softmax(-1)
+    assert 0 < (found - wanted).abs().max() < 0.2
+
+
 exit_layer_lists = st.sets(st.integers(-1, 3), min_size=1).map(sorted).filter(lambda x: x != [-1])
 length_lists = st.lists(st.integers(1, 20), min_size=1, max_size=9)
 last_exits = st.sampled_from([None, "first_token"])

@@ -2,10 +2,9 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sledgehammer_allennlp.engine import cost_of_exits, run_early_exit, run_exits
@@ -22,13 +21,14 @@ from tests.engine.pairs import (
     pair_lists,
 )
 from tests.engine.plain_computation import (
-    all_logits,
+    assert_autocast_is_respected,
+    assert_can_be_cast,
     assert_equals_plain,
+    assert_training_pass_equals_plain,
+    assume_confidences_are_not_at,
     exit_layer_lists,
     last_exits,
     make_case,
-    plain_logits,
-    plain_outputs,
     rule,
     thresholds,
     token_budgets,
@@ -86,11 +86,7 @@ def test_predictions_equal_a_plain_computation(
 def test_the_training_pass_equals_a_plain_computation(pooling, special_tokens):
     case = make_pair_case(pooling=pooling, special_tokens=special_tokens, with_correctness=True)
     inputs = inputs_of(PAIRS, special_tokens)
-    scores = run_exits(case.encoder, case.exits, texts_of(inputs))
-    logits, correctness = plain_outputs(case, *inputs)
-    for k in range(len(scores)):
-        np.testing.assert_allclose(scores[k].logits.numpy(), logits[k], atol=1e-4)
-        np.testing.assert_allclose(scores[k].correctness.numpy(), correctness[k], atol=1e-5)
+    assert_training_pass_equals_plain(case, inputs)
 
 
 @settings(max_examples=30, deadline=None)
@@ -103,10 +99,7 @@ def test_a_prediction_does_not_depend_on_company_or_order(given_pairs, threshold
     shuffled = case.run(
         inputs_of([given_pairs[i] for i in order], BY_TYPE_IDS), threshold, token_budget=budget
     )
-    logits = plain_logits(case, *inputs_of(given_pairs, BY_TYPE_IDS))
-    confidences = torch.tensor(logits / case.temperatures.numpy()[:, None, None]).softmax(-1)
-    distance = (confidences.amax(-1) - threshold).abs().min()
-    assume(float(distance) > 1e-4 or threshold in (0, 1))
+    assume_confidences_are_not_at(threshold, case, inputs_of(given_pairs, BY_TYPE_IDS))
     assert shuffled.exit_index.tolist() == together.exit_index[list(order)].tolist()
     torch.testing.assert_close(shuffled.probs, together.probs[list(order)], atol=1e-5, rtol=0)
     for row, pair in enumerate(given_pairs):
@@ -178,14 +171,7 @@ def test_only_alignments_whose_scores_are_needed_are_computed(monkeypatch, recor
 def test_a_model_with_alignments_can_be_cast(dtype, with_gradients):
     case = copy.deepcopy(make_pair_case())
     inputs = inputs_of(PAIRS, BY_TYPE_IDS)
-    with torch.set_grad_enabled(with_gradients):
-        wanted = all_logits(case, inputs)
-        case.encoder.to(dtype)
-        case.exits.to(dtype)
-        found = all_logits(case, inputs)
-    assert found.dtype == dtype
-    difference = (found.double() - wanted.double()).abs().max()
-    assert difference < (0.5 if dtype == torch.bfloat16 else 1e-4)
+    assert_can_be_cast(case, inputs, dtype, with_gradients)
     assert case.exits.pair_texts.special_tokens.tolist() == list(BY_TYPE_IDS)
 
 
@@ -205,8 +191,4 @@ def test_alignments_cost_for_everything_that_reaches_their_exit():
 def test_autocast_is_respected(with_gradients):
     case = make_pair_case()
     inputs = inputs_of(PAIRS, BY_TYPE_IDS)
-    with torch.set_grad_enabled(with_gradients):
-        wanted = all_logits(case, inputs).softmax(-1)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = all_logits(case, inputs).softmax(-1)
-    assert 0 < (found - wanted).abs().max() < 0.2
+    assert_autocast_is_respected(case, inputs, with_gradients)

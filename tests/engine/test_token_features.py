@@ -2,24 +2,24 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sledgehammer_allennlp.engine import cost_of_exits, run_early_exit, run_exits
 from sledgehammer_allennlp.exits.confidence import max_probability
 from sledgehammer_allennlp.exits.token_features import TokenFeatures
 from tests.engine.plain_computation import (
-    all_logits,
+    assert_autocast_is_respected,
+    assert_can_be_cast,
     assert_equals_plain,
+    assert_training_pass_equals_plain,
+    assume_confidences_are_not_at,
     exit_layer_lists,
     last_exits,
     length_lists,
     make_case,
-    plain_logits,
-    plain_outputs,
     rule,
     thresholds,
     token_budgets,
@@ -77,11 +77,7 @@ def test_predictions_equal_a_plain_computation(
 def test_the_training_pass_equals_a_plain_computation(last_exit):
     case = make_features_case(last_exit=last_exit, with_correctness=True)
     inputs = random_inputs(LENGTHS)
-    scores = run_exits(case.encoder, case.exits, texts_of(inputs))
-    logits, correctness = plain_outputs(case, *inputs)
-    for k in range(len(scores)):
-        np.testing.assert_allclose(scores[k].logits.numpy(), logits[k], atol=1e-4)
-        np.testing.assert_allclose(scores[k].correctness.numpy(), correctness[k], atol=1e-5)
+    assert_training_pass_equals_plain(case, inputs)
 
 
 @settings(max_examples=30, deadline=None)
@@ -91,10 +87,7 @@ def test_a_prediction_does_not_depend_on_company(lengths, threshold, data):
     case = make_features_case()
     inputs = random_inputs(lengths)
     together = case.run(inputs, threshold)
-    logits = plain_logits(case, *inputs)
-    confidences = torch.tensor(logits / case.temperatures.numpy()[:, None, None]).softmax(-1)
-    distance = (confidences.amax(-1) - threshold).abs().min()
-    assume(float(distance) > 1e-4 or threshold in (0, 1))
+    assume_confidences_are_not_at(threshold, case, inputs)
     for row in range(len(lengths)):
         runtime = data.draw(st.sampled_from(RUNTIMES_HERE))
         alone = case.run([part[row : row + 1] for part in inputs], threshold, runtime=runtime)
@@ -164,14 +157,7 @@ def test_only_features_that_are_needed_are_computed(monkeypatch, last_exit, reco
 def test_a_model_with_token_features_can_be_cast(dtype, with_gradients):
     case = copy.deepcopy(make_features_case())
     inputs = random_inputs(LENGTHS)
-    with torch.set_grad_enabled(with_gradients):
-        wanted = all_logits(case, inputs)
-        case.encoder.to(dtype)
-        case.exits.to(dtype)
-        found = all_logits(case, inputs)
-    assert found.dtype == dtype
-    difference = (found.double() - wanted.double()).abs().max()
-    assert difference < (0.5 if dtype == torch.bfloat16 else 1e-4)
+    assert_can_be_cast(case, inputs, dtype, with_gradients)
 
 
 def test_features_cost_for_everything_that_reaches_their_exit():
@@ -190,8 +176,4 @@ def test_features_cost_for_everything_that_reaches_their_exit():
 def test_autocast_is_respected(with_gradients):
     case = make_features_case()
     inputs = random_inputs(LENGTHS)
-    with torch.set_grad_enabled(with_gradients):
-        wanted = all_logits(case, inputs).softmax(-1)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = all_logits(case, inputs).softmax(-1)
-    assert 0 < (found - wanted).abs().max() < 0.2
+    assert_autocast_is_respected(case, inputs, with_gradients)
