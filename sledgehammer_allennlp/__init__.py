@@ -33,6 +33,7 @@ if has_allennlp():
         busy_cores,
         crash_safe_checkpointer,
         enough_steps,
+        fused_adamw,
         label_weighting,
         ngram_fitting,
         objective_progress,

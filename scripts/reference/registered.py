@@ -9,6 +9,7 @@ from allennlp.evaluation.serializers.serializers import Serializer
 from allennlp.models import Model
 from allennlp.predictors import Predictor
 from allennlp.training import Checkpointer, TrainerCallback
+from allennlp.training.optimizers import Optimizer
 
 from scripts.reference.docstrings import parse
 from scripts.reference.entries import definitions, linked
@@ -47,8 +48,9 @@ PAGES: Dict[str, Page] = {
     ),
     "training": Page(
         "Training",
-        "Callbacks stand in the list `callbacks` of `trainer`, the checkpointer at `checkpointer`.",
-        (TrainerCallback, Checkpointer),
+        "Callbacks stand in the list `callbacks` of `trainer`, the checkpointer at `checkpointer`, "
+        "the optimizer at `optimizer`.",
+        (TrainerCallback, Checkpointer, Optimizer),
     ),
     "losses": Page(
         "Losses",

@@ -147,7 +147,7 @@
       else ['+accuracy', '+mean_exit_accuracy'],
     grad_norm: 1.0,
     optimizer: {
-      type: 'adamw',
+      type: 'fused_adamw',
       lr: settings.learning_rate,
       weight_decay: 0.01,
       parameter_groups: [
