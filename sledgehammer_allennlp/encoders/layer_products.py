@@ -12,6 +12,7 @@ fifth when there are many. They can be had in reduced precision:
   that no text has a say in how another is rounded.
 """
 
+import warnings
 from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
 
 import torch
@@ -305,6 +306,10 @@ class _Int8Product:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         self._steps = num_int8_steps()
+        with warnings.catch_warnings():
+            # Newer versions of torch warn, once, that what is fastest will be removed.
+            warnings.simplefilter("ignore")
+            _rounded(torch.zeros(1, 1), 0)
         rounded, scales = int8_weight(weight)
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._scales = scales
@@ -352,11 +357,18 @@ def num_int8_steps() -> int:
 
 
 def _rounded(x: torch.Tensor, zero_point: int) -> torch.Tensor:
-    """`x` rounded to integers + `zero_point`, as unsigned bytes."""
+    """`x`, which is overwritten, rounded to integers + `zero_point`, as unsigned bytes."""
+    if not _has_quantized_tensors():
+        return x.round_().add_(zero_point).to(torch.uint8)
     quantized = torch.quantize_per_tensor(x, 1.0, zero_point, torch.quint8)
     # Its integers as they are: int_repr() would copy them, which takes as long as rounding.
     integers = torch.empty(0, dtype=torch.uint8)
     return integers.set_(quantized.untyped_storage(), 0, x.shape, x.stride())
+
+
+def _has_quantized_tensors() -> bool:
+    """They are deprecated. Rounding to them takes 0.6 of the time of rounding and casting."""
+    return hasattr(torch, "quantize_per_tensor")
 
 
 def _has_vnni() -> bool:

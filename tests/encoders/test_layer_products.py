@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -106,6 +108,37 @@ def test_int8_is_the_product_of_rounded_rows(vnni, monkeypatch):
 
     wanted = F.linear(rounded(hidden, steps), rounded(weight, 127), bias)
     torch.testing.assert_close(module._Int8Product(weight, bias)(hidden), wanted)
+
+
+@needs_int8
+@torch.no_grad()
+def test_int8_needs_no_quantized_tensors(monkeypatch):
+    torch.manual_seed(0)
+    product = module._Int8Product(torch.randn(8, 32), torch.randn(8))
+    rows = torch.randn(40, 32) * torch.logspace(-3, 3, 40).unsqueeze(1)
+    rows[0] = torch.arange(32) + 0.5  # in steps of 1, halfway between integers
+    rows[0, 0] = module.num_int8_steps()
+    wanted = product(rows.clone())
+    monkeypatch.delattr(torch, "quantize_per_tensor")
+    assert torch.equal(product(rows), wanted)
+
+
+_MAKE_AND_RUN = """
+import warnings
+import torch
+from sledgehammer_allennlp.encoders.layer_products import _Int8Product
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    _Int8Product(torch.ones(8, 32), torch.ones(8))(torch.ones(1, 32))
+print([str(one.message) for one in found])
+"""
+
+
+@needs_int8
+def test_int8_warns_of_nothing():
+    # In a process of its own, because torch warns once.
+    found = subprocess.run([sys.executable, "-c", _MAKE_AND_RUN], capture_output=True, text=True)
+    assert (found.stdout, found.stderr) == ("[]\n", "")
 
 
 @needs_int8
