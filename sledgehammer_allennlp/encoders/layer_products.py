@@ -13,6 +13,7 @@ fifth when there are many. They can be had in reduced precision:
 """
 
 import warnings
+from functools import cache
 from typing import Callable, Dict, List, Optional, Protocol, Sequence, Tuple
 
 import torch
@@ -306,10 +307,7 @@ class _Int8Product:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         self._steps = num_int8_steps()
-        with warnings.catch_warnings():
-            # Newer versions of torch warn, once, that what is fastest will be removed.
-            warnings.simplefilter("ignore")
-            _rounded(torch.zeros(1, 1), 0)
+        _use_up_warning()
         rounded, scales = int8_weight(weight)
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._scales = scales
@@ -369,6 +367,14 @@ def _rounded(x: torch.Tensor, zero_point: int) -> torch.Tensor:
 def _has_quantized_tensors() -> bool:
     """They are deprecated. Rounding to them takes 0.6 of the time of rounding and casting."""
     return hasattr(torch, "quantize_per_tensor")
+
+
+@cache
+def _use_up_warning() -> None:
+    """Newer versions of torch warn, once, that quantized tensors will be removed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _rounded(torch.zeros(1, 1), 0)
 
 
 def _has_vnni() -> bool:

@@ -7,8 +7,11 @@ from unittest import mock
 import pytest
 import torch
 from allennlp.common import Params
+from allennlp.common.checks import ConfigurationError
 from allennlp.training.optimizers import Optimizer
 from torch.torch_version import TorchVersion
+
+from sledgehammer_allennlp.training import fused_adamw
 
 IS_ABLE = torch.__version__ >= "2.4"
 needs_fused = pytest.mark.skipif(not IS_ABLE, reason="this torch has no fused AdamW for CPUs")
@@ -81,11 +84,11 @@ def test_a_step_is_one_operation_for_all_parameters_of_a_group():
     optimizer = registered("fused_adamw", trained)
     with mock.patch.object(torch, "_fused_adamw_", wraps=torch._fused_adamw_) as fused:
         train(trained, optimizer, range(1))
-    assert fused.call_count == 2
+    assert [len(call.args[0]) for call in fused.call_args_list] == [2, 2]
 
 
 @pytest.mark.parametrize("version", ["1.12.1", "2.3.1"])
-def test_an_older_torch_steps_as_ever(version):
+def test_an_older_torch_steps_without_fusing(version):
     trained, expected = model(), model()
     with torch_of(version):
         optimizer = registered("fused_adamw", trained)
@@ -102,13 +105,22 @@ def test_a_newer_torch_is_not_taken_for_an_older_one():
 
 
 @needs_fused
-def test_parameters_of_a_device_that_cannot_are_stepped_as_ever():
+def test_parameters_of_a_device_that_cannot_fuse_are_stepped_without():
     trained = model()
     trained[0].bias = torch.nn.Parameter(torch.empty(16, device="meta"))
     assert fused_groups(registered("fused_adamw", trained)) == [False, True]
 
 
-@pytest.mark.parametrize("before, after", [("adamw", "fused_adamw"), ("fused_adamw", "adamw")])
+def test_unknown_settings_are_refused():
+    params = Params({"type": "fused_adamw", "learning_rate": 0.1})
+    with pytest.raises(ConfigurationError, match="learning_rate"):
+        Optimizer.from_params(params, model_parameters=list(model().named_parameters()))
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [("adamw", "fused_adamw"), ("fused_adamw", "adamw"), ("fused_adamw", "fused_adamw")],
+)
 def test_a_checkpoint_of_either_continues_in_the_other(before, after):
     trained, expected = model(), model()
     saved = registered(before, trained)
@@ -124,10 +136,30 @@ def test_a_checkpoint_of_either_continues_in_the_other(before, after):
 
 @needs_fused
 def test_a_checkpoint_continues_where_torch_cannot_fuse():
-    trained = model()
+    trained, expected = model(), model()
     saved = registered("fused_adamw", trained)
     train(trained, saved, range(5))
     with torch_of("2.3.1"):
         continued = registered("fused_adamw", trained)
         continued.load_state_dict(saved.state_dict())
     assert fused_groups(continued) == [False, False]
+    train(trained, continued, range(5, 10))
+    train(expected, torchs(expected), range(10))
+    assert_same_weights(trained, expected)
+
+
+@needs_fused
+@pytest.mark.parametrize("can_fuse", [True, False])
+def test_counts_of_steps_are_where_a_step_wants_them(can_fuse, monkeypatch):
+    # As of a training on a CPU that goes on on a GPU, where a fused step wants its counts, too, and
+    # no other does.
+    trained = model()
+    saved = registered("adamw", trained)
+    train(trained, saved, range(2))
+    if can_fuse:
+        monkeypatch.setattr(fused_adamw, "_DEVICES", {"meta"})
+    continued = registered("fused_adamw", model().to("meta"))
+    continued.load_state_dict(saved.state_dict())
+    steps = [state["step"] for state in continued.state.values()]
+    assert fused_groups(continued) == [can_fuse, can_fuse]
+    assert [step.device.type for step in steps] == ["meta" if can_fuse else "cpu"] * 4
